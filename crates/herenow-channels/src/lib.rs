@@ -1,0 +1,1 @@
+//! Phoenix sockets and channels on axum: WebSocket and long poll.

@@ -1,0 +1,1 @@
+//! Single-writer presence tables and the shard protocol, without IO.

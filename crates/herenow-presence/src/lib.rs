@@ -1,0 +1,1 @@
+//! Tracker and Presence: who is here, grouped, enriched and broadcast.

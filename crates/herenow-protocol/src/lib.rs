@@ -1,0 +1,1 @@
+//! The Phoenix channel protocol: serializers, socket and long-poll state, presence folding, without IO.

@@ -1,0 +1,1 @@
+//! Topics, local dispatch and the contract of what carries broadcasts between nodes.

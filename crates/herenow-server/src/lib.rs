@@ -1,0 +1,1 @@
+//! The herenow program: presence and channels beside any application.

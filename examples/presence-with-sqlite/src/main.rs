@@ -1,0 +1,2 @@
+//! Placeholder while the library is being built.
+fn main() {}
