@@ -1,1 +1,23 @@
-//! The Phoenix channel protocol: serializers, socket and long-poll state, presence folding, without IO.
+//! The Phoenix channel protocol without IO.
+//!
+//! What travels between a client and a server ([`Message`], [`ServerMessage`]), how it is written
+//! ([`Serializer`]), which rules a connection follows ([`SocketState`], [`LongPollSession`]), and
+//! how a client folds presence messages into a list ([`PresenceFold`]).
+//! Nothing here holds a socket, a task or a clock: bytes and times are handed in, and what there
+//! is to do is handed back. The hosts are `herenow-channels` on the server and `herenow-client`.
+//!
+//! No byte of a stranger makes anything in this crate panic, recurse without end, or keep more
+//! memory than the frame it came in and the limits of the configurations.
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod event;
+mod message;
+mod serializer;
+mod socket;
+
+pub use message::{JoinRef, Message, MessageRef, Payload, PayloadError, ServerMessage, WireText};
+pub use serializer::{DecodeError, EncodeError, Encoded, FrameKind, Serializer, VersionError};
+pub use socket::{
+    Action, ChannelId, CloseCode, Delivery, JoinOutcome, JoinRefCheck, JoinRequest, JoinSettled,
+    LeaveRequest, SocketConfig, SocketState,
+};
