@@ -1,0 +1,135 @@
+//! [`Broadcast`] and its [`Payload`]; [`Sink`], what it is delivered to; [`Once`], the cache that
+//! lets a thousand sinks share one encoding.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use smol_str::SmolStr;
+
+/// One event on a topic, as subscribers get it. Cloning shares the payload.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Broadcast {
+    /// The topic it was made on.
+    pub topic: Arc<str>,
+    /// The name of the event, such as `presence_diff`.
+    pub event: SmolStr,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+impl Broadcast {
+    /// Returns a broadcast of these parts, for tests of a [`Sink`].
+    pub fn new(topic: impl Into<Arc<str>>, event: &str, payload: Payload) -> Self {
+        Self {
+            topic: topic.into(),
+            event: SmolStr::new(event),
+            payload,
+        }
+    }
+}
+
+/// What a [`Broadcast`] carries. `Debug` prints lengths, never contents.
+#[derive(Clone)]
+pub enum Payload {
+    /// One JSON value as valid UTF-8 text. Whoever makes it vouches for that.
+    Json(Bytes),
+    /// Any bytes; clients get them as a binary frame.
+    Binary(Bytes),
+    /// A value of this process. Other nodes get its JSON.
+    Local(Arc<dyn LocalPayload>),
+}
+
+impl Payload {
+    /// Returns a JSON payload of text that is valid JSON already.
+    pub fn json(text: impl Into<Bytes>) -> Self {
+        Self::Json(text.into())
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(bytes) => write!(f, "Json({} bytes)", bytes.len()),
+            Self::Binary(bytes) => write!(f, "Binary({} bytes)", bytes.len()),
+            Self::Local(value) => write!(f, "Local({value:?})"),
+        }
+    }
+}
+
+/// A payload that stays in this process, so that a sink which knows its type can look inside.
+pub trait LocalPayload: Any + fmt::Debug + Send + Sync {
+    /// Returns the value as JSON text; implementations render once and share.
+    fn json(&self) -> Bytes;
+}
+
+impl dyn LocalPayload {
+    /// Returns the value as a `T` if it is one.
+    pub fn downcast_ref<T: LocalPayload>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
+
+impl dyn LocalPayload {
+    /// Returns the value as an `Arc<T>` if it is one.
+    pub fn downcast_arc<T: LocalPayload>(self: Arc<Self>) -> Option<Arc<T>> {
+        (self as Arc<dyn Any + Send + Sync>).downcast().ok()
+    }
+}
+
+/// Names one subscription or attachment of this process; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriberId(pub(crate) u64);
+
+impl fmt::Display for SubscriberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What broadcasts of a topic are delivered to.
+pub trait Sink: Send + Sync {
+    /// Takes one broadcast; `once` is shared by all sinks of this dispatch.
+    ///
+    /// Runs in the broadcasting task or on the adapter's thread, outside every lock of the
+    /// registry, so it may subscribe and unsubscribe. It must return soon and must not panic: a
+    /// panic goes to the broadcaster, and the sinks after this one miss the broadcast.
+    fn deliver(&self, broadcast: &Broadcast, once: &mut Once);
+}
+
+/// What the sinks of one dispatch have encoded so far, by slot.
+///
+/// A slot is any number that the sinks agree on, such as one per serializer. There are few, so they
+/// are searched in order.
+#[derive(Debug, Default)]
+pub struct Once {
+    slots: SmallVec<[(u128, Bytes); 2]>,
+}
+
+impl Once {
+    /// Returns an empty cache, for tests of a [`Sink`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns what `slot` holds, or else fills it by `encode`.
+    ///
+    /// # Errors
+    ///
+    /// What `encode` returned; the slot stays empty, so the next sink tries again.
+    pub fn get_or_encode<E>(
+        &mut self,
+        slot: u128,
+        encode: impl FnOnce() -> Result<Bytes, E>,
+    ) -> Result<Bytes, E> {
+        if let Some((_, bytes)) = self.slots.iter().find(|(taken, _)| *taken == slot) {
+            return Ok(bytes.clone());
+        }
+        let bytes = encode()?;
+        self.slots.push((slot, bytes.clone()));
+        Ok(bytes)
+    }
+}
