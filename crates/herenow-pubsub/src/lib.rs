@@ -32,8 +32,15 @@
 //!
 //! - `conformance`: the suite in [`conformance`](crate::conformance) that every adapter must pass.
 
+//!
+//! # Features
+//!
+//! - `conformance`: the suite `herenow_pubsub::conformance`, which every adapter must pass.
+
 mod adapter;
 mod broadcast;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod memory;
 mod pubsub;
 mod registry;
