@@ -1,0 +1,382 @@
+//! The accept loop: serves an axum router over TCP, and lets nobody in who only stands in the door.
+//!
+//! `axum::serve` sets no timer, so that a client that never finishes its headers stays for ever,
+//! and leaves Nagle's algorithm on. This loop has both, bounds the connections that have not yet
+//! sent a request, survives running out of file descriptors, and when it stops it drains the
+//! sockets that were opened through it. Handlers find the peer's address as
+//! [`axum::extract::ConnectInfo`].
+
+use std::convert::Infallible;
+use std::future::{self, Future};
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::response::Response;
+use futures_util::future::join_all;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+use crate::drain::DrainList;
+
+/// First pause after a failed accept. It doubles with each failure in a row.
+const MIN_ACCEPT_PAUSE: Duration = Duration::from_millis(5);
+/// Longest pause after a failed accept.
+const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// The least that hyper takes for its read buffer.
+const MIN_HEADER_BYTES: usize = 8 << 10;
+
+/// Limits of one accept loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServeConfig {
+    /// Time from the first moment of a connection, or from the previous answer on it, until the
+    /// head of a request is complete, 10 seconds. Then the connection is closed.
+    pub header_timeout: Duration,
+    /// Largest head of a request, 64 KiB. A larger one is answered 431.
+    pub max_header_bytes: usize,
+    /// Headers of one request, 100. More are answered 431.
+    pub max_headers: NonZero<usize>,
+    /// Connections that have not yet sent the head of a request, 1,024. More wait in the
+    /// operating system's backlog.
+    pub max_handshakes: NonZero<usize>,
+    /// Time that requests in hand get after the sockets are drained, 10 seconds. Then their
+    /// connections are cut.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            max_header_bytes: 64 << 10,
+            max_headers: const { NonZero::new(100).expect("100 is not zero") },
+            max_handshakes: const { NonZero::new(1_024).expect("1024 is not zero") },
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl ServeConfig {
+    fn validate(&self) -> Result<(), ServeError> {
+        if self.header_timeout.is_zero() {
+            return Err(ServeError::ZeroHeaderTimeout);
+        }
+        if self.max_header_bytes < MIN_HEADER_BYTES {
+            let (value, min) = (self.max_header_bytes, MIN_HEADER_BYTES);
+            return Err(ServeError::HeaderBytes { value, min });
+        }
+        Ok(())
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Nobody could finish a request in no time.
+    #[error("header_timeout is zero, it must be longer")]
+    ZeroHeaderTimeout,
+    /// The read buffer cannot be that small.
+    #[error("max_header_bytes is {value}, it must be at least {min}")]
+    HeaderBytes {
+        /// `max_header_bytes`.
+        value: usize,
+        /// The least it may be.
+        min: usize,
+    },
+    /// The listener is not usable.
+    #[error("the listener is not usable")]
+    Listener(#[source] io::Error),
+}
+
+/// Serves `app` on `listener` until `shutdown` completes, with the default [`ServeConfig`].
+///
+/// Then it accepts no more, drains the sockets opened through it (see
+/// [`DrainConfig`](crate::DrainConfig)), lets requests in hand finish, and returns.
+///
+/// # Errors
+///
+/// Only if the listener is not usable from the start: a failed accept is logged and tried again.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    match serve_with(listener, app, ServeConfig::default(), shutdown).await {
+        Ok(()) => Ok(()),
+        Err(ServeError::Listener(error)) => Err(error),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// Serves `app` as [`serve()`] does, with limits of one's own.
+///
+/// # Errors
+///
+/// [`ServeError`] for a wrong limit or an unusable listener, before anything is accepted.
+pub async fn serve_with(
+    listener: TcpListener,
+    app: Router,
+    config: ServeConfig,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    config.validate()?;
+    let address = listener.local_addr().map_err(ServeError::Listener)?;
+    let mut server = Server::new(app, &config);
+    tracing::info!(%address, "listening");
+    server.accept_until(&listener, shutdown).await;
+    drop(listener); // Refuse newcomers now, not after the drain.
+    tracing::info!(%address, n_connections = server.connections.len(), "stopping");
+    server.stop(config.shutdown_timeout).await;
+    tracing::info!(%address, "stopped");
+    Ok(())
+}
+
+/// The connections that are still HTTP: an upgraded one belongs to its socket's task.
+struct Server {
+    shared: Arc<Shared>,
+    handshakes: Arc<Semaphore>,
+    connections: JoinSet<()>,
+}
+
+struct Shared {
+    app: Router,
+    http: http1::Builder,
+    drains: DrainList,
+    stopping: CancellationToken,
+}
+
+impl Server {
+    fn new(app: Router, config: &ServeConfig) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(config.header_timeout)
+            .max_buf_size(config.max_header_bytes)
+            .max_headers(config.max_headers.get());
+        let (drains, stopping) = (DrainList::default(), CancellationToken::new());
+        Self {
+            shared: Arc::new(Shared {
+                app,
+                http,
+                drains,
+                stopping,
+            }),
+            handshakes: Arc::new(Semaphore::new(config.max_handshakes.get())),
+            connections: JoinSet::new(),
+        }
+    }
+
+    async fn accept_until(&mut self, listener: &TcpListener, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        let mut pause = Pause::default();
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => return,
+                accepted = accept(listener, &self.handshakes, &mut pause) => accepted,
+                Some(ended) = self.connections.join_next() => {
+                    report_panic(ended);
+                    continue;
+                }
+            };
+            if let Some((stream, peer, handshake)) = accepted {
+                let shared = Arc::clone(&self.shared);
+                self.connections
+                    .spawn(serve_connection(shared, stream, peer, handshake));
+            }
+        }
+    }
+
+    async fn stop(mut self, timeout: Duration) {
+        self.shared.stopping.cancel();
+        let drains = self.shared.drains.close();
+        let reports = join_all(drains.iter().map(crate::drain::Drain::run)).await;
+        for report in reports {
+            tracing::info!(?report, "sockets drained");
+        }
+        let all_ended = async {
+            while let Some(ended) = self.connections.join_next().await {
+                report_panic(ended);
+            }
+        };
+        if tokio::time::timeout(timeout, all_ended).await.is_err() {
+            tracing::warn!(
+                n_connections = self.connections.len(),
+                "cutting connections"
+            );
+            self.connections.shutdown().await;
+        }
+    }
+}
+
+/// Accepts one connection, as soon as there is room for one more handshake. `None` if that failed;
+/// the pause has then been made. Cancelling it loses no connection.
+async fn accept(
+    listener: &TcpListener,
+    handshakes: &Arc<Semaphore>,
+    pause: &mut Pause,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    pause.wait().await;
+    let handshake = Arc::clone(handshakes).acquire_owned().await;
+    let handshake = handshake.expect("the semaphore is never closed");
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            pause.reset();
+            Some((stream, peer, handshake))
+        }
+        Err(error) if is_of_one_connection(&error) => None,
+        Err(error) => {
+            let pause = pause.lengthen();
+            tracing::warn!(%error, pause_ms = pause.as_millis(), "accept failed");
+            None
+        }
+    }
+}
+
+/// Tells the errors that concern only the connection that was to be accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+/// The growing pause between accepts that fail, for want of file descriptors most of the time.
+#[derive(Debug, Default)]
+struct Pause {
+    length: Duration,
+    until: Option<tokio::time::Instant>,
+}
+
+impl Pause {
+    fn lengthen(&mut self) -> Duration {
+        self.length = (self.length * 2).clamp(MIN_ACCEPT_PAUSE, MAX_ACCEPT_PAUSE);
+        self.until = Some(tokio::time::Instant::now() + self.length);
+        self.length
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    async fn wait(&mut self) {
+        if let Some(until) = self.until {
+            tokio::time::sleep_until(until).await;
+            self.until = None;
+        }
+    }
+}
+
+fn report_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a request handler panicked");
+    }
+}
+
+async fn serve_connection(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    handshake: OwnedSemaphorePermit,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let handshake = Mutex::new(Some(handshake));
+    let service = service_fn(|request| {
+        drop(handshake.lock().take()); // The head of a request is here.
+        respond(&shared, peer, request)
+    });
+    let connection = shared
+        .http
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = shared.stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection failed");
+    }
+}
+
+fn respond(
+    shared: &Shared,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+    request.extensions_mut().insert(ConnectInfo(peer));
+    request.extensions_mut().insert(shared.drains.clone());
+    let mut app = shared.app.clone();
+    async move {
+        // A router is always ready; asking is the contract of a service.
+        future::poll_fn(|cx| Service::<Request<Incoming>>::poll_ready(&mut app, cx)).await?;
+        app.call(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn soc_116_failed_accepts_pause_longer_and_longer() {
+        let mut pause = Pause::default();
+        let mut lengths = Vec::new();
+        for _ in 0..10 {
+            lengths.push(pause.lengthen().as_millis());
+            let before = tokio::time::Instant::now();
+            pause.wait().await;
+            assert_eq!(before.elapsed().as_millis(), lengths[lengths.len() - 1]);
+        }
+        assert_eq!(lengths, [5, 10, 20, 40, 80, 160, 320, 640, 1_000, 1_000]);
+        pause.reset();
+        assert_eq!(pause.lengthen().as_millis(), 5);
+        assert!(is_of_one_connection(
+            &io::ErrorKind::ConnectionAborted.into()
+        ));
+        assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)));
+    }
+
+    #[tokio::test]
+    async fn soc_117_wrong_limits_are_refused_with_value_and_limit() {
+        let start = async |config: ServeConfig| {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let served = serve_with(listener, Router::new(), config, async {}).await;
+            served.map_err(|error| error.to_string())
+        };
+        let config = ServeConfig {
+            max_header_bytes: 100,
+            ..ServeConfig::default()
+        };
+        let message = "max_header_bytes is 100, it must be at least 8192";
+        assert_eq!(start(config).await, Err(message.to_owned()));
+        let config = ServeConfig {
+            header_timeout: Duration::ZERO,
+            ..ServeConfig::default()
+        };
+        assert!(start(config).await.is_err());
+        assert_eq!(start(ServeConfig::default()).await, Ok(()));
+    }
+}
