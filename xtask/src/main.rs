@@ -1,1 +1,74 @@
-fn main() {}
+//! Every chore of this repository, as one command: `cargo xtask <chore>`.
+//!
+//! One module per chore; what several of them need stands above them.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "a command-line tool speaks on standard output"
+)]
+
+mod shell;
+mod sources;
+mod tally;
+mod tools;
+
+mod conformance;
+mod imports;
+mod layers;
+mod length;
+
+mod bench;
+mod ci;
+mod e2e;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The chores of the herenow repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Installs what is missing, then runs every check and every test: what CI runs.
+    Test,
+    /// Runs every check that is not a test: format, lints, docs, layers, scenario ids, licences.
+    Ci,
+    /// Prints every scenario id with its tests; fails on an id without one, or a test without a row.
+    Conformance,
+    /// Checks that inside each crate a file imports only from files above it.
+    Imports,
+    /// Drives the stock JavaScript clients and a browser against a server built here.
+    E2e,
+    /// Runs the benchmarks and says how to load a server.
+    Bench {
+        /// Passed to Criterion, for instance part of a benchmark's name.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        criterion: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Test => test::run(),
+        Chore::Ci => ci::run(),
+        Chore::Conformance => conformance::run(),
+        Chore::Imports => imports::run(),
+        Chore::E2e => e2e::run(),
+        Chore::Bench { criterion } => bench::run(&criterion),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not with its stack: a check that fails is an answer, not a crash.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask bench`: the benchmarks of the parts, and how to measure the whole.
+
+use anyhow::Result;
+
+use crate::shell;
+
+/// Builds the server as it is released, runs the Criterion benchmarks, and says how to load it.
+pub(crate) fn run(criterion: &[String]) -> Result<()> {
+    shell::run(&mut shell::cargo(&[
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "herenow-server",
+    ]))?;
+    let mut command = shell::cargo(&["bench", "--locked", "--workspace", "--benches"]);
+    if !criterion.is_empty() {
+        command.arg("--").args(criterion);
+    }
+    shell::run(&mut command)?;
+    println!("{LOAD}");
+    Ok(())
+}
+
+const LOAD: &str = "
+The server as a whole is measured from outside, by any load generator that speaks Phoenix channels:
+
+    cargo run --release --package herenow-server -- serve --listen 127.0.0.1:4000
+
+    socket     ws://127.0.0.1:4000/socket/websocket?vsn=2.0.0
+    room:*     tracks the user of the join ({\"user_id\": \"42\"}), pushes presence_state and presence_diff
+    bench:*    broadcasts every event to the topic and tracks nobody
+
+Pin the server to one core and the generator to another (`taskset`), check that every message
+arrived, and quote CPU seconds before wall time. BENCHMARKS.md has our figures and how they were
+taken.";

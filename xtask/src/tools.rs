@@ -1,0 +1,132 @@
+//! Installs the programs that the chores need and the machine lacks.
+//!
+//! Rust tools come from crates.io in a fixed version, everything else from the system's own
+//! packages (Debian and Ubuntu). What is there already is used as it is.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// A cargo subcommand, and the version to install where there is none.
+struct CargoTool {
+    name: &'static str,
+    version: &'static str,
+}
+
+const NEXTEST: CargoTool = CargoTool {
+    name: "cargo-nextest",
+    version: "0.9.143",
+};
+const DENY: CargoTool = CargoTool {
+    name: "cargo-deny",
+    version: "0.20.2",
+};
+const MACHETE: CargoTool = CargoTool {
+    name: "cargo-machete",
+    version: "0.9.2",
+};
+
+/// Names under which Chromium is installed; Debian's comes first.
+const BROWSERS: [&str; 5] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome-stable",
+    "google-chrome",
+    "chrome",
+];
+
+/// Installs what `cargo xtask ci` needs.
+pub(crate) fn ensure_checkers() -> Result<()> {
+    ensure_cargo_tool(&DENY)?;
+    ensure_cargo_tool(&MACHETE)
+}
+
+/// Installs the test runner.
+pub(crate) fn ensure_nextest() -> Result<()> {
+    ensure_cargo_tool(&NEXTEST)
+}
+
+/// Installs what the end-to-end tests need: Node.js, npm and a browser.
+pub(crate) fn ensure_e2e() -> Result<()> {
+    let mut missing = Vec::new();
+    if shell::find("node").is_none() {
+        missing.push("nodejs");
+    }
+    if shell::find("npm").is_none() {
+        missing.push("npm");
+    }
+    if browser().is_none() {
+        missing.push(browser_package());
+    }
+    if !missing.is_empty() {
+        install_packages(&missing)?;
+    }
+    if browser().is_none() {
+        bail!("no Chromium found, and installing one did not help");
+    }
+    Ok(())
+}
+
+/// Returns where the browser is: the environment's `CHROMIUM`, or the first one on the path.
+pub(crate) fn browser() -> Option<PathBuf> {
+    let named = std::env::var_os("CHROMIUM").map(PathBuf::from);
+    named.or_else(|| BROWSERS.iter().find_map(|name| shell::find(name)))
+}
+
+/// Ubuntu keeps its browser under another name than Debian.
+fn browser_package() -> &'static str {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    if release.lines().any(|line| line == "ID=ubuntu") {
+        "chromium-browser"
+    } else {
+        "chromium"
+    }
+}
+
+fn ensure_cargo_tool(tool: &CargoTool) -> Result<()> {
+    let subcommand = tool.name.trim_start_matches("cargo-");
+    let found = shell::cargo(&[subcommand, "--version"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .context("cannot start cargo")?;
+    if found.status.success() {
+        return Ok(());
+    }
+    // It runs for seconds and is built once: building fast matters more than what it builds.
+    // Nor does it belong in the target folder, which is ours and may be shared.
+    shell::run(
+        shell::cargo(&["install", "--locked", tool.name, "--version", tool.version])
+            .env_remove("CARGO_TARGET_DIR")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "0"),
+    )
+}
+
+fn install_packages(packages: &[&str]) -> Result<()> {
+    if shell::find("apt-get").is_none() {
+        bail!(
+            "please install {}: only Debian's and Ubuntu's packages are installed by themselves",
+            packages.join(", ")
+        );
+    }
+    apt_get(&["update"])?;
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(packages);
+    apt_get(&arguments)
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let is_root = shell::output(&mut shell::command("id", &["-u"]))?.trim() == "0";
+    let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
+    words.extend(arguments);
+    let mut command = if is_root {
+        shell::command(words[0], &words[1..])
+    } else {
+        shell::command("sudo", &words)
+    };
+    shell::run(&mut command)
+}
