@@ -11,11 +11,20 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod event;
+mod longpoll;
 mod message;
+mod presence;
 mod serializer;
 mod socket;
 
+pub use longpoll::{
+    BatchError, BufferError, LongPollConfig, LongPollSession, PollAnswer, PollId, PollStep,
+    split_batch,
+};
 pub use message::{JoinRef, Message, MessageRef, Payload, PayloadError, ServerMessage, WireText};
+pub use presence::{
+    Change, Entry, FoldError, Folded, Meta, PresenceDiff, PresenceFold, PresenceState,
+};
 pub use serializer::{DecodeError, EncodeError, Encoded, FrameKind, Serializer, VersionError};
 pub use socket::{
     Action, ChannelId, CloseCode, Delivery, JoinOutcome, JoinRefCheck, JoinRequest, JoinSettled,

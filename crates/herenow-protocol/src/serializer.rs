@@ -11,6 +11,8 @@ mod v2;
 
 use bytes::Bytes;
 
+pub(crate) use self::parts::{find, object, string};
+
 use crate::message::{JoinRef, Message, MessageRef, Payload, ServerMessage};
 
 /// Longest ref a client may choose, in bytes: what a V2 binary frame can echo.

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::Deserializer as _;
-use serde::de::{Deserialize, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
@@ -204,7 +203,7 @@ fn reference(field: &'static str, raw: &RawValue) -> Result<Option<WireText>, De
 }
 
 /// The characters of a JSON string; `None` if the value is of another type.
-pub(super) fn string(raw: &RawValue) -> Result<Option<SmolStr>, DecodeError> {
+pub(crate) fn string(raw: &RawValue) -> Result<Option<SmolStr>, DecodeError> {
     let json = raw.get();
     let Some(inner) = json
         .strip_prefix('"')
@@ -225,7 +224,7 @@ pub(crate) type Fields<'a> = SmallVec<[(SmolStr, &'a RawValue); 8]>;
 struct FieldName(SmolStr);
 
 impl<'de> Deserialize<'de> for FieldName {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct NameVisitor;
         impl Visitor<'_> for NameVisitor {
             type Value = FieldName;
