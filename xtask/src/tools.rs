@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::shell;
 
@@ -86,12 +86,7 @@ fn browser_package() -> &'static str {
 }
 
 fn ensure_cargo_tool(tool: &CargoTool) -> Result<()> {
-    let subcommand = tool.name.trim_start_matches("cargo-");
-    let found = shell::cargo(&[subcommand, "--version"])
-        .stdin(std::process::Stdio::null())
-        .output()
-        .context("cannot start cargo")?;
-    if found.status.success() {
+    if shell::find(tool.name).is_some() {
         return Ok(());
     }
     // It runs for seconds and is built once: building fast matters more than what it builds.
