@@ -24,8 +24,10 @@ impl TestsFound {
         for path in sources::files(root, "rs")? {
             found.add_rust(&sources::read(&path)?);
         }
-        for path in sources::files(&root.join("e2e"), "mjs")? {
-            found.add_script(&sources::read(&path)?);
+        for ending in ["js", "mjs"] {
+            for path in sources::files(&root.join("e2e"), ending)? {
+                found.add_script(&sources::read(&path)?);
+            }
         }
         Ok(found)
     }
