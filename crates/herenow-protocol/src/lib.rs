@@ -10,12 +10,12 @@
 //! memory than the frame it came in and the limits of the configurations.
 #![warn(clippy::wildcard_enum_match_arm)]
 
-pub mod event;
-mod longpoll;
 mod message;
-mod presence;
+pub mod event;
 mod serializer;
 mod socket;
+mod longpoll;
+mod presence;
 
 pub use longpoll::{
     BatchError, BufferError, LongPollConfig, LongPollSession, PollAnswer, PollId, PollStep,

@@ -55,7 +55,9 @@ fn told(change: Change<'_>) -> String {
             let current = current.map_or("none".into(), |entry| format!("[{}]", refs(entry)));
             format!("+{key} {current} {}", refs(joined))
         }
-        Change::Left { key, current, left } => {
+        Change::Left {
+            key, current, left, ..
+        } => {
             format!("-{key} [{}] {}", refs(current), refs(left))
         }
     }

@@ -227,10 +227,9 @@ fn messages_of_an_earlier_join_are_ignored() {
 fn how_strict_join_refs_are_is_configured() {
     use JoinRefCheck::{EitherMissing, IncomingMissing, LeavesOnly, Never, RecordedMissing};
     // Recorded, incoming; then who accepts an event, and who a leave.
-    let cases: [(Option<&str>, Option<&str>, &[JoinRefCheck], &[JoinRefCheck]); 4] = [
+    let cases: [(Refs<'_>, &[JoinRefCheck], &[JoinRefCheck]); 4] = [
         (
-            Some("1"),
-            Some("1"),
+            (Some("1"), Some("1")),
             &[
                 EitherMissing,
                 IncomingMissing,
@@ -246,16 +245,14 @@ fn how_strict_join_refs_are_is_configured() {
                 Never,
             ],
         ),
-        (Some("1"), Some("2"), &[LeavesOnly, Never], &[Never]),
+        ((Some("1"), Some("2")), &[LeavesOnly, Never], &[Never]),
         (
-            Some("1"),
-            None,
+            (Some("1"), None),
             &[EitherMissing, IncomingMissing, LeavesOnly, Never],
             &[EitherMissing, IncomingMissing, Never],
         ),
         (
-            None,
-            Some("1"),
+            (None, Some("1")),
             &[EitherMissing, RecordedMissing, LeavesOnly, Never],
             &[EitherMissing, RecordedMissing, LeavesOnly, Never],
         ),
@@ -267,7 +264,7 @@ fn how_strict_join_refs_are_is_configured() {
         LeavesOnly,
         Never,
     ] {
-        for (recorded, incoming, events, leaves) in cases {
+        for ((recorded, incoming), events, leaves) in cases {
             let mut socket = Socket::with_check(check);
             socket.join((recorded, Some("9")), "room:a");
             let action = socket.send((incoming, Some("5")), "room:a", "e");

@@ -28,8 +28,11 @@ pub enum Change<'a> {
         key: &'a str,
         /// The entry after; without metas if the key is gone.
         current: &'a Entry,
-        /// The entry with only the metas that left.
+        /// The entry with only the metas that left, as the message has it.
         left: &'a Entry,
+        /// The metas that were here until now; none if the message told nothing new. The
+        /// JavaScript client does not tell this.
+        removed: &'a [Meta],
     },
 }
 
@@ -146,8 +149,15 @@ impl PresenceState {
             let Some((_, current)) = self.entries.get_mut(&rank) else {
                 continue;
             };
-            current.metas = without(&current.metas, &left.metas);
-            observe(Change::Left { key, current, left });
+            let kept = without(&current.metas, &left.metas);
+            let removed = without(&current.metas, &kept);
+            current.metas = kept;
+            observe(Change::Left {
+                key,
+                current,
+                left,
+                removed: &removed,
+            });
             if current.metas.is_empty() {
                 self.entries.remove(&rank);
                 self.ranks.remove(key);
