@@ -14,7 +14,7 @@ const CHECKS: [Check; 9] = [
     ("import order", imports::run),
     ("dependencies between crates", layers::run),
     ("file length", length::run),
-    ("scenarios", conformance::run),
+    ("scenarios", conformance::check),
     ("unused dependencies", unused_dependencies),
     ("licences and sources", licences),
 ];
