@@ -1,0 +1,200 @@
+//! Limits and time-outs of sockets, validated as a whole.
+
+use std::num::NonZero;
+use std::time::Duration;
+
+use herenow_protocol::JoinRefCheck;
+
+/// Limits of one mount of sockets.
+///
+/// Every field is a bound that a client can run into; what happens then is said with it.
+/// A config is checked as a whole when the sockets are built, see [`SocketConfig::validate`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SocketConfig {
+    /// Largest WebSocket frame from a client, 10,000,000 bytes. A larger one closes with 1009.
+    pub max_frame_bytes: usize,
+    /// Largest message put together from frames, 8,000,000 bytes. A larger one closes with 1009.
+    pub max_message_bytes: usize,
+    /// Channels that one connection may have joined, 100. One more is refused with the reason
+    /// `too many channels joined`.
+    pub max_channels: NonZero<usize>,
+    /// Longest topic that can be joined, 1,024 bytes. A longer one is refused with a reason.
+    pub max_topic_bytes: usize,
+    /// Which join refs count as current; by default one that is missing always does.
+    pub join_ref_check: JoinRefCheck,
+    /// Silence after which a connection is closed with 1002, 60 seconds. Every frame received
+    /// restarts it; frames sent do not.
+    pub idle_timeout: Duration,
+    /// Messages that may wait for a slow reader, 16,384. One more closes with 1008.
+    pub max_queue_messages: NonZero<usize>,
+    /// Bytes that may wait for a slow reader, 8 MiB. More close with 1008.
+    pub max_queue_bytes: usize,
+    /// Waiting bytes from which presence diffs of a topic are folded into one, 256 KiB.
+    pub fold_queue_bytes: usize,
+    /// Client messages that may wait for one channel whose callback has not finished, 64. While
+    /// they do, nothing more is read from the connection.
+    pub max_channel_queue: NonZero<usize>,
+    /// Messages from other tasks, and intercepted broadcasts, that may wait for the channels of
+    /// one connection, 4,096. Tasks get an error for one more; a broadcast closes with 1008.
+    pub max_infos: NonZero<usize>,
+    /// Time that a channel's `terminate` may take, and that a duplicate join waits for the channel
+    /// it replaces, 5 seconds.
+    pub terminate_timeout: Duration,
+    /// Time that the answer to a close frame may take before the connection is cut, 5 seconds.
+    pub close_timeout: Duration,
+    /// Sub-protocols to choose from, in order of preference; empty: the client's are ignored.
+    pub subprotocols: Vec<String>,
+}
+
+impl Default for SocketConfig {
+    fn default() -> Self {
+        Self {
+            max_frame_bytes: 10_000_000,
+            max_message_bytes: 8_000_000,
+            max_channels: const { NonZero::new(100).expect("100 is not zero") },
+            max_topic_bytes: 1024,
+            join_ref_check: JoinRefCheck::default(),
+            idle_timeout: Duration::from_secs(60),
+            max_queue_messages: const { NonZero::new(16_384).expect("16384 is not zero") },
+            max_queue_bytes: 8 << 20,
+            fold_queue_bytes: 256 << 10,
+            max_channel_queue: const { NonZero::new(64).expect("64 is not zero") },
+            max_infos: const { NonZero::new(4_096).expect("4096 is not zero") },
+            terminate_timeout: Duration::from_secs(5),
+            close_timeout: Duration::from_secs(5),
+            subprotocols: Vec::new(),
+        }
+    }
+}
+
+/// Why a [`SocketConfig`] or the routes beside it are refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A limit is below what makes sense.
+    #[error("{field} is {value}, it must be at least {min}")]
+    TooSmall {
+        /// The field of the config.
+        field: &'static str,
+        /// Its value.
+        value: usize,
+        /// The least it may be.
+        min: usize,
+    },
+    /// Folding would begin only after the connection was closed.
+    #[error("fold_queue_bytes is {fold}, it must be at most max_queue_bytes, {max}")]
+    FoldAboveQueue {
+        /// `fold_queue_bytes`.
+        fold: usize,
+        /// `max_queue_bytes`.
+        max: usize,
+    },
+    /// A duration must not be zero.
+    #[error("{field} is zero, it must be longer")]
+    ZeroDuration {
+        /// The field of the config.
+        field: &'static str,
+    },
+    /// A sub-protocol is not a token that a header can carry.
+    #[error("subprotocols has {value:?}, which is not a header token")]
+    Subprotocol {
+        /// The entry.
+        value: String,
+    },
+}
+
+impl SocketConfig {
+    /// Checks all fields, alone and against one another.
+    ///
+    /// # Errors
+    ///
+    /// The first rule broken, with the value and the limit.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let at_least = |field, value, min| {
+            if value < min {
+                Err(ConfigError::TooSmall { field, value, min })
+            } else {
+                Ok(())
+            }
+        };
+        at_least("max_frame_bytes", self.max_frame_bytes, 125)?;
+        at_least("max_message_bytes", self.max_message_bytes, 125)?;
+        at_least("max_topic_bytes", self.max_topic_bytes, 1)?;
+        at_least("max_queue_bytes", self.max_queue_bytes, 1024)?;
+        if self.fold_queue_bytes > self.max_queue_bytes {
+            return Err(ConfigError::FoldAboveQueue {
+                fold: self.fold_queue_bytes,
+                max: self.max_queue_bytes,
+            });
+        }
+        let durations = [
+            ("idle_timeout", self.idle_timeout),
+            ("terminate_timeout", self.terminate_timeout),
+            ("close_timeout", self.close_timeout),
+        ];
+        for (field, duration) in durations {
+            if duration.is_zero() {
+                return Err(ConfigError::ZeroDuration { field });
+            }
+        }
+        match self.subprotocols.iter().find(|value| !is_token(value)) {
+            Some(value) => Err(ConfigError::Subprotocol {
+                value: value.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Tells whether `value` can stand in `sec-websocket-protocol` (RFC 7230, token).
+fn is_token(value: &str) -> bool {
+    const MARKS: &[u8] = b"!#$%&'*+-.^_`|~";
+    !value.is_empty()
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || MARKS.contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn soc_01_a_config_is_refused_with_value_and_limit() {
+        assert!(SocketConfig::default().validate().is_ok());
+        let config = SocketConfig {
+            max_frame_bytes: 10,
+            ..SocketConfig::default()
+        };
+        let error = config.validate().unwrap_err().to_string();
+        assert_eq!(error, "max_frame_bytes is 10, it must be at least 125");
+        let config = SocketConfig {
+            fold_queue_bytes: usize::MAX,
+            ..SocketConfig::default()
+        };
+        let error = config.validate().unwrap_err().to_string();
+        assert!(
+            error.contains("it must be at most max_queue_bytes, 8388608"),
+            "{error}"
+        );
+        let config = SocketConfig {
+            idle_timeout: Duration::ZERO,
+            ..SocketConfig::default()
+        };
+        let error = config.validate().unwrap_err().to_string();
+        assert_eq!(error, "idle_timeout is zero, it must be longer");
+    }
+
+    #[test]
+    fn x_28_a_sub_protocol_that_no_header_can_carry_is_refused() {
+        let config = SocketConfig {
+            subprotocols: vec!["a, b".to_owned()],
+            ..SocketConfig::default()
+        };
+        assert!(matches!(
+            config.validate(),
+            Err(ConfigError::Subprotocol { .. })
+        ));
+    }
+}

@@ -1,0 +1,390 @@
+//! What waits for one connection: frames for its client, messages for its channels, the order to
+//! close.
+//!
+//! Any task may put something in; only the connection's task takes it out. Bounded in messages and
+//! bytes: a connection whose reader does not keep up is told to close, it never grows. Idle, a
+//! mailbox owns no heap memory but itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
+
+use herenow_protocol::ChannelId;
+use parking_lot::Mutex;
+
+use crate::config::SocketConfig;
+use crate::frame::Frame;
+use crate::info::{InfoError, InfoItem};
+use crate::metrics::Metrics;
+use crate::presence_stub::PresenceDiff;
+use crate::reason::CloseOrder;
+
+/// Diffs kept aside for one channel before they are folded into one.
+const MAX_ASIDE: usize = 32;
+
+/// The mailbox of one connection, shared by all that write to it.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    inner: Mutex<Inner>,
+    /// The connection's id: the topic it can be disconnected by.
+    id: Option<Arc<str>>,
+    config: Arc<SocketConfig>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    frames: VecDeque<Frame>,
+    /// Bytes of `frames`, of held frames, and of what was taken and is not written yet.
+    n_bytes: usize,
+    /// As `n_bytes`, in frames.
+    n_frames: usize,
+    /// The connection's task, when it waits.
+    waker: Option<Waker>,
+    close: Option<Box<CloseOrder>>,
+    is_closed: bool,
+    cold: Option<Box<Cold>>,
+}
+
+/// What most connections do not have at any time.
+#[derive(Debug, Default)]
+struct Cold {
+    infos: VecDeque<(ChannelId, InfoItem)>,
+    /// Infos in `infos`, and those taken and not handled yet.
+    n_infos: usize,
+    held: Vec<(ChannelId, Vec<Frame>)>,
+    aside: Vec<Aside>,
+}
+
+/// Presence diffs of one channel that wait until the reader has caught up.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    pub(crate) slot: ChannelId,
+    is_held: bool,
+    pub(crate) diffs: Vec<Arc<PresenceDiff>>,
+}
+
+/// The connection takes nothing more.
+#[derive(Debug)]
+pub(crate) struct MailboxClosed;
+
+impl Mailbox {
+    pub(crate) fn new(
+        config: Arc<SocketConfig>,
+        metrics: Arc<Metrics>,
+        id: Option<Arc<str>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::default(),
+            id,
+            config,
+            metrics,
+        })
+    }
+
+    pub(crate) fn id(&self) -> Option<&Arc<str>> {
+        self.id.as_ref()
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Queues a frame that belongs to no channel.
+    pub(crate) fn push(&self, frame: Frame) -> Result<(), MailboxClosed> {
+        let mut inner = self.inner.lock();
+        self.admit(&mut inner, &frame)?;
+        inner.frames.push_back(frame);
+        Self::wake(inner);
+        Ok(())
+    }
+
+    /// Queues a frame of a channel, or holds it while `is_held`, if `check` still says so.
+    ///
+    /// `check` runs under the mailbox's lock, so that what it decides and the order of the frames
+    /// are one.
+    pub(crate) fn push_for(
+        &self,
+        slot: ChannelId,
+        is_held: &AtomicBool,
+        frame: Frame,
+        check: impl FnOnce() -> bool,
+    ) -> Result<bool, MailboxClosed> {
+        let mut inner = self.inner.lock();
+        if !check() {
+            return Ok(false);
+        }
+        self.admit(&mut inner, &frame)?;
+        if !is_held.load(Ordering::Relaxed) {
+            inner.frames.push_back(frame);
+            Self::wake(inner);
+            return Ok(true);
+        }
+        let held = &mut inner.cold.get_or_insert_default().held;
+        match held.iter_mut().find(|(of, _)| *of == slot) {
+            Some((_, frames)) => frames.push(frame),
+            None => held.push((slot, vec![frame])),
+        }
+        Ok(true)
+    }
+
+    /// Counts a frame in, or orders the connection to close if it is one too many.
+    fn admit(&self, inner: &mut Inner, frame: &Frame) -> Result<(), MailboxClosed> {
+        if inner.is_closed {
+            return Err(MailboxClosed);
+        }
+        let n_bytes = inner.n_bytes + frame.n_bytes();
+        let n_frames = inner.n_frames + 1;
+        let (max_bytes, max_frames) = (
+            self.config.max_queue_bytes,
+            self.config.max_queue_messages.get(),
+        );
+        // A single frame may be larger than the queue: it would otherwise never be sent.
+        if n_frames <= max_frames && (n_bytes <= max_bytes || inner.n_frames == 0) {
+            (inner.n_bytes, inner.n_frames) = (n_bytes, n_frames);
+            return Ok(());
+        }
+        let text = if n_frames > max_frames {
+            format!("slow reader: over max_queue_messages, {max_frames}")
+        } else {
+            format!("slow reader: over max_queue_bytes, {max_bytes}")
+        };
+        self.close_slow(inner, text);
+        Err(MailboxClosed)
+    }
+
+    fn close_slow(&self, inner: &mut Inner, text: String) {
+        self.metrics.slow_readers.increment();
+        inner.is_closed = true;
+        inner.frames = VecDeque::new();
+        inner.cold = None;
+        inner
+            .close
+            .get_or_insert_with(|| Box::new(CloseOrder::slow_reader(text)));
+        if let Some(waker) = inner.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Keeps a diff aside while the channel's frames are held or its reader is behind; tells
+    /// whether it did.
+    pub(crate) fn try_set_aside(
+        &self,
+        slot: ChannelId,
+        is_held: &AtomicBool,
+        diff: &Arc<PresenceDiff>,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.is_closed {
+            return true;
+        }
+        let is_held = is_held.load(Ordering::Relaxed);
+        let is_behind = inner.n_bytes > self.config.fold_queue_bytes;
+        // What is aside already must go out first.
+        let has_aside = |cold: &Cold| cold.aside.iter().any(|aside| aside.slot == slot);
+        if !is_held && !is_behind && !inner.cold.as_deref().is_some_and(has_aside) {
+            return false;
+        }
+        if is_behind {
+            self.metrics.folded_diffs.increment();
+        }
+        let aside = &mut inner.cold.get_or_insert_default().aside;
+        let at = aside
+            .iter()
+            .position(|aside| aside.slot == slot)
+            .unwrap_or_else(|| {
+                aside.push(Aside {
+                    slot,
+                    is_held,
+                    diffs: Vec::new(),
+                });
+                aside.len() - 1
+            });
+        let diffs = &mut aside[at].diffs;
+        diffs.push(diff.clone());
+        if diffs.len() >= MAX_ASIDE {
+            *diffs = vec![PresenceDiff::fold(diffs)];
+        }
+        true
+    }
+
+    /// Lets frames of a channel out that were held, in order, and holds no more.
+    pub(crate) fn release(&self, slot: ChannelId, is_held: &AtomicBool) {
+        let mut inner = self.inner.lock();
+        is_held.store(false, Ordering::Relaxed);
+        let mut aside = inner.cold.as_deref_mut().map(|cold| cold.aside.iter_mut());
+        if let Some(aside) = aside
+            .as_mut()
+            .and_then(|aside| aside.find(|one| one.slot == slot))
+        {
+            aside.is_held = false;
+        }
+        let frames = inner.take_held(slot);
+        inner.frames.extend(frames);
+        Self::wake(inner);
+    }
+
+    /// Drops what was held or kept aside for a channel.
+    pub(crate) fn discard(&self, slot: ChannelId) {
+        let mut inner = self.inner.lock();
+        if let Some(cold) = inner.cold.as_deref_mut() {
+            cold.aside.retain(|aside| aside.slot != slot);
+        }
+        let frames = inner.take_held(slot);
+        inner.n_frames -= frames.len();
+        inner.n_bytes -= frames.iter().map(Frame::n_bytes).sum::<usize>();
+    }
+
+    /// Queues something for a channel's `handle_info` or `handle_out`.
+    pub(crate) fn push_info(&self, slot: ChannelId, item: InfoItem) -> Result<(), InfoError> {
+        let mut inner = self.inner.lock();
+        if inner.is_closed {
+            self.metrics.dropped_infos.increment();
+            return Err(InfoError::Ended);
+        }
+        let max = self.config.max_infos.get();
+        let cold = inner.cold.get_or_insert_default();
+        if cold.n_infos >= max {
+            self.metrics.dropped_infos.increment();
+            return Err(InfoError::Full { max });
+        }
+        cold.n_infos += 1;
+        cold.infos.push_back((slot, item));
+        Self::wake(inner);
+        Ok(())
+    }
+
+    /// Queues a broadcast for a channel; one too many closes the connection.
+    pub(crate) fn push_broadcast(&self, slot: ChannelId, item: InfoItem) {
+        if let Err(InfoError::Full { max }) = self.push_info(slot, item) {
+            let text = format!("slow channel: over max_infos, {max}");
+            self.close_slow(&mut self.inner.lock(), text);
+        }
+    }
+
+    /// Orders the connection to close; the first order counts.
+    pub(crate) fn order_close(&self, order: CloseOrder) {
+        let mut inner = self.inner.lock();
+        inner.close.get_or_insert_with(|| Box::new(order));
+        Self::wake(inner);
+    }
+
+    /// Takes nothing more in. What was queued for the client can still be taken.
+    pub(crate) fn shut(&self) {
+        let mut inner = self.inner.lock();
+        inner.is_closed = true;
+        inner.cold = None;
+    }
+
+    /// Returns the order to close, once.
+    pub(crate) fn take_close(&self) -> Option<CloseOrder> {
+        self.inner.lock().close.take().map(|order| *order)
+    }
+
+    /// Moves all queued frames into `frames`, which is empty; what was taken before is written.
+    pub(crate) fn take_frames(&self, frames: &mut VecDeque<Frame>) {
+        let mut inner = self.inner.lock();
+        let held = inner.cold.as_deref().map_or(&[][..], |cold| &cold.held);
+        let held = held.iter().flat_map(|(_, frames)| frames);
+        let (held_frames, held_bytes) =
+            held.fold((0, 0), |(n, bytes), frame| (n + 1, bytes + frame.n_bytes()));
+        *frames = std::mem::take(&mut inner.frames);
+        inner.n_frames = frames.len() + held_frames;
+        inner.n_bytes = frames.iter().map(Frame::n_bytes).sum::<usize>() + held_bytes;
+    }
+
+    /// Takes the diffs that were kept aside and may go out now.
+    pub(crate) fn take_aside(&self) -> Vec<Aside> {
+        let mut inner = self.inner.lock();
+        let Some(cold) = inner.cold.as_deref_mut() else {
+            return Vec::new();
+        };
+        let (held, aside) = std::mem::take(&mut cold.aside)
+            .into_iter()
+            .partition(|aside| aside.is_held);
+        cold.aside = held;
+        inner.drop_cold();
+        aside
+    }
+
+    /// Takes the infos; each must be given back with [`Mailbox::info_handled`].
+    pub(crate) fn take_infos(&self) -> VecDeque<(ChannelId, InfoItem)> {
+        let mut inner = self.inner.lock();
+        inner
+            .cold
+            .as_deref_mut()
+            .map(|cold| std::mem::take(&mut cold.infos))
+            .unwrap_or_default()
+    }
+
+    /// Makes room for another info.
+    pub(crate) fn info_handled(&self) {
+        let mut inner = self.inner.lock();
+        if let Some(cold) = inner.cold.as_deref_mut() {
+            cold.n_infos = cold.n_infos.saturating_sub(1);
+        }
+        inner.drop_cold();
+    }
+
+    /// Waits for more: true if there is nothing to do now, and `context` will be woken.
+    ///
+    /// Frames do not count if the connection cannot write them anyway.
+    pub(crate) fn park(&self, context: &Context<'_>, can_write: bool) -> bool {
+        let mut inner = self.inner.lock();
+        let has_infos = inner
+            .cold
+            .as_deref()
+            .is_some_and(|cold| !cold.infos.is_empty());
+        let has_aside = inner
+            .cold
+            .as_deref()
+            .is_some_and(|cold| cold.aside.iter().any(|one| !one.is_held));
+        let has_frames = can_write && (has_aside || !inner.frames.is_empty());
+        if inner.close.is_some() || has_infos || has_frames {
+            return false;
+        }
+        match &mut inner.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none @ None => *none = Some(context.waker().clone()),
+        }
+        true
+    }
+
+    /// Forgets who waits: the connection's task runs, it need not be woken by what it does itself.
+    pub(crate) fn unpark(&self) {
+        self.inner.lock().waker = None;
+    }
+
+    fn wake(mut inner: parking_lot::MutexGuard<'_, Inner>) {
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Inner {
+    fn take_held(&mut self, slot: ChannelId) -> Vec<Frame> {
+        let Some(cold) = self.cold.as_deref_mut() else {
+            return Vec::new();
+        };
+        let at = cold.held.iter().position(|(of, _)| *of == slot);
+        let frames = at.map(|at| cold.held.swap_remove(at).1);
+        self.drop_cold();
+        frames.unwrap_or_default()
+    }
+
+    fn drop_cold(&mut self) {
+        let is_empty = |cold: &Cold| {
+            cold.n_infos == 0
+                && cold.infos.is_empty()
+                && cold.held.is_empty()
+                && cold.aside.is_empty()
+        };
+        if self.cold.as_deref().is_some_and(is_empty) {
+            self.cold = None;
+        }
+    }
+}

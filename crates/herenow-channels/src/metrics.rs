@@ -1,0 +1,68 @@
+//! Plain counters of one mount of sockets, free of any exporter.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows, or a gauge that follows a count.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Returns the value now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn decrement(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the sockets of one mount have done so far.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Connections open now.
+    pub connections: Counter,
+    /// Channels joined now.
+    pub channels: Counter,
+    /// Connections accepted.
+    pub connects: Counter,
+    /// Connections refused before they began: origin, version, `connect`.
+    pub refused_connects: Counter,
+    /// Joins accepted.
+    pub joins: Counter,
+    /// Joins refused: no route, too many channels, the channel's own refusal.
+    pub refused_joins: Counter,
+    /// Callbacks that panicked.
+    pub crashes: Counter,
+    /// Messages received from clients.
+    pub messages_in: Counter,
+    /// Frames written to clients.
+    pub frames_out: Counter,
+    /// Bytes written to clients.
+    pub bytes_out: Counter,
+    /// Writes that carried them.
+    pub writes: Counter,
+    /// Messages dropped because their join ref is of an earlier join.
+    pub stale_messages: Counter,
+    /// Presence diffs that were folded for a slow reader.
+    pub folded_diffs: Counter,
+    /// Connections closed because their reader was too slow.
+    pub slow_readers: Counter,
+    /// Connections closed because they were silent for too long.
+    pub idle_timeouts: Counter,
+    /// Connections closed because of what they sent: malformed, too big, against the protocol.
+    pub client_errors: Counter,
+    /// Messages of other tasks that a full or closed connection did not take.
+    pub dropped_infos: Counter,
+    /// Frames that could not be encoded.
+    pub encode_errors: Counter,
+}

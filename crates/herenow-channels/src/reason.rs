@@ -1,0 +1,122 @@
+//! Why channels and connections end.
+
+use std::borrow::Cow;
+
+use herenow_protocol::CloseCode;
+use smol_str::SmolStr;
+
+/// Why a channel ends, as [`Channel::terminate`](crate::Channel::terminate) is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The client left the topic.
+    Left,
+    /// The client went away.
+    Closed,
+    /// The channel stopped itself as it should.
+    Normal,
+    /// The channel stopped itself because something is shut down; text of its own choice.
+    Shutdown(Option<SmolStr>),
+    /// The client joined the topic again.
+    DuplicateJoin,
+    /// The connection's id was disconnected.
+    Disconnected,
+    /// The server drains.
+    Draining,
+    /// The client no longer polls.
+    Inactive,
+    /// The connection was closed for what its client did: silence, malformed messages, a queue
+    /// that only grows.
+    ClientError,
+    /// A callback panicked.
+    Crashed,
+    /// The channel stopped itself for any other reason; its client is told that it crashed.
+    Other(SmolStr),
+}
+
+impl Reason {
+    /// Tells whether a channel that stops for this reason does so gracefully, with `phx_close`.
+    pub(crate) fn is_graceful(&self) -> bool {
+        match self {
+            Self::Normal | Self::Shutdown(_) | Self::Left => true,
+            Self::Closed
+            | Self::DuplicateJoin
+            | Self::Disconnected
+            | Self::Draining
+            | Self::Inactive
+            | Self::ClientError
+            | Self::Crashed
+            | Self::Other(_) => false,
+        }
+    }
+}
+
+/// An order to close a connection: what its client and its channels are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CloseOrder {
+    /// The close code; never 1000 unless the client is not meant to come back.
+    pub(crate) code: CloseCode,
+    /// The text of the close frame, at most 123 bytes.
+    pub(crate) text: Cow<'static, str>,
+    /// What the channels are told.
+    pub(crate) reason: Reason,
+}
+
+impl CloseOrder {
+    /// The connection's id was disconnected.
+    pub(crate) fn disconnected() -> Self {
+        Self::new(CloseCode::GOING_AWAY, "disconnected", Reason::Disconnected)
+    }
+
+    /// The server drains.
+    pub(crate) fn draining() -> Self {
+        Self::new(CloseCode::RESTART, "draining", Reason::Draining)
+    }
+
+    /// The client was silent for too long.
+    pub(crate) fn idle() -> Self {
+        Self::new(
+            CloseCode::PROTOCOL_ERROR,
+            "idle timeout",
+            Reason::ClientError,
+        )
+    }
+
+    /// The reader does not keep up; `text` names the limit.
+    pub(crate) fn slow_reader(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(CloseCode::POLICY_VIOLATION, text, Reason::ClientError)
+    }
+
+    /// The client sent what it must not.
+    pub(crate) fn client_error(code: CloseCode, text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(code, text, Reason::ClientError)
+    }
+
+    /// The client went away or closed.
+    pub(crate) fn closed(code: CloseCode) -> Self {
+        Self::new(code, "", Reason::Closed)
+    }
+
+    /// The client no longer polls.
+    pub(crate) fn inactive() -> Self {
+        Self::new(CloseCode::GOING_AWAY, "inactive", Reason::Inactive)
+    }
+
+    fn new(code: CloseCode, text: impl Into<Cow<'static, str>>, reason: Reason) -> Self {
+        Self {
+            code,
+            text: text.into(),
+            reason,
+        }
+    }
+
+    /// The text, cut to what a close frame can carry.
+    pub(crate) fn close_text(&self) -> &str {
+        const MAX_CLOSE_TEXT: usize = 123;
+        let end = (0..=self.text.len().min(MAX_CLOSE_TEXT))
+            .rev()
+            .find(|&at| self.text.is_char_boundary(at))
+            .unwrap_or(0);
+        &self.text[..end]
+    }
+}

@@ -1,0 +1,227 @@
+//! [`Session`]: the protocol's state, the channels, and the mailbox of one connection.
+//!
+//! A transport hands frames in, polls, and takes frames out; it never looks at channels. All
+//! callbacks of the connection run inside its calls. The order of what a client is told when a
+//! channel joins, leaves, stops, crashes or is replaced is made here, see `ending`.
+
+mod calls;
+mod ending;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use herenow_protocol::{
+    Action, ChannelId, CloseCode, Encoded, Message, Serializer, ServerMessage, SocketState, event,
+};
+use herenow_pubsub::{Attachment, Broadcast, Once, Sink};
+
+use super::connect::Connected;
+use super::shared::Shared;
+use super::slot::{Slot, Stage, Task};
+use crate::channel::{Assigns, Call};
+use crate::drain::Registration;
+use crate::frame::Frame;
+use crate::info::InfoItem;
+use crate::mailbox::Mailbox;
+use crate::reason::CloseOrder;
+
+/// One connection without its transport.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
+    state: SocketState,
+    /// In order of their ids.
+    slots: Vec<Slot>,
+    /// Messages that were held during a join that is settled now.
+    replay: VecDeque<Message>,
+    assigns: Assigns,
+    id_attachment: Option<Attachment>,
+    /// Dropped last: then the connection counts as gone.
+    registration: Registration,
+    serializer: Serializer,
+}
+
+/// Closes a connection when its id is told to disconnect.
+struct IdSink(Arc<Mailbox>);
+
+impl Sink for IdSink {
+    fn deliver(&self, broadcast: &Broadcast, _: &mut Once) {
+        if broadcast.event == event::DISCONNECT {
+            self.0.order_close(CloseOrder::disconnected());
+        }
+    }
+}
+
+impl Session {
+    /// Begins a connection that `connect` has accepted.
+    pub(crate) fn open(shared: &Arc<Shared>, connected: Connected, serializer: Serializer) -> Self {
+        let id: Option<Arc<str>> = connected.id.map(|id| shared.pubsub.intern(&id));
+        let mailbox = Mailbox::new(shared.config.clone(), shared.metrics.clone(), id.clone());
+        let id_attachment = id.map(|id| {
+            let sink = Arc::new(IdSink(mailbox.clone()));
+            shared.pubsub.attach(&id, sink)
+        });
+        shared.metrics.connections.increment();
+        shared.metrics.connects.increment();
+        Self {
+            registration: shared.drain.register(mailbox.clone()),
+            shared: shared.clone(),
+            mailbox,
+            state: SocketState::new(),
+            slots: Vec::new(),
+            replay: VecDeque::new(),
+            assigns: connected.assigns,
+            id_attachment,
+            serializer,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Tells whether another frame may be handed in; if not, [`Session::poll`] will make room.
+    pub(crate) fn is_ready(&self) -> bool {
+        let max = self.shared.config.max_channel_queue.get();
+        self.slots.iter().all(|slot| slot.n_waiting() < max)
+    }
+
+    /// Takes in a message of the client. A malformed one orders the connection to close.
+    pub(crate) fn handle_frame(&mut self, context: &mut Context<'_>, frame: &Encoded) {
+        self.shared.metrics.messages_in.increment();
+        match self.serializer.decode(frame) {
+            Ok(message) => {
+                self.handle_message(context, message);
+                self.handle_replay(context);
+            }
+            Err(error) => {
+                self.shared.metrics.client_errors.increment();
+                tracing::warn!(%error, frame_bytes = frame.bytes.len(), "malformed message");
+                let text = format!("malformed message: {error}");
+                self.mailbox
+                    .order_close(CloseOrder::client_error(CloseCode::INTERNAL, text));
+            }
+        }
+    }
+
+    fn handle_message(&mut self, context: &mut Context<'_>, message: Message) {
+        let router = &self.shared.router;
+        let is_join = message.event == event::JOIN;
+        let is_routed = |topic: &str| router.find(topic).is_some();
+        match self
+            .state
+            .handle_message(&self.shared.protocol, message, is_routed)
+        {
+            Action::Reply(reply) => {
+                if is_join {
+                    self.shared.metrics.refused_joins.increment();
+                    tracing::warn!(topic = %reply.topic(), "join without a route or a place");
+                }
+                self.send(&reply);
+            }
+            Action::Join(request) => self.start_join(context, request),
+            Action::Deliver(delivery) => {
+                let call = Call::In {
+                    event: delivery.event,
+                    payload: delivery.payload,
+                    message_ref: delivery.message_ref,
+                };
+                self.enqueue(context, delivery.slot, Task::Call(call));
+            }
+            Action::Leave(leave) => {
+                self.enqueue(context, leave.slot, Task::Leave(leave.message_ref));
+            }
+            Action::Hold { slot, message } => {
+                let at = self.find(slot);
+                match at.map(|at| &mut self.slots[at].stage) {
+                    Some(Stage::Joining(joining)) => joining.held.push(message),
+                    Some(Stage::Open | Stage::Ending { .. }) | None => {}
+                }
+            }
+            Action::IgnoreStale { .. } => self.shared.metrics.stale_messages.increment(),
+        }
+    }
+
+    fn handle_replay(&mut self, context: &mut Context<'_>) {
+        while let Some(message) = self.replay.pop_front() {
+            self.handle_message(context, message);
+        }
+        self.replay = VecDeque::new();
+    }
+
+    /// Runs whatever can run; ready with the order to close, if there is one.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<CloseOrder> {
+        for (slot, item) in self.mailbox.take_infos() {
+            let call = match item {
+                InfoItem::Info(info) => Call::Info(info),
+                InfoItem::Intercepted(broadcast) => Call::Out(broadcast),
+            };
+            self.enqueue(context, slot, Task::CountedCall(call));
+        }
+        self.pump_all(context);
+        self.handle_replay(context);
+        match self.mailbox.take_close() {
+            Some(order) => Poll::Ready(order),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Takes all frames for the client, into a queue that is empty and whose frames are written.
+    pub(crate) fn take_frames(&mut self, frames: &mut VecDeque<Frame>) {
+        self.mailbox.take_frames(frames);
+        if !frames.is_empty() {
+            return;
+        }
+        let aside = self.mailbox.take_aside();
+        if aside.is_empty() {
+            return;
+        }
+        for aside in aside {
+            if let Some(at) = self.find(aside.slot) {
+                self.slots[at].lane.deliver_aside(&aside.diffs);
+            }
+        }
+        self.mailbox.take_frames(frames);
+    }
+
+    /// Queues a message for the client.
+    fn send(&self, message: &ServerMessage) {
+        match self.serializer.encode(message) {
+            // Closed: nobody is there to read it.
+            Ok(encoded) => drop(self.mailbox.push(Frame::from_encoded(&encoded))),
+            Err(error) => {
+                self.shared.metrics.encode_errors.increment();
+                tracing::error!(topic = %message.topic(), %error, "message not encodable");
+            }
+        }
+    }
+
+    fn find(&self, slot: ChannelId) -> Option<usize> {
+        self.slots.binary_search_by_key(&slot, |slot| slot.id).ok()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.id_attachment = None;
+        self.mailbox.shut();
+        self.abort();
+        self.shared.metrics.connections.decrement();
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.mailbox.id())
+            .field("slots", &self.slots)
+            .field("registration", &self.registration)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! What all connections of one mount share.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use herenow_protocol::SocketConfig as ProtocolConfig;
+use herenow_pubsub::PubSub;
+use http::StatusCode;
+use tokio_util::task::TaskTracker;
+
+use super::connect::{ConnectFn, ConnectRefused, Connected};
+use crate::auth::ConnectInfo;
+use crate::config::SocketConfig;
+use crate::drain::{Drain, DrainConfig};
+use crate::metrics::Metrics;
+use crate::origin::CheckOrigin;
+use crate::router::Router;
+
+/// One mount of sockets: its routes, settings and live connections.
+pub(crate) struct Shared {
+    pub(crate) pubsub: PubSub,
+    pub(crate) router: Router,
+    pub(crate) config: Arc<SocketConfig>,
+    pub(crate) protocol: ProtocolConfig,
+    pub(crate) check_origin: CheckOrigin,
+    pub(crate) connect: Option<ConnectFn>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The tasks of all connections.
+    pub(crate) tasks: TaskTracker,
+    /// The open connections, and the way to close them all.
+    pub(crate) drain: Drain,
+}
+
+impl Shared {
+    pub(crate) fn new(pubsub: PubSub, router: Router, config: SocketConfig) -> Self {
+        let mut shared = Self {
+            pubsub,
+            router,
+            config: Arc::default(),
+            protocol: ProtocolConfig::default(),
+            check_origin: CheckOrigin::default(),
+            connect: None,
+            metrics: Arc::default(),
+            tasks: TaskTracker::new(),
+            drain: Drain::new(DrainConfig::default()),
+        };
+        shared.set_config(config);
+        shared
+    }
+
+    pub(crate) fn set_config(&mut self, config: SocketConfig) {
+        self.protocol.max_channels = config.max_channels.get();
+        self.protocol.max_topic_bytes = config.max_topic_bytes;
+        self.protocol.join_ref_check = config.join_ref_check;
+        self.config = Arc::new(config);
+    }
+
+    /// Asks the application whether a client may connect.
+    ///
+    /// # Errors
+    ///
+    /// The application's refusal; status 500 if it panicked.
+    pub(crate) async fn connect(&self, info: ConnectInfo) -> Result<Connected, ConnectRefused> {
+        let Some(connect) = &self.connect else {
+            return Ok(Connected::anonymous());
+        };
+        let connecting = AssertUnwindSafe(async { connect(info).await });
+        let connected = connecting.catch_unwind().await.unwrap_or_else(|_| {
+            self.metrics.crashes.increment();
+            tracing::error!("connect panicked");
+            Err(ConnectRefused::response(StatusCode::INTERNAL_SERVER_ERROR))
+        });
+        if connected.is_err() {
+            self.metrics.refused_connects.increment();
+        }
+        connected
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("router", &self.router)
+            .field("config", &self.config)
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
+}

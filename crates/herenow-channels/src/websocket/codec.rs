@@ -1,0 +1,87 @@
+//! Frames from bytes: tungstenite, fed from slices.
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+use herenow_protocol::{CloseCode, Encoded};
+use tungstenite::error::Error;
+use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
+
+use crate::config::SocketConfig;
+use crate::reason::CloseOrder;
+
+/// Reads a client's frames and puts its messages together.
+#[derive(Debug)]
+pub(super) struct Codec(Box<WebSocketContext>);
+
+/// What a client sent.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Message(Encoded),
+    Ping(Bytes),
+    Pong,
+    Close(Option<CloseCode>),
+}
+
+impl Codec {
+    pub(super) fn new(config: &SocketConfig) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(0)
+            .write_buffer_size(0)
+            .max_frame_size(Some(config.max_frame_bytes))
+            .max_message_size(Some(config.max_message_bytes));
+        Self(Box::new(WebSocketContext::new(Role::Server, Some(config))))
+    }
+
+    /// Takes bytes off the front of `input` until something is complete; `None` if nothing is.
+    ///
+    /// # Errors
+    ///
+    /// How to close the connection, because of what the client sent.
+    pub(super) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, CloseOrder> {
+        match self.0.read(&mut Slice(input)) {
+            Ok(Message::Text(text)) => Ok(Some(Incoming::Message(Encoded::text(text)))),
+            Ok(Message::Binary(bytes)) => Ok(Some(Incoming::Message(Encoded::binary(bytes)))),
+            Ok(Message::Ping(payload)) => Ok(Some(Incoming::Ping(payload))),
+            Ok(Message::Pong(_) | Message::Frame(_)) => Ok(Some(Incoming::Pong)),
+            Ok(Message::Close(frame)) => {
+                let code = frame.map(|frame| CloseCode(frame.code.into()));
+                Ok(Some(Incoming::Close(code)))
+            }
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(close_order(&error)),
+        }
+    }
+}
+
+fn close_order(error: &Error) -> CloseOrder {
+    let code = match error {
+        Error::Capacity(_) => CloseCode::TOO_BIG,
+        Error::Utf8(_) => CloseCode::INVALID_DATA,
+        _ => CloseCode::PROTOCOL_ERROR,
+    };
+    CloseOrder::client_error(code, error.to_string())
+}
+
+/// A stream that ends in "not yet". What the codec would answer by itself is dropped: pongs and
+/// close frames go through the mailbox like everything else.
+struct Slice<'a, 'b>(&'a mut &'b [u8]);
+
+impl Read for Slice<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Slice<'_, '_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,279 @@
+//! The task of one WebSocket.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use herenow_protocol::CloseCode;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::codec::{Codec, Incoming};
+use super::writer::Writer;
+use crate::frame::Frame;
+use crate::reason::CloseOrder;
+use crate::socket::Session;
+
+/// Size of the buffer that all connections of a thread read into.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Rounds of reading, running and writing before other tasks get their turn.
+const MAX_ROUNDS: usize = 32;
+
+thread_local! {
+    /// Taken out while in use, because callbacks run while it is.
+    static READ_BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// One WebSocket, a future that ends when the connection and all its channels have.
+pub(crate) struct Connection<Io> {
+    io: Io,
+    codec: Codec,
+    session: Session,
+    writer: Writer,
+    /// Bytes that were read while the channels could take no more.
+    stalled: Option<Vec<u8>>,
+    /// Idle time-out, then close time-out. Rewound only when it fires.
+    timer: Pin<Box<Sleep>>,
+    last_read: Instant,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The close frame is being written.
+    Closing {
+        is_peer_done: bool,
+    },
+    /// The close frame is written; the client is to hang up.
+    Lingering,
+    /// The stream is done with; channels may still terminate.
+    Gone,
+}
+
+/// What ends an open connection.
+enum End {
+    Order(CloseOrder),
+    /// The client's close frame, with its code.
+    Peer(Option<CloseCode>),
+    Lost,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
+    /// Begins with bytes that the HTTP connection has read already.
+    pub(crate) fn new(io: Io, read: &Bytes, session: Session) -> Self {
+        let config = session.shared().config.clone();
+        Self {
+            io,
+            codec: Codec::new(&config),
+            session,
+            writer: Writer::default(),
+            stalled: (!read.is_empty()).then(|| read.to_vec()),
+            timer: Box::pin(sleep(config.idle_timeout)),
+            last_read: Instant::now(),
+            phase: Phase::Open,
+        }
+    }
+
+    /// Reads, runs and writes until nothing more can be done now.
+    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        self.session.mailbox().unpark();
+        for _ in 0..MAX_ROUNDS {
+            let has_read = match self.read(context) {
+                Ok(has_read) => has_read,
+                Err(end) => return Poll::Ready(end),
+            };
+            if let Poll::Ready(order) = self.session.poll(context) {
+                return Poll::Ready(End::Order(order));
+            }
+            let written = self
+                .writer
+                .poll_write(context, &mut self.io, &mut self.session);
+            if let Poll::Ready(Err(_)) = written {
+                return Poll::Ready(End::Lost);
+            }
+            if self.poll_idle(context).is_ready() {
+                self.session.shared().metrics.idle_timeouts.increment();
+                return Poll::Ready(End::Order(CloseOrder::idle()));
+            }
+            if !has_read && self.session.mailbox().park(context, written.is_ready()) {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once and handles what came; false if the client or the channels must come first.
+    fn read(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+        if !self.session.is_ready() {
+            return Ok(false);
+        }
+        if let Some(stalled) = self.stalled.take() {
+            self.handle_bytes(context, &stalled)?;
+            return Ok(true);
+        }
+        let buffer = READ_BUFFER.take();
+        let mut buffer = buffer.unwrap_or_else(|| vec![0; READ_BUFFER_BYTES].into_boxed_slice());
+        let read = self.read_into(context, &mut buffer);
+        READ_BUFFER.set(Some(buffer));
+        read
+    }
+
+    fn read_into(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Result<bool, End> {
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(&mut self.io).poll_read(context, &mut buffer) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                self.last_read = Instant::now();
+                self.handle_bytes(context, buffer.filled())?;
+                Ok(true)
+            }
+            Poll::Ready(Ok(()) | Err(_)) => Err(End::Lost),
+        }
+    }
+
+    fn handle_bytes(&mut self, context: &mut Context<'_>, mut bytes: &[u8]) -> Result<(), End> {
+        loop {
+            if !self.session.is_ready() {
+                self.stalled = Some(bytes.to_vec());
+                return Ok(());
+            }
+            let incoming = self.codec.next(&mut bytes).map_err(|order| {
+                self.session.shared().metrics.client_errors.increment();
+                tracing::debug!(
+                    code = order.code.0,
+                    text = order.close_text(),
+                    "client error"
+                );
+                End::Order(order)
+            })?;
+            match incoming {
+                Some(Incoming::Message(message)) => self.session.handle_frame(context, &message),
+                // Closed: the connection is about to be closed for its slow reader.
+                Some(Incoming::Ping(payload)) => {
+                    drop(self.session.mailbox().push(Frame::pong(&payload)));
+                }
+                Some(Incoming::Pong) => {}
+                Some(Incoming::Close(code)) => return Err(End::Peer(code)),
+                None => return Ok(()),
+            }
+            if let Some(order) = self.session.mailbox().take_close() {
+                return Err(End::Order(order));
+            }
+        }
+    }
+
+    /// Ready when the client has been silent for too long.
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        ready!(self.timer.as_mut().poll(context));
+        let deadline = self.last_read + self.session.shared().config.idle_timeout;
+        // A client that is not read because its channels are busy is not silent.
+        if deadline <= Instant::now() && self.session.is_ready() {
+            return Poll::Ready(());
+        }
+        let again = deadline.max(Instant::now() + self.session.shared().config.idle_timeout / 8);
+        self.timer.as_mut().reset(again);
+        self.timer.as_mut().poll(context)
+    }
+
+    /// Ends the channels and has the close frame written after what is queued.
+    fn begin_close(&mut self, context: &mut Context<'_>, end: End) {
+        let (order, phase) = match end {
+            End::Order(order) => (
+                order,
+                Phase::Closing {
+                    is_peer_done: false,
+                },
+            ),
+            End::Peer(code) => {
+                let order = CloseOrder::closed(CloseCode::answer_to(code));
+                (order, Phase::Closing { is_peer_done: true })
+            }
+            End::Lost => (CloseOrder::closed(CloseCode::NORMAL), Phase::Gone),
+        };
+        tracing::debug!(
+            code = order.code.0,
+            text = order.close_text(),
+            socket = self.session.mailbox().id().map(|id| &**id),
+            "socket closes"
+        );
+        if order.code == CloseCode::POLICY_VIOLATION {
+            // It would not read them, so the close frame must not wait behind them.
+            self.writer.discard();
+        }
+        self.session.end(context, &order.reason);
+        let close = Frame::close(order.code, order.close_text());
+        self.writer.finish(&mut self.session, close);
+        self.phase = phase;
+        let config = &self.session.shared().config;
+        let timeout = config.close_timeout.max(config.terminate_timeout);
+        self.timer.as_mut().reset(Instant::now() + timeout);
+    }
+
+    /// Writes the close frame, waits for the client to hang up and for the channels to terminate.
+    fn poll_closing(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let has_ended = self.session.poll_end(context).is_ready();
+        let has_hung_up = self.poll_hang_up(context).map(|_| ()).is_ready();
+        if has_hung_up {
+            self.phase = Phase::Gone;
+        }
+        if (has_ended && has_hung_up) || self.timer.as_mut().poll(context).is_ready() {
+            self.session.abort();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    fn poll_hang_up(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Phase::Closing { is_peer_done } = self.phase {
+            ready!(
+                self.writer
+                    .poll_write(context, &mut self.io, &mut self.session)
+            )?;
+            ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
+            self.phase = if is_peer_done {
+                Phase::Gone
+            } else {
+                Phase::Lingering
+            };
+        }
+        if self.phase == Phase::Lingering {
+            // Closing with bytes unread would reset the connection and lose the close frame.
+            let mut bytes = [0; 1024];
+            loop {
+                let mut buffer = ReadBuf::new(&mut bytes);
+                ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    break;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Future for Connection<Io> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let connection = &mut *self;
+        if connection.phase == Phase::Open {
+            let end = ready!(connection.poll_open(context));
+            connection.begin_close(context, end);
+        }
+        connection.poll_closing(context)
+    }
+}
+
+impl<Io> fmt::Debug for Connection<Io> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("session", &self.session)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,158 @@
+//! From an HTTP request to a [`Connection`].
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, any};
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tungstenite::handshake::derive_accept_key;
+
+use super::connection::Connection;
+use crate::auth::{Admitted, Denied, admit_websocket};
+use crate::socket::{Session, Shared};
+
+/// Returns the route that upgrades to a WebSocket.
+pub(crate) fn websocket_route(shared: &Arc<Shared>) -> MethodRouter {
+    let shared = shared.clone();
+    any(move |request: Request| handshake(shared.clone(), request))
+}
+
+/// Answers a handshake. Refusals come in the reference's order: `connect` is asked even if the
+/// request then turns out to be no valid upgrade.
+async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    if parts.method != Method::GET {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    let on_upgrade = parts.extensions.remove::<OnUpgrade>();
+    let headers = parts.headers.clone();
+    let subprotocols = &shared.config.subprotocols;
+    let admitted = match admit_websocket(&shared.check_origin, subprotocols, parts).await {
+        Ok(admitted) => admitted,
+        Err(denied) => {
+            shared.metrics.refused_connects.increment();
+            return match denied {
+                Denied::Query(_) => StatusCode::BAD_REQUEST.into_response(),
+                _ => StatusCode::FORBIDDEN.into_response(),
+            };
+        }
+    };
+    let Admitted {
+        info,
+        serializer,
+        protocol,
+    } = admitted;
+    let n_params = info.params().len();
+    shared.drain.follow_server_of(&info);
+    let connected = match shared.connect(info).await {
+        Ok(connected) => connected,
+        Err(refused) => return refused.into_response(),
+    };
+    let key = match upgrade_key(&headers) {
+        Ok(key) => key,
+        Err(text) => return (StatusCode::BAD_REQUEST, text).into_response(),
+    };
+    let Some(on_upgrade) = on_upgrade else {
+        let text = "the connection cannot be upgraded";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    };
+    tracing::debug!(
+        transport = "websocket",
+        ?serializer,
+        n_params,
+        "socket connected"
+    );
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        match on_upgrade.await {
+            Ok(upgraded) => {
+                let session = Session::open(&shared, connected, serializer);
+                drop(shared);
+                run(upgraded, session).await;
+            }
+            Err(error) => tracing::debug!(%error, "upgrade failed"),
+        }
+    });
+    switching_protocols(key.as_bytes(), protocol)
+}
+
+/// Runs a connection on the bare TCP stream where it is one, so that nothing of hyper is kept.
+async fn run(upgraded: Upgraded, session: Session) {
+    match downcast(upgraded) {
+        Ok((stream, read)) => {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "nodelay not set");
+            }
+            Box::new(Connection::new(stream, &read, session)).await;
+        }
+        Err(upgraded) => {
+            let io = TokioIo::new(*upgraded);
+            Box::new(Connection::new(io, &Bytes::new(), session)).await;
+        }
+    }
+}
+
+fn downcast(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Box<Upgraded>> {
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+        // `axum::serve` wraps the stream once more.
+        Err(upgraded) => match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+            Err(upgraded) => Err(Box::new(upgraded)),
+        },
+    }
+}
+
+/// Checks the headers of an upgrade (RFC 6455, section 4.2.1) and returns its key.
+fn upgrade_key(headers: &HeaderMap) -> Result<HeaderValue, String> {
+    if !headers.contains_key(HOST) {
+        return Err("'host' header is absent".to_owned());
+    }
+    must_contain(headers, &CONNECTION, "upgrade")?;
+    must_contain(headers, &UPGRADE, "websocket")?;
+    let key = headers.get(SEC_WEBSOCKET_KEY);
+    let key = key.ok_or_else(|| "'sec-websocket-key' header is absent".to_owned())?;
+    must_contain(headers, &SEC_WEBSOCKET_VERSION, "13")?;
+    Ok(key.clone())
+}
+
+fn must_contain(headers: &HeaderMap, name: &HeaderName, token: &str) -> Result<(), String> {
+    let values: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(|value| value.to_str().unwrap_or_default())
+        .collect();
+    let mut tokens = values.iter().flat_map(|value| value.split(','));
+    if tokens.any(|one| one.trim().eq_ignore_ascii_case(token)) {
+        return Ok(());
+    }
+    Err(format!(
+        "'{name}' header must contain '{token}', got {values:?}"
+    ))
+}
+
+fn switching_protocols(key: &[u8], protocol: Option<HeaderValue>) -> Response {
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let accept = HeaderValue::try_from(derive_accept_key(key));
+    headers.insert(
+        SEC_WEBSOCKET_ACCEPT,
+        accept.expect("base64 is a valid header value"),
+    );
+    if let Some(protocol) = protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
+}
