@@ -1,6 +1,6 @@
 // The page: a door with a name on it, a stage with the people behind it, and what they say and do.
 
-import { Memory, cleanName, cleanRoom, newId, roomFromHash, suggestName } from "./identity.js";
+import { Memory, cleanName, cleanRoom, newId, plain, roomFromHash, suggestName } from "./identity.js";
 import { changes, counted } from "./people.js";
 import { Chat, Log, Wire } from "./feed.js";
 import { Stage, fillAvatar } from "./stage.js";
@@ -111,6 +111,9 @@ function showLink(link, words) {
   $("link-text").textContent = words;
   $("link-how").textContent = link === "live" ? `over ${room.transport}` : "";
   document.body.dataset.link = link;
+  if (link === "reconnecting" && state.people.size > 0) {
+    $("stage-sub").textContent = "were here a moment ago. Looking for the server";
+  }
 }
 
 function showPeople(now) {
@@ -121,7 +124,9 @@ function showPeople(now) {
   stage.render(now, state.me?.id ?? null, tab);
   showCounts();
   if (first) {
-    log.note("room", `${state.me ? "You are in" : "Looking into"} #${state.room}: ${counted(now.size, "person").replace("persons", "people")}`);
+    if (state.me) {
+      log.note("room", `You are in #${state.room}`);
+    }
     return;
   }
   for (const change of changes(before, now)) {
@@ -143,7 +148,7 @@ function showCounts() {
 }
 
 function heard(event, payload) {
-  const id = String(payload.id ?? "");
+  const id = plain(payload.id);
   const name = state.people.get(id)?.name ?? cleanName(payload.name);
   if (event === "chat" && typeof payload.text === "string") {
     chat.add({ id, name, text: payload.text, mine: id === state.me?.id });
@@ -151,7 +156,7 @@ function heard(event, payload) {
   } else if (event === "cursor" && payload.tab !== tab) {
     stage.point({ ...payload, name });
   } else if (event === "wave") {
-    const to = String(payload.to ?? "");
+    const to = plain(payload.to);
     stage.wobble(to);
     stage.bubble(id, `waves at ${to === id ? "themselves" : to === state.me?.id ? "you" : state.people.get(to)?.name ?? "somebody"}`);
     if (to === state.me?.id && to !== id) {

@@ -28,8 +28,8 @@ export class Chat {
     words.textContent = clip(text, MESSAGE_LIMIT);
     line.append(who, words, clock());
     // Several messages of one person in a row share one name.
-    line.classList.toggle("same", this.#list.lastElementChild?.dataset.id === String(id));
-    line.dataset.id = String(id);
+    line.classList.toggle("same", this.#list.lastElementChild?.dataset.id === id);
+    line.dataset.id = id;
     this.#list.append(line);
     trim(this.#list, "firstElementChild", LINES);
     if (atEnd || mine) {

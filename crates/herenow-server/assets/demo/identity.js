@@ -11,12 +11,17 @@ const SECOND = ["Badger", "Beaver", "Falcon", "Ferret", "Finch", "Fox", "Hare", 
 
 /** The name without surrounding or repeated blanks, cut to what a seat can show. */
 export function cleanName(text) {
-  return clip(String(text ?? "").trim().replace(/\s+/gu, " "), NAME_LIMIT);
+  return clip(plain(text).trim().replace(/\s+/gu, " "), NAME_LIMIT);
+}
+
+/** What somebody else sent, if it is a text or a number; else nothing. An object may not even have a `toString`. */
+export function plain(value) {
+  return typeof value === "string" ? value : typeof value === "number" ? String(value) : "";
 }
 
 /** At most `limit` characters of a text, whole code points only. */
 export function clip(text, limit) {
-  return Array.from(String(text ?? "")).slice(0, limit).join("");
+  return Array.from(plain(text)).slice(0, limit).join("");
 }
 
 /** One or two letters for an avatar: "Ada Lovelace" is AL. */

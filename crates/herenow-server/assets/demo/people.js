@@ -1,7 +1,7 @@
 // From presences to people. A presence is one device of somebody; a person is all presences of one key.
 // Everything in a meta was said by some other client, so nothing here trusts its shape.
 
-import { cleanName, clip } from "./identity.js";
+import { cleanName, clip, plain } from "./identity.js";
 
 const NOTE_LIMIT = 48;
 /** The liveliest device decides how a person is shown. */
@@ -17,7 +17,7 @@ export function person(id, entry) {
     name: cleanName(latest.name) || cleanName(entry?.name) || cleanName(id) || "Somebody",
     note: metas.map((meta) => text(meta?.note)).findLast(Boolean) ?? "",
     status: devices.map((one) => one.status).reduce(livelier, "away"),
-    since: Math.min(...metas.map((meta) => Number(meta?.online_at)).filter(Number.isFinite)),
+    since: Math.min(...metas.map((meta) => Number(plain(meta?.online_at) || NaN)).filter(Number.isFinite)),
     devices,
   };
 }
@@ -60,8 +60,8 @@ export function counted(count, noun) {
 
 function device(meta) {
   const kind = ["phone", "desktop"].includes(meta?.device) ? meta.device : "desktop";
-  const status = Object.hasOwn(LIVELINESS, meta?.status ?? "") ? meta.status : "online";
-  return { ref: String(meta?.phx_ref ?? ""), tab: text(meta?.tab), kind, status };
+  const status = Object.hasOwn(LIVELINESS, plain(meta?.status)) ? meta.status : "online";
+  return { ref: plain(meta?.phx_ref), tab: text(meta?.tab), kind, status };
 }
 
 function livelier(one, other) {

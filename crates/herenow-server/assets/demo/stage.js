@@ -1,6 +1,6 @@
 // The stage: a seat for everybody who is here, and the pointers that move over it.
 
-import { clip, hue, initials } from "./identity.js";
+import { clip, hue, initials, plain } from "./identity.js";
 import { counted } from "./people.js";
 
 const SEATS = 48;
@@ -61,7 +61,9 @@ export class Stage {
   bubble(id, words) {
     const seat = this.#seats.get(id);
     if (seat) {
-      seat.bubble.textContent = clip(words, BUBBLE_LIMIT);
+      const text = element("span");
+      text.textContent = clip(words, BUBBLE_LIMIT);
+      seat.bubble.replaceChildren(text);
       seat.bubble.hidden = false;
       clearTimeout(seat.bubbleTimer);
       seat.bubbleTimer = setTimeout(() => (seat.bubble.hidden = true), BUBBLE_LINGERS_MS);
@@ -77,12 +79,12 @@ export class Stage {
 
   /** Moves somebody's pointer. `x` and `y` are parts of the stage from 0 to 1; without them it goes. */
   point({ tab, id, name, x, y }) {
-    const key = String(tab);
+    const key = plain(tab);
     if (!Number.isFinite(x) || !Number.isFinite(y)) {
       this.#dropPointer(key);
       return;
     }
-    const pointer = this.#pointers.get(key) ?? this.#newPointer(key, String(id), clip(name, 32));
+    const pointer = this.#pointers.get(key) ?? this.#newPointer(key, plain(id), clip(name, 32));
     if (pointer) {
       pointer.root.style.setProperty("--x", String(Math.min(1, Math.max(0, x))));
       pointer.root.style.setProperty("--y", String(Math.min(1, Math.max(0, y))));

@@ -1,0 +1,126 @@
+// The real `herenow` program: built if need be, started on a free port, killed and started again under its clients.
+
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { until } from "./until.js";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const START_MS = 15000;
+const STOP_MS = 40000;
+const OUTPUT_LINES = 200;
+
+let built = null;
+
+/** The program under test: `HERENOW_BIN`, or what cargo builds from this checkout. */
+export function binary() {
+  built ??= process.env.HERENOW_BIN ?? build();
+  return built;
+}
+
+function build() {
+  execFileSync("cargo", ["build", "--quiet", "-p", "herenow-server"], { cwd: ROOT, stdio: "inherit" });
+  const metadata = execFileSync("cargo", ["metadata", "--format-version", "1", "--no-deps"], { cwd: ROOT, maxBuffer: 1 << 26 });
+  return path.join(JSON.parse(metadata).target_directory, "debug", "herenow");
+}
+
+/** Starts a server and, with a test context, ends it with the test. `args` follow `herenow serve`. */
+export async function startServer(context, { args = [], env = {} } = {}) {
+  const server = new Server(await freePort(), args, env);
+  context?.after(() => server.stop());
+  await server.start();
+  return server;
+}
+
+export class Server {
+  #child = null;
+  #output = [];
+
+  constructor(port, args, env) {
+    this.port = port;
+    this.args = args;
+    this.env = env;
+  }
+
+  get http() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  get ws() {
+    return `ws://127.0.0.1:${this.port}/socket`;
+  }
+
+  /** The latest lines the program wrote, for the message of a failing test. */
+  get output() {
+    return this.#output.join("");
+  }
+
+  async start() {
+    const child = spawn(binary(), ["serve", "--listen", `127.0.0.1:${this.port}`, ...this.args], {
+      env: { ...foreignEnvironment(), NO_COLOR: "1", ...this.env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#child = child;
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (data) => {
+        this.#output.push(data.toString());
+        this.#output.splice(0, this.#output.length - OUTPUT_LINES);
+      });
+    }
+    await until(
+      () => `herenow answers /healthz\n${this.output}`,
+      async () => {
+        if (child.exitCode !== null || child.signalCode !== null) {
+          throw new Error(`herenow ended with ${child.exitCode ?? child.signalCode}\n${this.output}`);
+        }
+        return (await fetch(`${this.http}/healthz`).catch(() => null))?.ok;
+      },
+      START_MS,
+    );
+  }
+
+  /** Sends a signal and waits for the end; resolves with `{ code, signal }`. */
+  async kill(signal = "SIGKILL") {
+    const child = this.#child;
+    this.#child = null;
+    if (!child || child.exitCode !== null || child.signalCode !== null) {
+      return { code: child?.exitCode ?? null, signal: child?.signalCode ?? null };
+    }
+    const ended = once(child, "exit", { signal: AbortSignal.timeout(STOP_MS) });
+    child.kill(signal);
+    try {
+      const [code, how] = await ended;
+      return { code, signal: how };
+    } catch {
+      child.kill("SIGKILL");
+      throw new Error(`herenow did not end within ${STOP_MS} ms of ${signal}\n${this.output}`);
+    }
+  }
+
+  /** The same port, a new life. */
+  async restart(signal) {
+    const end = await this.kill(signal);
+    await this.start();
+    return end;
+  }
+
+  async stop() {
+    await this.kill("SIGKILL");
+  }
+}
+
+/** The program refuses variables with its own prefix that it does not know, and `HERENOW_BIN` is this harness's. */
+function foreignEnvironment() {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HERENOW_")));
+}
+
+async function freePort() {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, "close");
+  return port;
+}

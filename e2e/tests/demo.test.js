@@ -1,0 +1,365 @@
+// The demo page as two people use it: what the README's first command ends with.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { launch, openPage, screenshot } from "../lib/browser.js";
+import { startServer } from "../lib/server.js";
+
+let server;
+let browser;
+let rooms = 0;
+before(async () => {
+  server = await startServer(null);
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+const newRoom = () => `e2e-${(rooms += 1)}`;
+const seat = (page, name) => page.locator("#seats .seat:not(.leaving, .ghost)").filter({ has: page.getByText(name, { exact: true }) });
+
+/** One browser profile; its tabs share what the browser remembers. Fails the test if a tab complained. */
+async function profile(context, options = {}, forgiven = () => false) {
+  const inner = await browser.newContext(options);
+  const pages = [];
+  context.after(() => inner.close());
+  return {
+    async tab(room, query = "") {
+      const page = await openPage(inner, `${server.http}/demo${query}#${room}`);
+      pages.push(page);
+      await page.locator('#link[data-state="live"]').waitFor();
+      return page;
+    },
+    /** Nothing was logged as a problem, the policy was not violated, nothing came from elsewhere. */
+    async isClean() {
+      for (const page of pages) {
+        assert.deepEqual(page.complaints.filter((complaint) => !forgiven(complaint)), []);
+        for (const url of page.requested) {
+          assert.equal(new URL(url).host, new URL(server.http).host, url);
+        }
+      }
+    },
+  };
+}
+
+async function join(page, name) {
+  await page.fill("#name", name);
+  await page.press("#name", "Enter");
+  await seat(page, name).waitFor();
+}
+
+test("SRV-220 two tabs with two names see each other", async (context) => {
+  const room = newRoom();
+  const { tab, isClean } = await profile(context);
+  const first = await tab(room);
+  const second = await tab(room);
+  await join(first, "Ada Lovelace");
+  await seat(second, "Ada Lovelace").waitFor();
+  await join(second, "Grace Hopper");
+  await Promise.all([seat(first, "Grace Hopper").waitFor(), seat(second, "Grace Hopper").waitFor()]);
+  assert.equal(await first.locator("#stage-title").textContent(), "2 people are here");
+  await first.getByText("Grace Hopper arrived").waitFor();
+  assert.match(await first.title(), /^\(2\) #e2e-\d+ · herenow$/u);
+  await isClean();
+});
+
+test("SRV-221 the same name in a second tab is one person with two devices, until that tab closes", async (context) => {
+  const room = newRoom();
+  const { tab, isClean } = await profile(context);
+  const first = await tab(room);
+  await join(first, "Ada Lovelace");
+  const second = await tab(room);
+  assert.equal(await second.inputValue("#name"), "Ada Lovelace", "the browser remembers the name");
+  await second.press("#name", "Enter");
+  for (const page of [first, second]) {
+    await page.locator('.seat[data-devices="2"]').waitFor();
+    assert.equal(await page.locator("#stage-title").textContent(), "One person is here");
+  }
+  await second.close();
+  await first.locator('.seat[data-devices="1"]').waitFor();
+  await first.getByText("You closed a device, 1 device left").waitFor();
+  await isClean();
+});
+
+test("SRV-222 a status, typing and a note are seen by the others", async (context) => {
+  const room = newRoom();
+  const { tab, isClean } = await profile(context);
+  const first = await tab(room);
+  const second = await tab(room, "?new");
+  await join(first, "Ada Lovelace");
+  await join(second, "Grace Hopper");
+  const grace = seat(first, "Grace Hopper");
+  const graceIs = (status) => first.waitForFunction((wanted) => [...document.querySelectorAll(".seat")].some((one) => one.dataset.status === wanted && one.textContent.includes("Grace Hopper")), status);
+
+  await second.getByRole("radio", { name: "Away" }).check({ force: true });
+  await graceIs("away");
+  await second.getByRole("radio", { name: "Online" }).check({ force: true });
+  await graceIs("online");
+  await second.locator("#text").pressSequentially("hm");
+  await graceIs("typing");
+  await first.getByText("Grace Hopper is typing").waitFor();
+  await graceIs("online");
+
+  await second.fill("#note", "mending a relay");
+  await grace.getByText("mending a relay").waitFor();
+  await second.fill("#note", "");
+  await grace.getByText("mending a relay").waitFor({ state: "hidden" });
+
+  // A tab in the background cannot be made in a headless browser, so the page is told that it is in one.
+  await second.evaluate(() => {
+    Object.defineProperty(document, "visibilityState", { value: "hidden", configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  await graceIs("away");
+  await isClean();
+});
+
+test("SRV-223 a message, a wave and a pointer reach the other tab", async (context) => {
+  const room = newRoom();
+  const { tab, isClean } = await profile(context);
+  const first = await tab(room);
+  const second = await tab(room, "?new");
+  await join(first, "Ada Lovelace");
+  await join(second, "Grace Hopper");
+
+  await second.fill("#text", "Found a moth in the relay");
+  await second.press("#text", "Enter");
+  for (const page of [first, second]) {
+    await page.locator("#messages").getByText("Found a moth in the relay").waitFor();
+  }
+  await seat(first, "Grace Hopper").getByText("Found a moth in the relay").waitFor();
+
+  await seat(first, "Grace Hopper").getByRole("button").click();
+  await second.getByText("waves at you", { exact: true }).waitFor();
+
+  const box = await second.locator("#stage").boundingBox();
+  await second.mouse.move(box.x + box.width * 0.25, box.y + box.height * 0.75);
+  await second.mouse.move(box.x + box.width * 0.5, box.y + box.height * 0.5);
+  const pointer = first.locator("#cursors .cursor").filter({ hasText: "Grace Hopper" });
+  await pointer.waitFor();
+  await first.waitForFunction(() => Math.abs(Number(document.querySelector(".cursor")?.style.getPropertyValue("--x")) - 0.5) < 0.02);
+  assert.equal(await second.locator("#cursors .cursor").filter({ hasText: "Grace Hopper" }).count(), 0, "one's own pointer is not drawn twice");
+  await second.close();
+  await pointer.waitFor({ state: "detached" });
+  await isClean();
+});
+
+test("SRV-224 who closes the last tab has left", async (context) => {
+  const room = newRoom();
+  const { tab } = await profile(context);
+  const first = await tab(room);
+  const second = await tab(room, "?new");
+  await join(first, "Ada Lovelace");
+  await join(second, "Grace Hopper");
+  await seat(first, "Grace Hopper").waitFor();
+  await second.close();
+  await first.getByText("Grace Hopper left").waitFor();
+  await seat(first, "Grace Hopper").waitFor({ state: "detached" });
+  assert.equal(await first.locator("#stage-title").textContent(), "One person is here");
+});
+
+test("SRV-225 a server that is killed and comes back finds both tabs again", async (context) => {
+  const room = newRoom();
+  const { tab } = await profile(context);
+  const first = await tab(room);
+  const second = await tab(room, "?new");
+  await join(first, "Ada Lovelace");
+  await join(second, "Grace Hopper");
+  await second.getByRole("radio", { name: "Away" }).check({ force: true });
+  await first.locator('.seat[data-status="away"]').waitFor();
+  await server.kill("SIGKILL");
+  await Promise.all([first, second].map((page) => page.locator('#link[data-state="reconnecting"]').waitFor()));
+  await screenshot(first, "reconnecting");
+  await server.start();
+  for (const page of [first, second]) {
+    await page.locator('#link[data-state="live"]').waitFor();
+    await seat(page, "Ada Lovelace").waitFor();
+    await page.locator('.seat[data-status="away"]').filter({ hasText: "Grace Hopper" }).waitFor();
+  }
+  await first.fill("#text", "still here");
+  await first.press("#text", "Enter");
+  await second.locator("#messages").getByText("still here").waitFor();
+});
+
+test("SRV-226 the page fits a phone, in the light and in the dark", async (context) => {
+  for (const colorScheme of ["light", "dark"]) {
+    for (const width of [320, 390, 800]) {
+      const room = newRoom();
+      const { tab, isClean } = await profile(context, { colorScheme, viewport: { width, height: 800 }, hasTouch: true, deviceScaleFactor: 2 });
+      const page = await tab(room);
+      const fits = async (when) => {
+        const widths = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+        assert.equal(widths[0], widths[1], `${when}, ${colorScheme} at ${width}`);
+        const outside = await page.evaluate(() => [...document.querySelectorAll("button, input, a, h2")].filter((one) => one.getClientRects().length > 0 && !one.closest(".skip, .sr-only")).filter((one) => one.getBoundingClientRect().right > window.innerWidth).map((one) => one.id || one.className || one.tagName));
+        assert.deepEqual(outside, [], `${when}, ${colorScheme} at ${width}`);
+      };
+      await fits("at the door");
+      await screenshot(page, `door-${colorScheme}-${width}`, { fullPage: true });
+      await join(page, "Wolfeschlegelsteinhausenbergerdo");
+      await page.fill("#text", "a".repeat(300));
+      await page.press("#text", "Enter");
+      await page.locator("#messages .message").waitFor();
+      await fits("in the room");
+      await screenshot(page, `room-${colorScheme}-${width}`, { fullPage: true });
+      await isClean();
+    }
+  }
+});
+
+test("SRV-227 the keyboard alone is enough to join, talk, wave, point and leave", async (context) => {
+  const room = newRoom();
+  const { tab, isClean } = await profile(context);
+  const watcher = await tab(room, "?new");
+  await join(watcher, "Ada Lovelace");
+  const page = await tab(room, "?new");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "name", "the name has the focus at the start");
+  await page.keyboard.type("Grace Hopper");
+  await page.keyboard.press("Enter");
+  await seat(watcher, "Grace Hopper").waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.id), "text", "then the message has it");
+  await page.keyboard.type("hello");
+  await page.keyboard.press("Enter");
+  await watcher.locator("#messages").getByText("hello", { exact: true }).waitFor();
+
+  const tabTo = async (condition, key) => {
+    for (let presses = 0; presses < 40; presses += 1) {
+      if (await page.evaluate(condition)) {
+        return;
+      }
+      await page.keyboard.press(key);
+    }
+    assert.fail(`the keyboard does not reach ${condition}`);
+  };
+  await tabTo(() => document.activeElement.classList.contains("seat-button") && document.activeElement.getAttribute("aria-label").startsWith("Ada Lovelace"), "Shift+Tab");
+  await page.keyboard.press("Enter");
+  await watcher.getByText("waves at you", { exact: true }).waitFor();
+  await tabTo(() => document.activeElement.id === "stage", "Shift+Tab");
+  await page.keyboard.press("ArrowRight");
+  await watcher.locator(".cursor").waitFor();
+  await tabTo(() => document.activeElement.name === "status", "Tab");
+  await page.keyboard.press("ArrowRight");
+  await watcher.locator('.seat[data-status="away"]').waitFor();
+  await tabTo(() => document.activeElement.id === "leave", "Tab");
+  await page.keyboard.press("Enter");
+  await watcher.getByText("Grace Hopper left").waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.id), "name", "and back at the door the name has it again");
+  await isClean();
+});
+
+test("SRV-228 everything that can be used has a name, and news is announced", async (context) => {
+  const room = newRoom();
+  const { tab } = await profile(context);
+  const first = await tab(room);
+  await join(first, "Ada Lovelace");
+  const second = await tab(room, "?new");
+  await join(second, "Grace Hopper");
+  await seat(first, "Grace Hopper").waitFor();
+  const nameless = await first.evaluate(() =>
+    [...document.querySelectorAll("button, input, a, [tabindex]")]
+      .filter((one) => !(one.ariaLabel || one.labels?.length || one.textContent.trim() || one.getAttribute("aria-labelledby")))
+      .map((one) => one.outerHTML),
+  );
+  assert.deepEqual(nameless, []);
+  await first.getByRole("button", { name: "Grace Hopper, online, 1 device. Wave" }).waitFor();
+  await first.getByRole("region", { name: "2 people are here" }).waitFor();
+  await first.getByRole("log", { name: "Messages" }).waitFor();
+  await first.waitForFunction(() => document.getElementById("announce").textContent.includes("Grace Hopper arrived"));
+  assert.equal(await first.locator("#announce").getAttribute("aria-live"), "polite");
+  assert.equal(await first.locator("#link").getAttribute("role"), "status");
+});
+
+test("SRV-229 the policy lets nothing in but the page's own files, and hostile words stay words", async (context) => {
+  const room = newRoom();
+  const { tab, isClean } = await profile(context);
+  const first = await tab(room);
+  const policy = (await fetch(`${server.http}/demo`)).headers.get("content-security-policy");
+  assert.match(policy, /default-src '(none|self)'/u);
+  assert.doesNotMatch(policy, /unsafe/u);
+  await join(first, "Ada Lovelace");
+  const second = await tab(room, "?new");
+  const name = '<img src=x onerror="x()">';
+  await join(second, name);
+  await seat(first, name).waitFor();
+  await second.fill("#text", '<script>document.title="owned"</script>');
+  await second.press("#text", "Enter");
+  await first.locator("#messages").getByText("<script>").waitFor();
+  assert.equal(await first.locator("#seats img, #messages script").count(), 0);
+  await isClean();
+});
+
+test("SRV-234 the page works over long poll as well", async (context) => {
+  const room = newRoom();
+  const { tab, isClean } = await profile(context);
+  const first = await tab(room, "?transport=longpoll");
+  const second = await tab(room, "?new&transport=longpoll");
+  assert.equal(await first.locator("#link-how").textContent(), "over long poll");
+  await join(first, "Ada Lovelace");
+  await join(second, "Grace Hopper");
+  await seat(first, "Grace Hopper").waitFor();
+  await second.fill("#text", "slow but sure");
+  await second.press("#text", "Enter");
+  await first.locator("#messages").getByText("slow but sure").waitFor();
+  await second.click("#leave");
+  await first.getByText("Grace Hopper left").waitFor();
+  await isClean();
+});
+
+test("SRV-235 rooms are apart, and a tab moves from one to the other by its address", async (context) => {
+  const [one, other] = [newRoom(), newRoom()];
+  const { tab, isClean } = await profile(context);
+  const first = await tab(one);
+  const second = await tab(other, "?new");
+  await join(first, "Ada Lovelace");
+  await join(second, "Grace Hopper");
+  assert.equal(await first.locator("#stage-title").textContent(), "One person is here");
+  await second.fill("#room", ` #${one.toUpperCase()} `);
+  await second.press("#room", "Enter");
+  await seat(first, "Grace Hopper").waitFor();
+  await seat(second, "Ada Lovelace").waitFor();
+  assert.equal(new URL(second.url()).hash, `#${one}`);
+  await isClean();
+});
+
+test("SRV-236 being someone else in a tab is another person, and a reload is not", async (context) => {
+  const room = newRoom();
+  const { tab, isClean } = await profile(context);
+  const first = await tab(room);
+  const second = await tab(room);
+  await join(first, "Ada Lovelace");
+  await join(second, "Ada Lovelace");
+  await first.locator('.seat[data-devices="2"]').waitFor();
+  await second.click("#someone");
+  await second.press("#name", "Enter");
+  await first.waitForFunction(() => document.querySelectorAll(".seat:not(.leaving)").length === 2);
+  const name = await second.locator("#me-name").textContent();
+  assert.notEqual(name, "Ada Lovelace");
+  const id = await seat(first, name).getAttribute("data-id");
+  await second.reload();
+  await seat(second, name).waitFor();
+  assert.equal(await seat(second, name).getAttribute("data-id"), id, "the same person after a reload");
+  await seat(first, name).waitFor();
+  await isClean();
+});
+
+test("SRV-237 who prefers reduced motion gets none", async (context) => {
+  const { tab, isClean } = await profile(context, { reducedMotion: "reduce" });
+  const page = await tab(newRoom());
+  await join(page, "Ada Lovelace");
+  assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
+  await isClean();
+});
+
+test("SRV-238 the page's client is the npm package's, byte for byte", async () => {
+  const vendored = fileURLToPath(new URL("../../crates/herenow-server/assets/demo/vendor/", import.meta.url));
+  const packaged = fileURLToPath(new URL("../node_modules/phoenix/", import.meta.url));
+  assert.deepEqual(await readFile(`${vendored}phoenix.mjs`), await readFile(`${packaged}priv/static/phoenix.mjs`));
+  assert.deepEqual(await readFile(`${vendored}phoenix.LICENSE.md`), await readFile(`${packaged}LICENSE.md`));
+  const { version } = JSON.parse(await readFile(`${packaged}package.json`, "utf8"));
+  assert.ok((await readFile(`${vendored}README.md`, "utf8")).includes(`| ${version} |`), `the table names ${version}`);
+  const served = await fetch(`${server.http}/demo/vendor/phoenix.mjs`);
+  assert.deepEqual(Buffer.from(await served.arrayBuffer()), await readFile(`${packaged}priv/static/phoenix.mjs`));
+});
