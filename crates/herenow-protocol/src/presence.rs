@@ -114,6 +114,12 @@ impl PresenceFold {
         }
     }
 
+    /// Whether an event is one of the two that are folded.
+    #[must_use]
+    pub fn is_presence_event(&self, event: &str) -> bool {
+        event == self.state_event || event == self.diff_event
+    }
+
     /// Whether no state has come since the join named `join_ref` began.
     #[must_use]
     pub fn is_pending(&self, join_ref: &JoinRef) -> bool {
