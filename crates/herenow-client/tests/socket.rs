@@ -295,6 +295,22 @@ async fn js_63_a_connection_that_breaks_is_a_loss() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn js_66_a_message_reaches_only_the_channel_of_its_topic() {
+    let (_server, client, mut peer, mut a) = Server::joined(no_heartbeat()).await;
+    let mut b = join(&client, &mut peer, "room:b").await;
+    peer.broadcast("room:b", "to-b", json(r#"{"n":1}"#)).await;
+    peer.broadcast("room:a", "to-a", json(r#"{"n":2}"#)).await;
+    let message = |event: &str, payload| {
+        Some(ChannelEvent::Message {
+            event: event.to_owned(),
+            payload: json(payload),
+        })
+    };
+    assert_eq!(a.next_event().await, message("to-a", r#"{"n":2}"#));
+    assert_eq!(b.next_event().await, message("to-b", r#"{"n":1}"#));
+}
+
+#[tokio::test(start_paused = true)]
 async fn js_69_there_is_no_ping_without_a_connection() {
     let (server, client, mut peer) = Server::connected(no_heartbeat()).await;
     let (ping, ()) = tokio::join!(client.ping(), async {

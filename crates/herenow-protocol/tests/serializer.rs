@@ -278,6 +278,28 @@ fn jz_08_client_names_a_topic_that_is_too_long() {
 }
 
 #[test]
+fn js_70_a_client_writes_arrays() {
+    let sent = message(
+        (Some("1"), Some("2")),
+        "topic",
+        "join",
+        json(r#"{"foo":"bar"}"#),
+    );
+    let frame = V2.encode_client(&sent).unwrap();
+    assert_eq!(
+        frame,
+        Encoded::text(r#"["1","2","topic","join",{"foo":"bar"}]"#)
+    );
+}
+
+#[test]
+fn js_73_a_client_reads_arrays() {
+    let frame = Encoded::text(r#"["1","2","topic","phx_reply",{"status":"ok","response":{}}]"#);
+    let expected = reply((Some("1"), Some("2")), "topic", json("{}"));
+    assert_eq!(V2.decode_server(&frame).unwrap(), expected);
+}
+
+#[test]
 fn refs_keep_their_json_type() {
     let decoded = V2.decode_text(&text("client_numeric_refs")).unwrap();
     let reply = ServerMessage::Reply {
