@@ -187,7 +187,7 @@ mod tests {
     fn bytes(frame: &Frame, skip: usize) -> Vec<u8> {
         let mut slices = Slices::<4>::new();
         frame.push_slices(skip, &mut slices);
-        slices.concat()
+        slices.iter().flat_map(|slice| slice.iter().copied()).collect()
     }
 
     #[test]

@@ -46,6 +46,9 @@ mod sockets;
 
 mod serve;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use auth::{ConnectInfo, RequestUri, Transport};
 pub use channel::{
     Assigns, BroadcastError, Channel, Flow, Joined, Outcome, Params, RefError, Refused, Socket,

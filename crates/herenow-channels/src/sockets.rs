@@ -243,6 +243,12 @@ impl Sockets {
         self.shared.drain.run().await
     }
 
+    /// Returns what all connections share.
+    #[cfg(feature = "testing")]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Returns the settings to change.
     fn configure(&mut self) -> &mut Shared {
         Arc::get_mut(&mut self.shared).expect("sockets are configured before they are cloned")
