@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::auth::ConnectInfo;
+use crate::mailbox::Mailbox;
+use crate::reason::CloseOrder;
 
 /// How sockets are closed when the server stops.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +54,6 @@ pub struct DrainReport {
     pub n_left: usize,
 }
 
-/// What a drain closes.
-pub(crate) trait Drained: Send + Sync {
-    /// Asks the socket to close for a restart. Returns at once; asked twice is asked once.
-    fn drain(&self);
-}
-
 /// The open sockets of one mount, and the way to close them all. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Drain(Arc<Inner>);
@@ -70,7 +66,7 @@ struct Inner {
 }
 
 struct Open {
-    sockets: Slab<Arc<dyn Drained>>,
+    sockets: Slab<Arc<Mailbox>>,
     has_begun: bool,
 }
 
@@ -89,13 +85,13 @@ impl Drain {
 
     /// Notes an open socket, until the registration is dropped. If the drain has begun, the socket
     /// is told to close at once.
-    pub(crate) fn register(&self, socket: Arc<dyn Drained>) -> Registration {
+    pub(crate) fn register(&self, socket: Arc<Mailbox>) -> Registration {
         let mut open = self.0.open.lock();
         let late = open.has_begun.then(|| Arc::clone(&socket));
         let slot = open.sockets.insert(socket);
         drop(open);
         if let Some(socket) = late {
-            socket.drain();
+            close(&socket);
         }
         Registration {
             drain: self.clone(),
@@ -127,7 +123,7 @@ impl Drain {
             if n > 0 {
                 tokio::time::sleep(interval).await;
             }
-            batch.iter().for_each(|socket| socket.drain());
+            batch.iter().for_each(|socket| close(socket));
             tracing::info!(
                 batch = n + 1,
                 n_batches,
@@ -146,7 +142,7 @@ impl Drain {
         }
     }
 
-    fn begin(&self) -> Vec<Arc<dyn Drained>> {
+    fn begin(&self) -> Vec<Arc<Mailbox>> {
         let mut open = self.0.open.lock();
         open.has_begun = true;
         open.sockets
@@ -169,6 +165,11 @@ impl Drain {
     pub(crate) fn n_open(&self) -> usize {
         self.0.open.lock().sockets.len()
     }
+}
+
+/// Orders a socket to close for a restart. Ordered twice is ordered once.
+fn close(socket: &Mailbox) {
+    socket.order_close(CloseOrder::draining());
 }
 
 impl fmt::Debug for Drain {
@@ -213,7 +214,7 @@ impl DrainList {
         let mut listed = self.0.lock();
         if listed.is_closed {
             drop(listed);
-            drain.begin().iter().for_each(|socket| socket.drain());
+            drain.begin().iter().for_each(|socket| close(socket));
             return;
         }
         if !listed
@@ -235,32 +236,25 @@ impl DrainList {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
     use super::*;
+    use crate::config::SocketConfig;
 
-    /// A socket that only remembers whether it was told.
-    #[derive(Default)]
-    struct Told(AtomicBool);
-
-    impl Drained for Told {
-        fn drain(&self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
+    fn socket() -> Arc<Mailbox> {
+        Mailbox::new(Arc::new(SocketConfig::default()), Arc::default(), None)
     }
 
     struct Mount {
         drain: Drain,
-        sockets: Vec<Arc<Told>>,
+        sockets: Vec<Arc<Mailbox>>,
         registrations: Vec<Registration>,
     }
 
     fn mount(n: usize, config: DrainConfig) -> Mount {
         let drain = Drain::new(config);
-        let sockets: Vec<Arc<Told>> = (0..n).map(|_| Arc::default()).collect();
+        let sockets: Vec<Arc<Mailbox>> = (0..n).map(|_| socket()).collect();
         let registrations = sockets
             .iter()
-            .map(|socket| drain.register(Arc::clone(socket) as _));
+            .map(|socket| drain.register(Arc::clone(socket)));
         Mount {
             registrations: registrations.collect(),
             sockets,
@@ -269,10 +263,10 @@ mod tests {
     }
 
     impl Mount {
+        /// How many were told since the last time.
         fn n_told(&self) -> usize {
-            self.sockets
-                .iter()
-                .filter(|socket| socket.0.load(Ordering::Relaxed))
+            let told = self.sockets.iter().filter_map(|socket| socket.take_close());
+            told.filter(|order| *order == CloseOrder::draining())
                 .count()
         }
     }
@@ -293,7 +287,7 @@ mod tests {
             let drain = mount.drain.clone();
             async move { drain.run().await }
         });
-        for (at, n_told) in [(1, 2), (3, 4), (5, 5)] {
+        for (at, n_told) in [(1, 2), (3, 2), (5, 1)] {
             tokio::time::sleep_until(started + Duration::from_secs(at)).await;
             assert_eq!(mount.n_told(), n_told, "after {at} s");
         }
@@ -349,9 +343,9 @@ mod tests {
     async fn soc_114_a_socket_that_opens_during_a_drain_is_told_at_once() {
         let mount = mount(0, DrainConfig::default());
         mount.drain.run().await;
-        let late = Arc::new(Told::default());
-        let registration = mount.drain.register(Arc::clone(&late) as _);
-        assert!(late.0.load(Ordering::Relaxed));
+        let late = socket();
+        let registration = mount.drain.register(Arc::clone(&late));
+        assert_eq!(late.take_close(), Some(CloseOrder::draining()));
         drop(registration);
         assert_eq!(mount.drain.n_open(), 0);
     }
