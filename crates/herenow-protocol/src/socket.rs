@@ -389,3 +389,23 @@ fn reply_error(
 ) -> ServerMessage {
     reply(join_ref, message_ref, topic, event::STATUS_ERROR, response)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_joined_channel_costs_under_a_hundred_bytes() {
+        assert!(size_of::<Entry>() <= 96, "{}", size_of::<Entry>());
+        let mut state = SocketState::new();
+        let message = Message {
+            join_ref: Some("1".into()),
+            message_ref: Some("1".into()),
+            topic: "room:lobby".into(),
+            event: event::JOIN.into(),
+            payload: Payload::empty(),
+        };
+        state.handle_message(&SocketConfig::default(), message, |_| true);
+        assert_eq!(state.channels.capacity(), 1);
+    }
+}

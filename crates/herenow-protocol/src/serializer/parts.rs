@@ -310,3 +310,30 @@ fn is_word(text: &str) -> bool {
 fn is_identifier(text: &str) -> bool {
     is_word(text) && (is_number(text) || !text.bytes().all(|byte| byte.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_allocated_once_and_exactly() {
+        let odd = "\"\\\n\r\t\u{8}\u{c}\u{0}\u{1f}\u{7f}é🚀/";
+        let frame = assemble(&[Part::Raw(b"["), Part::Text(odd), Part::Raw(b"]")]);
+        assert_eq!(frame.len(), frame.capacity());
+        assert_eq!(frame, serde_json::to_vec(&[odd]).unwrap());
+    }
+
+    #[test]
+    fn depth_counts_what_is_open_at_once() {
+        for (text, expected) in [
+            ("", 0),
+            ("1", 0),
+            ("[]", 1),
+            ("[{},[]]", 2),
+            (r#"["[\"{",[]]"#, 2),
+            ("]]][", 1),
+        ] {
+            assert_eq!(depth(text.as_bytes()), expected, "{text}");
+        }
+    }
+}
