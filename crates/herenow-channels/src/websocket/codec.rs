@@ -10,6 +10,9 @@ use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 use crate::config::SocketConfig;
 use crate::reason::CloseOrder;
 
+/// A close code that is reserved and must not be sent (RFC 6455, section 7.4.1).
+const FORBIDDEN_CODE: u16 = 1004;
+
 /// Reads a client's frames and puts its messages together.
 #[derive(Debug)]
 pub(super) struct Codec(Box<WebSocketContext>);
@@ -45,7 +48,11 @@ impl Codec {
             Ok(Message::Ping(payload)) => Ok(Some(Incoming::Ping(payload))),
             Ok(Message::Pong(_) | Message::Frame(_)) => Ok(Some(Incoming::Pong)),
             Ok(Message::Close(frame)) => {
-                let code = frame.map(|frame| CloseCode(frame.code.into()));
+                let code = frame.map(|frame| match frame.reason.as_str() {
+                    // What tungstenite makes of a code that no endpoint may send.
+                    "Protocol violation" => CloseCode(FORBIDDEN_CODE),
+                    _ => CloseCode(frame.code.into()),
+                });
                 Ok(Some(Incoming::Close(code)))
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
