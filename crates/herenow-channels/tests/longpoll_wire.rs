@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 #[path = "support/http.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // Other suites use the rest of it.
 mod http;
 #[path = "support/longpoll.rs"]
 mod longpoll;

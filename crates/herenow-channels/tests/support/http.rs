@@ -1,5 +1,7 @@
 //! A small HTTP/1.1 client that sends exactly what it is told.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,5 +1,11 @@
 //! What was logged, for tests that say what must be in it, or must not.
 
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "each test takes what it needs, and panics as tests do"
+)]
+
 use std::io;
 use std::sync::{Arc, Mutex};
 

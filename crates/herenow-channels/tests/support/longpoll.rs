@@ -1,5 +1,11 @@
 //! A long-poll client, one request at a time.
 
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "each test takes what it needs, and panics as tests do"
+)]
+
 use std::net::SocketAddr;
 
 use serde_json::Value;

@@ -1,5 +1,11 @@
 //! The room that the reference's integration suites talk to, and a server with it.
 
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "each test takes what it needs, and panics as tests do"
+)]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
