@@ -112,6 +112,20 @@ pub enum ServeError {
 /// # Errors
 ///
 /// Only if the listener is not usable from the start: a failed accept is logged and tried again.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn run() -> std::io::Result<()> {
+/// use herenow_channels::{Sockets, serve};
+/// use herenow_pubsub::PubSub;
+///
+/// let sockets = Sockets::new(&PubSub::local());
+/// let app = axum::Router::new().nest("/socket", sockets.into_router());
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:4000").await?;
+/// serve(listener, app, std::future::pending()).await
+/// # }
+/// ```
 pub async fn serve(
     listener: TcpListener,
     app: Router,

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use self::http::{DEADLINE, Http};
 use self::log::Log;
 use self::longpoll::LongPollClient;
-use self::room::{WINDOW, sockets, start};
+use self::room::{WINDOW, short_window, sockets, start};
 
 fn join() -> Value {
     json!(["1", "1", "room:lobby", "phx_join", {}])
@@ -45,7 +45,11 @@ async fn terminated(subscription: &mut Subscription) -> String {
 async fn l_10_a_session_that_nobody_polls_ends() {
     let pubsub = PubSub::local();
     let mut ends = pubsub.subscribe("terminated");
-    let mut client = LongPollClient::open(start(sockets(&pubsub)).await, "2.0.0").await;
+    let mut client = LongPollClient::open(
+        start(sockets(&pubsub).long_poll(short_window())).await,
+        "2.0.0",
+    )
+    .await;
     client.join(&join()).await;
     let last_poll = Instant::now();
     assert_eq!(terminated(&mut ends).await, "Inactive");
@@ -66,7 +70,12 @@ async fn l_10_a_session_that_nobody_polls_ends() {
 async fn l_11_what_a_session_does_not_take_in_time_is_a_408() {
     let mut config = SocketConfig::default();
     config.max_channel_queue = NonZero::new(1).unwrap();
-    let address = start(sockets(&PubSub::local()).config(config)).await;
+    let address = start(
+        sockets(&PubSub::local())
+            .config(config)
+            .long_poll(short_window()),
+    )
+    .await;
     let mut client = LongPollClient::open(address, "2.0.0").await;
     client.join(&join()).await;
     let stuck = |n: u32| json!(["1", n.to_string(), "room:lobby", "stuck", {}]).to_string();
@@ -84,9 +93,7 @@ async fn l_11_what_a_session_does_not_take_in_time_is_a_408() {
 async fn l_18_a_disconnect_ends_the_session_and_its_channels() {
     let pubsub = PubSub::local();
     let mut ends = pubsub.subscribe("terminated");
-    let sockets = sockets(&pubsub)
-        .connect(async |_| Ok(Connected::with_id("users:1")))
-        .long_poll(LongPollConfig::default());
+    let sockets = sockets(&pubsub).connect(async |_| Ok(Connected::with_id("users:1")));
     let handle = sockets.clone();
     let mut client = LongPollClient::open(start(sockets).await, "2.0.0").await;
     client.join(&join()).await;
@@ -109,7 +116,7 @@ async fn l_18_a_disconnect_ends_the_session_and_its_channels() {
 #[tokio::test]
 async fn l_27_a_message_from_elsewhere_ends_the_wait() {
     let pubsub = PubSub::local();
-    let sockets = sockets(&pubsub).long_poll(LongPollConfig::default());
+    let sockets = sockets(&pubsub);
     let mut client = LongPollClient::open(start(sockets).await, "2.0.0").await;
     client.join(&join()).await;
     let (log, _guard) = Log::start();
@@ -128,7 +135,7 @@ async fn l_27_a_message_from_elsewhere_ends_the_wait() {
 async fn y_19_a_malformed_message_is_a_408_and_the_session_is_gone() {
     let pubsub = PubSub::local();
     let mut ends = pubsub.subscribe("terminated");
-    let address = start(sockets(&pubsub)).await;
+    let address = start(sockets(&pubsub).long_poll(short_window())).await;
     for body in [&b"not json"[..], b"{}", b"[]", b"\xff", b""] {
         let mut client = LongPollClient::open(address, "2.0.0").await;
         client.join(&join()).await;
@@ -150,7 +157,7 @@ async fn y_19_a_malformed_message_is_a_408_and_the_session_is_gone() {
 #[tokio::test]
 async fn soc_134_of_two_polls_the_later_gets_the_message() {
     let pubsub = PubSub::local();
-    let address = start(sockets(&pubsub)).await;
+    let address = start(sockets(&pubsub).long_poll(short_window())).await;
     let mut client = LongPollClient::open(address, "2.0.0").await;
     client.join(&join()).await;
     let mut later = LongPollClient::connect(address, "2.0.0").await;
@@ -176,7 +183,7 @@ async fn soc_134_of_two_polls_the_later_gets_the_message() {
 #[tokio::test]
 async fn soc_135_a_poll_whose_client_went_away_takes_no_message_with_it() {
     let pubsub = PubSub::local();
-    let sockets = sockets(&pubsub).long_poll(LongPollConfig::default());
+    let sockets = sockets(&pubsub);
     let address = start(sockets).await;
     let mut client = LongPollClient::open(address, "2.0.0").await;
     client.join(&join()).await;
@@ -201,9 +208,7 @@ async fn soc_136_a_session_that_polls_too_slowly_for_what_it_gets_ends() {
     let mut ends = pubsub.subscribe("terminated");
     let mut config = SocketConfig::default();
     config.max_queue_messages = NonZero::new(10).unwrap();
-    let sockets = sockets(&pubsub)
-        .config(config)
-        .long_poll(LongPollConfig::default());
+    let sockets = sockets(&pubsub).config(config);
     let handle = sockets.clone();
     let mut client = LongPollClient::open(start(sockets).await, "2.0.0").await;
     client.join(&join()).await;
@@ -230,4 +235,20 @@ async fn soc_137_a_body_that_does_not_end_is_given_up() {
     );
     http.write(head.as_bytes()).await.unwrap();
     assert_eq!(http.read_response().await.unwrap().status, 400);
+}
+
+#[tokio::test]
+async fn soc_141_a_message_over_the_limit_of_messages_ends_the_session() {
+    let pubsub = PubSub::local();
+    let mut ends = pubsub.subscribe("terminated");
+    let mut config = SocketConfig::default();
+    config.max_message_bytes = 200;
+    let sockets = sockets(&pubsub).config(config).long_poll(short_window());
+    let mut client = LongPollClient::open(start(sockets).await, "2.0.0").await;
+    client.join(&join()).await;
+    let message = |len| json!(["1", "2", "room:lobby", "new_msg", { "body": "a".repeat(len) }]);
+    assert_eq!(client.post(&message(100)).await, 200);
+    assert_eq!(client.post(&message(200)).await, 408);
+    assert_eq!(terminated(&mut ends).await, "ClientError");
+    assert_eq!(client.poll().await["status"], 410);
 }

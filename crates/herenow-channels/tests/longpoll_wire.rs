@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use self::http::Http;
 use self::longpoll::{LongPollClient, json as body_json, messages};
-use self::room::{sockets, start};
+use self::room::{short_window, sockets, start};
 
 fn v1(topic: &str, event: &str, payload: &Value, message_ref: &str) -> Value {
     json!({ "topic": topic, "event": event, "payload": payload, "ref": message_ref })
@@ -57,9 +57,15 @@ async fn v2_session(pubsub: &PubSub) -> LongPollClient {
     LongPollClient::open(start(sockets(pubsub)).await, "2.0.0").await
 }
 
+/// A session whose polls do not wait for long.
+async fn short_v2_session() -> LongPollClient {
+    let sockets = sockets(&PubSub::local()).long_poll(short_window());
+    LongPollClient::open(start(sockets).await, "2.0.0").await
+}
+
 #[tokio::test]
 async fn l_01_a_session_joins_by_post_and_reads_by_get() {
-    let address = start(sockets(&PubSub::local())).await;
+    let address = start(sockets(&PubSub::local()).long_poll(short_window())).await;
     let mut client = LongPollClient::open(address, "2.0.0").await;
     let join = json!(["1", "1", "room:lobby", "phx_join", { "user": "ada" }]);
     assert_eq!(
@@ -196,7 +202,7 @@ async fn l_09_a_batch_is_handled_in_order_text_and_binary() {
 
 #[tokio::test]
 async fn l_12_of_a_batch_the_first_hundred_are_handled_in_order() {
-    let mut client = v2_session(&PubSub::local()).await;
+    let mut client = short_v2_session().await;
     let lines: Vec<String> = (1..=101)
         .map(|n| json!([null, n.to_string(), "phoenix", "heartbeat", {}]).to_string())
         .collect();
@@ -241,7 +247,7 @@ async fn l_16_a_crash_is_told_with_the_join_ref() {
 
 #[tokio::test]
 async fn l_17_only_a_current_or_missing_join_ref_leaves() {
-    let mut client = v2_session(&PubSub::local()).await;
+    let mut client = short_v2_session().await;
     client.join(&v2_join()).await;
     assert_eq!(
         client
@@ -295,7 +301,7 @@ async fn l_24_the_token_may_be_a_query_parameter() {
 
 #[tokio::test]
 async fn l_25_the_token_in_the_header_wins() {
-    let address = start(sockets(&PubSub::local())).await;
+    let address = start(sockets(&PubSub::local()).long_poll(short_window())).await;
     let client = LongPollClient::open(address, "2.0.0").await;
     let mut http = Http::connect(address).await;
     let headers = [("x-phoenix-longpoll-token", client.token.as_str())];

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use axum::{Extension, Router};
 use futures_util::{SinkExt, StreamExt};
 use herenow_channels::{
-    CheckOrigin, ConnectInfo, Connected, DrainConfig, LongPollConfig, SocketConfig, Sockets, serve,
+    CheckOrigin, ConnectInfo, Connected, DrainConfig, SocketConfig, Sockets, serve,
 };
 use herenow_pubsub::PubSub;
 use serde_json::json;
@@ -328,7 +328,7 @@ async fn x_05_the_drain_of_a_mount_is_configured_at_run_time() {
 
 #[tokio::test]
 async fn soc_140_a_stopping_server_drains_its_sockets_of_both_transports() {
-    let sockets = sockets(&PubSub::local()).long_poll(LongPollConfig::default());
+    let sockets = sockets(&PubSub::local());
     let app = Router::new().nest("/ws", sockets.into_router());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

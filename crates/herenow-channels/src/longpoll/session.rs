@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use herenow_protocol::{Encoded, LongPollSession, PollAnswer, PollId, PollStep};
+use herenow_protocol::{CloseCode, Encoded, LongPollSession, PollAnswer, PollId, PollStep};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -172,7 +172,9 @@ impl SessionTask {
         let Incoming { frame, accepted } = incoming;
         let session = &mut self.session;
         let over = poll_fn(|cx| {
-            session.handle_frame(cx, &frame);
+            if is_within_limit(session, &frame) {
+                session.handle_frame(cx, &frame);
+            }
             Poll::Ready(match session.poll(cx) {
                 Poll::Ready(order) => Some(Progress::Over(order)),
                 Poll::Pending => None,
@@ -262,6 +264,18 @@ impl SessionTask {
             .answer
             .send(self.state.handle_window_end(waiting.poll));
     }
+}
+
+/// Tells whether a frame is no larger than messages may be; orders the session to close if it is.
+fn is_within_limit(session: &Session, frame: &Encoded) -> bool {
+    let (len, max) = (frame.bytes.len(), session.shared().config.max_message_bytes);
+    if len > max {
+        session.shared().metrics.client_errors.increment();
+        let text = format!("message is {len} bytes, over max_message_bytes, {max}");
+        let order = CloseOrder::client_error(CloseCode::TOO_BIG, text);
+        session.mailbox().order_close(order);
+    }
+    len <= max
 }
 
 /// Runs the channels until there are frames, if someone waits for them, or the session is over.

@@ -19,8 +19,16 @@ use herenow_pubsub::{Broadcast, PubSub};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// As in the reference's suites.
+/// As in the reference's suites. Only for tests that need a window's end: a session that is not
+/// polled for one and a half of it is over.
 pub(crate) const WINDOW: Duration = Duration::from_millis(200);
+
+/// Long polling with that window.
+pub(crate) fn short_window() -> LongPollConfig {
+    let mut config = LongPollConfig::default();
+    config.window = WINDOW;
+    config
+}
 
 /// What `connect` says about the transport, for `handle_out`.
 struct Carrier(&'static str);
@@ -85,13 +93,11 @@ impl Channel for Room {
     }
 }
 
-/// Sockets with the room on `room:*` and short windows.
+/// Sockets with the room on `room:*`, on both transports.
 pub(crate) fn sockets(pubsub: &PubSub) -> Sockets {
-    let mut longpoll = LongPollConfig::default();
-    longpoll.window = WINDOW;
     Sockets::new(pubsub)
         .channel("room:*", || Room)
-        .long_poll(longpoll)
+        .long_poll(LongPollConfig::default())
         .connect(async |info: ConnectInfo| {
             let carrier = Carrier(info.transport().as_str());
             Ok(Connected::anonymous().assign(carrier))
