@@ -1,0 +1,167 @@
+//! [`Peers`]: the other nodes' replicas of one shard, and who of them is up, down or buried.
+//!
+//! A node has one replica of a shard at a time. A newer incarnation buries the older one, `Bye` and
+//! long silence bury it without a successor. What is buried is remembered after its rows are gone:
+//! a message of it that was delayed in the network would otherwise bring its presences back as
+//! ghosts. The memory is bounded; the oldest burial is forgotten first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::ids::{Incarnation, NodeName, ReplicaId, ShardIndex};
+use crate::row::{Replica, Version};
+use crate::table::Table;
+use crate::time::MonoTime;
+
+/// Buried incarnations remembered for each peer that may be known at once.
+const BURIALS_PER_PEER: usize = 4;
+
+/// Whether a replica is heard from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerStatus {
+    /// It is heard from; its rows are visible.
+    Up,
+    /// It is silent; its rows are kept and hidden.
+    Down,
+}
+
+/// Another node's replica of this shard.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) status: PeerStatus,
+    pub(crate) last_heard: MonoTime,
+    /// When the current status began.
+    pub(crate) since: MonoTime,
+    pub(crate) table: Table,
+    /// The highest version that it said it has.
+    pub(crate) announced: Version,
+    /// When what it has and we lack was asked for.
+    pub(crate) requested_at: Option<MonoTime>,
+}
+
+/// What a sign of life means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// Of a replica that is up.
+    Known,
+    /// Of a replica that was down.
+    Returned,
+    /// Of a replica never heard of.
+    New,
+    /// Of a newer life of a known node; the older one must be forgotten first.
+    NewLife,
+    /// Of a life that is over.
+    Buried,
+    /// Of one peer too many.
+    TooMany,
+}
+
+/// All peers of one shard.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    shard: ShardIndex,
+    max_peers: usize,
+    peers: BTreeMap<NodeName, Peer>,
+    buried: BTreeMap<NodeName, Incarnation>,
+    burials: VecDeque<NodeName>,
+}
+
+impl Peers {
+    pub(crate) fn new(shard: ShardIndex, max_peers: usize) -> Self {
+        Self {
+            shard,
+            max_peers,
+            peers: BTreeMap::new(),
+            buried: BTreeMap::new(),
+            burials: VecDeque::new(),
+        }
+    }
+
+    /// Tells what a sign of life of this node in this life means; changes nothing.
+    pub(crate) fn classify(&self, node: &NodeName, incarnation: Incarnation) -> Contact {
+        if self
+            .buried
+            .get(node)
+            .is_some_and(|&last| incarnation <= last)
+        {
+            return Contact::Buried;
+        }
+        match self.peers.get(node) {
+            Some(peer) if incarnation < peer.incarnation => Contact::Buried,
+            Some(peer) if incarnation > peer.incarnation => Contact::NewLife,
+            Some(peer) => match peer.status {
+                PeerStatus::Up => Contact::Known,
+                PeerStatus::Down => Contact::Returned,
+            },
+            None if self.peers.len() >= self.max_peers => Contact::TooMany,
+            None => Contact::New,
+        }
+    }
+
+    /// Takes in a replica never heard of, up.
+    pub(crate) fn insert(&mut self, now: MonoTime, node: &NodeName, incarnation: Incarnation) {
+        let id = ReplicaId {
+            node: node.clone(),
+            incarnation,
+            shard: self.shard,
+        };
+        let peer = Peer {
+            incarnation,
+            status: PeerStatus::Up,
+            last_heard: now,
+            since: now,
+            table: Table::new(Replica::new(id)),
+            announced: Version::ZERO,
+            requested_at: None,
+        };
+        self.peers.insert(node.clone(), peer);
+    }
+
+    /// Takes out a replica and remembers that this life of it is over.
+    pub(crate) fn bury(&mut self, node: &NodeName) -> Option<Peer> {
+        let peer = self.peers.remove(node)?;
+        if self.buried.insert(node.clone(), peer.incarnation).is_none() {
+            self.burials.push_back(node.clone());
+        }
+        if self.burials.len() > self.max_peers.saturating_mul(BURIALS_PER_PEER)
+            && let Some(oldest) = self.burials.pop_front()
+        {
+            self.buried.remove(&oldest);
+        }
+        Some(peer)
+    }
+
+    pub(crate) fn get(&self, node: &NodeName) -> Option<&Peer> {
+        self.peers.get(node)
+    }
+
+    pub(crate) fn get_mut(&mut self, node: &NodeName) -> Option<&mut Peer> {
+        self.peers.get_mut(node)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NodeName, &Peer)> {
+        self.peers.iter()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// Returns the nodes that are up and were silent for `down_period`.
+    pub(crate) fn fallen_silent(&self, now: MonoTime, down_period: Duration) -> Vec<NodeName> {
+        self.silent(now, PeerStatus::Up, down_period)
+    }
+
+    /// Returns the nodes that are down and were silent for `permdown_period`.
+    pub(crate) fn given_up(&self, now: MonoTime, permdown_period: Duration) -> Vec<NodeName> {
+        self.silent(now, PeerStatus::Down, permdown_period)
+    }
+
+    fn silent(&self, now: MonoTime, status: PeerStatus, period: Duration) -> Vec<NodeName> {
+        let silent = self.peers.iter().filter(|(_, peer)| {
+            peer.status == status && now.duration_since(peer.last_heard) >= period
+        });
+        silent.map(|(node, _)| node.clone()).collect()
+    }
+}

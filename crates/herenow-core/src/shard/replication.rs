@@ -1,0 +1,304 @@
+//! What peers say, what is said to them, and which of them are alive.
+
+use crate::delta::Delta;
+use crate::diff::{Change, LeaveReason};
+use crate::ids::{Incarnation, NodeName};
+use crate::liveness::{Contact, PeerStatus};
+use crate::message::ShardMessage;
+use crate::row::Version;
+use crate::shard::{Output, PeerEvent, Shard};
+use crate::table::Applied;
+use crate::time::MonoTime;
+
+impl Shard {
+    /// Takes in a message that this shard's counterpart on node `from` sent.
+    pub fn handle_message(&mut self, now: MonoTime, from: &NodeName, message: ShardMessage) {
+        self.advance(now);
+        match message {
+            ShardMessage::Delta { incarnation, delta } => {
+                if self.contact(from, incarnation) {
+                    self.on_delta(from, delta);
+                }
+            }
+            ShardMessage::Transfer { incarnation, delta } => {
+                if self.contact(from, incarnation) {
+                    self.on_transfer(from, delta);
+                }
+            }
+            ShardMessage::Request {
+                incarnation,
+                owner,
+                seen,
+                pruned,
+            } => {
+                if self.contact(from, incarnation) && owner == self.id.incarnation {
+                    self.on_request(from, seen, pruned);
+                }
+            }
+            ShardMessage::Bye { incarnation } => {
+                if self.contact(from, incarnation) {
+                    self.forget(from);
+                }
+            }
+        }
+    }
+
+    /// Takes in a node's heartbeat: its life, and what this shard's counterpart has announced.
+    pub fn handle_heartbeat(
+        &mut self,
+        now: MonoTime,
+        from: &NodeName,
+        incarnation: Incarnation,
+        announced: Version,
+    ) {
+        self.advance(now);
+        if self.contact(from, incarnation) {
+            self.on_announced(from, announced);
+        }
+    }
+
+    /// Takes in that the carrier lost the node: it is down at once, until it is heard again.
+    pub fn handle_peer_gone(&mut self, now: MonoTime, node: &NodeName) {
+        self.advance(now);
+        self.set_down(node);
+    }
+
+    /// Says good-bye to all peers: this life ends.
+    pub fn handle_shutdown(&mut self, now: MonoTime) {
+        self.advance(now);
+        let incarnation = self.id.incarnation;
+        let bye = ShardMessage::Bye { incarnation };
+        self.outputs.push_back(Output::Broadcast(bye));
+    }
+
+    /// Takes note that a node lives in this incarnation. Returns whether to listen to it.
+    fn contact(&mut self, from: &NodeName, incarnation: Incarnation) -> bool {
+        if *from == self.id.node {
+            self.stats.n_refused += 1;
+            return false;
+        }
+        match self.peers.classify(from, incarnation) {
+            Contact::Known => {}
+            Contact::Returned => self.set_up(from),
+            Contact::NewLife => {
+                self.forget(from);
+                self.welcome(from, incarnation);
+            }
+            Contact::New => self.welcome(from, incarnation),
+            Contact::Buried => {
+                self.stats.n_buried += 1;
+                return false;
+            }
+            Contact::TooMany => {
+                self.stats.n_refused += 1;
+                return false;
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.last_heard = self.now;
+        }
+        true
+    }
+
+    fn welcome(&mut self, node: &NodeName, incarnation: Incarnation) {
+        let was_alone = self.peers.is_empty();
+        self.peers.insert(self.now, node, incarnation);
+        if was_alone {
+            self.schedule_check();
+        }
+        self.report_peer(node, incarnation, PeerEvent::Up);
+        self.request(node);
+    }
+
+    fn on_announced(&mut self, from: &NodeName, announced: Version) {
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.announced = peer.announced.max(announced);
+        }
+        self.request_if_behind(from);
+    }
+
+    fn on_delta(&mut self, from: &NodeName, delta: Delta) {
+        let as_of = delta.as_of;
+        self.apply(from, delta);
+        self.on_announced(from, as_of);
+    }
+
+    fn on_transfer(&mut self, from: &NodeName, delta: Delta) {
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.requested_at = None;
+        }
+        self.on_delta(from, delta);
+    }
+
+    fn apply(&mut self, from: &NodeName, delta: Delta) {
+        let Some(peer) = self.peers.get_mut(from) else {
+            return;
+        };
+        let n_rows = peer.table.n_rows() + delta.n_rows();
+        let has_room = n_rows <= self.config.max_peer_rows;
+        if !has_room || !delta.is_well_formed() {
+            self.stats.n_refused += 1;
+            tracing::warn!(peer = %from, n_rows, max_rows = self.config.max_peer_rows, "refused a delta");
+            return;
+        }
+        match peer.table.apply(delta, &mut self.index, &mut self.changes) {
+            Applied::Forward => {
+                self.stats.n_applied += 1;
+                if peer.table.seen() >= peer.announced {
+                    peer.requested_at = None;
+                }
+            }
+            Applied::Stale => self.stats.n_stale += 1,
+            Applied::Gap => self.stats.n_gaps += 1,
+        }
+    }
+
+    /// Asks a peer for what it has announced and we lack, unless an answer may be under way.
+    fn request_if_behind(&mut self, node: &NodeName) {
+        let Some(peer) = self.peers.get(node) else {
+            return;
+        };
+        let is_waiting = peer
+            .requested_at
+            .is_some_and(|at| self.now.duration_since(at) < self.config.request_timeout);
+        if peer.table.seen() < peer.announced && !is_waiting {
+            self.request(node);
+        }
+    }
+
+    fn request(&mut self, node: &NodeName) {
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        peer.requested_at = Some(self.now);
+        let message = ShardMessage::Request {
+            incarnation: self.id.incarnation,
+            owner: peer.incarnation,
+            seen: peer.table.seen(),
+            pruned: peer.table.pruned(),
+        };
+        self.stats.n_requests += 1;
+        self.outputs.push_back(Output::Send {
+            to: node.clone(),
+            message,
+        });
+    }
+
+    /// Sends what was written since the last time, cut into deltas; or notes that nobody listens.
+    pub(super) fn flush(&mut self) {
+        if self.own.seen() == self.announced {
+            return;
+        }
+        self.next_flush = self.now + self.config.flush_interval;
+        if self.peers.is_empty() {
+            self.announced = self.own.seen();
+            return;
+        }
+        let mut pruned = self.announced;
+        let max_bytes = self.config.max_delta_bytes;
+        while let Some(delta) = self.own.extract(
+            self.announced,
+            pruned,
+            &self.history,
+            &self.index,
+            max_bytes,
+        ) {
+            self.announced = delta.to;
+            pruned = delta.as_of;
+            let incarnation = self.id.incarnation;
+            let message = ShardMessage::Delta { incarnation, delta };
+            self.outputs.push_back(Output::Broadcast(message));
+        }
+    }
+
+    pub(super) fn check_peers(&mut self) {
+        for node in self.peers.fallen_silent(self.now, self.config.down_period) {
+            self.set_down(&node);
+        }
+        for node in self.peers.given_up(self.now, self.config.permdown_period) {
+            self.forget(&node);
+        }
+        let up = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.status == PeerStatus::Up);
+        let up: Vec<NodeName> = up.map(|(node, _)| node.clone()).collect();
+        for node in up {
+            self.request_if_behind(&node);
+        }
+    }
+
+    pub(super) fn schedule_check(&mut self) {
+        let period = self
+            .config
+            .request_timeout
+            .min(self.config.heartbeat_period);
+        self.next_check = if self.peers.is_empty() {
+            MonoTime::MAX
+        } else {
+            self.now + period
+        };
+    }
+
+    fn set_up(&mut self, node: &NodeName) {
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        peer.status = PeerStatus::Up;
+        peer.since = self.now;
+        let incarnation = peer.incarnation;
+        for slot in peer.table.slots() {
+            self.index.show(slot);
+            self.changes
+                .push(Change::Joined(self.index.row(slot).clone()));
+        }
+        self.report_peer(node, incarnation, PeerEvent::Up);
+        self.request(node);
+    }
+
+    fn set_down(&mut self, node: &NodeName) {
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        if peer.status == PeerStatus::Down {
+            return;
+        }
+        peer.status = PeerStatus::Down;
+        peer.since = self.now;
+        peer.requested_at = None;
+        let incarnation = peer.incarnation;
+        for slot in peer.table.slots() {
+            self.index.hide(slot);
+            let row = self.index.row(slot).clone();
+            let reason = LeaveReason::NodeDown;
+            self.changes.push(Change::Left { row, reason });
+        }
+        self.report_peer(node, incarnation, PeerEvent::Down);
+    }
+
+    fn forget(&mut self, node: &NodeName) {
+        let Some(peer) = self.peers.bury(node) else {
+            return;
+        };
+        let was_up = peer.status == PeerStatus::Up;
+        for slot in peer.table.slots() {
+            let row = self.index.remove(slot);
+            if was_up {
+                let reason = LeaveReason::NodeDown;
+                self.changes.push(Change::Left { row, reason });
+            }
+        }
+        self.report_peer(node, peer.incarnation, PeerEvent::Forgotten);
+        self.schedule_check();
+    }
+
+    fn report_peer(&mut self, node: &NodeName, incarnation: Incarnation, event: PeerEvent) {
+        let shard = self.id.shard.0;
+        tracing::debug!(shard, peer = %node, incarnation = incarnation.0, ?event, "peer changed");
+        self.outputs.push_back(Output::Peer {
+            node: node.clone(),
+            incarnation,
+            event,
+        });
+    }
+}

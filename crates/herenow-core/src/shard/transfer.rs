@@ -1,0 +1,99 @@
+//! Answers to requests: one chunk each, within a budget of bytes per second.
+//!
+//! The owner keeps nothing about a reader but its place in the queue. A reader that has applied a
+//! chunk and lacks more asks on, so the pace is the reader's; the budget keeps readers that ask too
+//! much from crowding out the owner's own work. One request per node waits, the latest.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::ids::NodeName;
+use crate::message::ShardMessage;
+use crate::row::Version;
+use crate::shard::{Output, Shard};
+use crate::time::MonoTime;
+
+/// A reader's request.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting {
+    reader: NodeName,
+    seen: Version,
+    pruned: Version,
+}
+
+/// Who waits, and when there are bytes for it.
+#[derive(Debug)]
+pub(crate) struct Transfers {
+    waiting: VecDeque<Waiting>,
+    bytes_per_second: usize,
+    /// When all that was given out is paid for; in the past, at most a second of it counts.
+    paid_at: MonoTime,
+}
+
+impl Transfers {
+    pub(crate) fn new(now: MonoTime, bytes_per_second: usize) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            bytes_per_second,
+            paid_at: now,
+        }
+    }
+
+    /// Returns when the next request can be answered.
+    pub(crate) fn next_due(&self) -> MonoTime {
+        if self.waiting.is_empty() {
+            MonoTime::MAX
+        } else {
+            self.paid_at
+        }
+    }
+
+    fn push(&mut self, request: Waiting) {
+        self.waiting.retain(|other| other.reader != request.reader);
+        self.waiting.push_back(request);
+    }
+
+    fn pop_due(&mut self, now: MonoTime) -> Option<Waiting> {
+        (self.paid_at <= now).then(|| self.waiting.pop_front())?
+    }
+
+    fn spend(&mut self, now: MonoTime, n_bytes: usize) {
+        let oldest = now.elapsed().saturating_sub(Duration::from_secs(1));
+        let paid_at = self.paid_at.max(MonoTime::since_origin(oldest));
+        let nanos = n_bytes as u64 * 1_000_000_000 / self.bytes_per_second as u64;
+        self.paid_at = paid_at + Duration::from_nanos(nanos);
+    }
+}
+
+impl Shard {
+    pub(super) fn on_request(&mut self, reader: &NodeName, seen: Version, pruned: Version) {
+        self.transfers.push(Waiting {
+            reader: reader.clone(),
+            seen,
+            pruned,
+        });
+        self.serve_waiting();
+    }
+
+    pub(super) fn serve_waiting(&mut self) {
+        while let Some(request) = self.transfers.pop_due(self.now) {
+            let Waiting {
+                reader,
+                seen,
+                pruned,
+            } = request;
+            let max_bytes = self.config.max_delta_bytes;
+            let delta = self
+                .own
+                .extract(seen, pruned, &self.history, &self.index, max_bytes);
+            let Some(delta) = delta else { continue };
+            self.transfers.spend(self.now, delta.approximate_bytes());
+            self.stats.n_transfers += 1;
+            let incarnation = self.id.incarnation;
+            self.outputs.push_back(Output::Send {
+                to: reader,
+                message: ShardMessage::Transfer { incarnation, delta },
+            });
+        }
+    }
+}

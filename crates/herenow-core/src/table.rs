@@ -1,0 +1,337 @@
+//! [`Table`]: one replica's rows, as this node holds them, and how far they are complete.
+//!
+//! A table moves forward in its replica's history and never back. With `seen` the version up to
+//! which it is complete and `pruned >= seen` the version of the owner as of which gone rows were
+//! taken out, it holds no row that was gone at `pruned`, lacks none that was alive at `seen` and
+//! still is, and equals the owner's rows once `seen` is the owner's version.
+//!
+//! Rows are noted in a log that ascends by version. New rows always have a version above all that
+//! are there, so the log only grows at its end; a row that goes leaves a hole, and a log that is
+//! half holes is compacted. Finding a version is a binary search; nothing else in an
+//! [`apply`](Table::apply) depends on the size of the table, except a removal told as "all but
+//! these", which walks the part of the log that it speaks of.
+
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use roaring::RoaringTreemap;
+
+use crate::delta::{Delta, Gone, row_bytes};
+use crate::diff::{Change, LeaveReason};
+use crate::history::History;
+use crate::index::{Index, SlotId};
+use crate::row::{Replica, Row, Version};
+
+/// Logs shorter than this are not worth compacting.
+const MIN_COMPACT: usize = 64;
+
+/// One replica's rows.
+#[derive(Debug)]
+pub(crate) struct Table {
+    log: Vec<Entry>,
+    n_holes: usize,
+    seen: Version,
+    pruned: Version,
+    replica: Arc<Replica>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    version: Version,
+    slot: SlotId,
+}
+
+impl Entry {
+    fn is_hole(self) -> bool {
+        self.slot == SlotId::NONE
+    }
+}
+
+/// What became of a delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// It brought the table forward.
+    Forward,
+    /// It said nothing that was not known.
+    Stale,
+    /// Something before it is missing.
+    Gap,
+}
+
+impl Table {
+    pub(crate) fn new(replica: Arc<Replica>) -> Self {
+        Self {
+            replica,
+            log: Vec::new(),
+            n_holes: 0,
+            seen: Version::ZERO,
+            pruned: Version::ZERO,
+        }
+    }
+
+    /// Returns the version up to which the table is complete.
+    pub(crate) fn seen(&self) -> Version {
+        self.seen
+    }
+
+    /// Returns the version of the owner as of which gone rows were taken out.
+    pub(crate) fn pruned(&self) -> Version {
+        self.pruned
+    }
+
+    /// Returns how many rows the table holds.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.log.len() - self.n_holes
+    }
+
+    /// Returns the slots of the rows, ascending by version.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = SlotId> {
+        let present = self.log.iter().filter(|entry| !entry.is_hole());
+        present.map(|entry| entry.slot)
+    }
+
+    /// Notes one of the owner's own writes, which may make a row and may end one.
+    pub(crate) fn write(&mut self, version: Version, made: Option<SlotId>, ended: Option<Version>) {
+        if let Some(ended) = ended {
+            self.take(ended);
+        }
+        if let Some(slot) = made {
+            self.log.push(Entry { version, slot });
+        }
+        self.seen = version;
+        self.pruned = version;
+    }
+
+    /// Brings the table forward by a delta that is well formed, and reports what changed.
+    ///
+    /// Costs the size of the delta, times the logarithm of the table's for each removal.
+    pub(crate) fn apply(
+        &mut self,
+        delta: Delta,
+        index: &mut Index,
+        changes: &mut Vec<Change>,
+    ) -> Applied {
+        if delta.to <= self.seen {
+            return Applied::Stale;
+        }
+        if delta.from > self.seen || delta.base > self.pruned {
+            return Applied::Gap;
+        }
+        let mut left = Vec::new();
+        match &delta.gone {
+            Gone::Exactly(versions) => left.extend(versions.iter().filter_map(|&v| self.take(v))),
+            Gone::AllBut(alive) => self.take_all_but(alive, delta.from, &mut left),
+        }
+        let n_known = delta.rows.partition_point(|row| row.version() <= self.seen);
+        self.take_overlapped(delta.from, &delta.rows[..n_known], &mut left);
+        let left = left.into_iter().map(|slot| index.remove(slot)).collect();
+        let joined = delta.rows.into_iter().skip(n_known);
+        let joined = joined.map(|row| self.insert(row, index)).collect();
+        report(left, joined, changes);
+        self.seen = delta.to;
+        self.pruned = delta.as_of;
+        Applied::Forward
+    }
+
+    /// Makes the delta that a reader lacks which has `seen` and `pruned`, of about `max_bytes`.
+    ///
+    /// `None` if it lacks nothing. Only for the owner's own table. Costs the size of the answer, and
+    /// the size of the table up to `seen` when the history does not reach back.
+    pub(crate) fn extract(
+        &self,
+        seen: Version,
+        pruned: Version,
+        history: &History,
+        index: &Index,
+        max_bytes: usize,
+    ) -> Option<Delta> {
+        if seen >= self.seen {
+            return None;
+        }
+        let mut rows = Vec::new();
+        let mut to = self.seen;
+        let mut n_bytes = 0;
+        let first = self.log.partition_point(|entry| entry.version <= seen);
+        for entry in self.log[first..].iter().filter(|entry| !entry.is_hole()) {
+            let row = index.row(entry.slot);
+            n_bytes += row_bytes(row);
+            if n_bytes > max_bytes
+                && let Some(last) = rows.last()
+            {
+                let last: &Arc<Row> = last;
+                to = last.version();
+                break;
+            }
+            rows.push(row.clone());
+        }
+        let base = pruned.clamp(seen, self.seen);
+        let gone = match history.ended(base, seen) {
+            Some(versions) => Gone::Exactly(versions),
+            None => Gone::AllBut(self.versions_up_to(seen)),
+        };
+        let base = match gone {
+            Gone::Exactly(_) => base,
+            Gone::AllBut(_) => Version::ZERO,
+        };
+        Some(Delta {
+            from: seen,
+            to,
+            base,
+            as_of: self.seen,
+            rows,
+            gone,
+        })
+    }
+
+    /// Returns whose rows these are.
+    pub(crate) fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// Takes in a row above all that are there, and returns it as it is shared from now on.
+    fn insert(&mut self, mut row: Arc<Row>, index: &mut Index) -> Arc<Row> {
+        if let Some(row) = Arc::get_mut(&mut row) {
+            row.adopt_replica(&self.replica);
+        }
+        let version = row.version();
+        let slot = index.insert(row);
+        self.log.push(Entry { version, slot });
+        index.row(slot).clone()
+    }
+
+    fn versions_up_to(&self, last: Version) -> RoaringTreemap {
+        let end = self.log.partition_point(|entry| entry.version <= last);
+        let present = self.log[..end].iter().filter(|entry| !entry.is_hole());
+        let mut versions = RoaringTreemap::new();
+        for entry in present {
+            versions.insert(entry.version.0);
+        }
+        versions
+    }
+
+    /// Takes the row of this version out of the log, if it is there.
+    fn take(&mut self, version: Version) -> Option<SlotId> {
+        let at = self
+            .log
+            .binary_search_by_key(&version, |entry| entry.version)
+            .ok()?;
+        let slot = self.take_at(at)?;
+        self.compact_if_worth();
+        Some(slot)
+    }
+
+    fn take_all_but(&mut self, alive: &RoaringTreemap, last: Version, left: &mut Vec<SlotId>) {
+        let end = self.log.partition_point(|entry| entry.version <= last);
+        for at in 0..end {
+            if !alive.contains(self.log[at].version.0) {
+                left.extend(self.take_at(at));
+            }
+        }
+        self.compact_if_worth();
+    }
+
+    /// Takes out what is held in `(from, seen]` and is not among `known`, which ascends.
+    fn take_overlapped(&mut self, from: Version, known: &[Arc<Row>], left: &mut Vec<SlotId>) {
+        let mut known = known.iter().map(|row| row.version()).peekable();
+        let first = self.log.partition_point(|entry| entry.version <= from);
+        for at in first..self.log.len() {
+            let version = self.log[at].version;
+            while known.next_if(|&known| known < version).is_some() {}
+            if known.peek() != Some(&version) {
+                left.extend(self.take_at(at));
+            }
+        }
+        self.compact_if_worth();
+    }
+
+    fn take_at(&mut self, at: usize) -> Option<SlotId> {
+        let entry = &mut self.log[at];
+        if entry.is_hole() {
+            return None;
+        }
+        self.n_holes += 1;
+        Some(std::mem::replace(&mut entry.slot, SlotId::NONE))
+    }
+
+    fn compact_if_worth(&mut self) {
+        if self.log.len() >= MIN_COMPACT && self.n_holes * 2 > self.log.len() {
+            self.log.retain(|entry| !entry.is_hole());
+            self.log.shrink_to(self.log.len() * 2);
+            self.n_holes = 0;
+        }
+    }
+
+    /// Returns the first broken rule of this structure, if one is broken.
+    pub(crate) fn broken_rule(&self, index: &Index) -> Option<&'static str> {
+        if !self.log.is_sorted_by(|a, b| a.version < b.version) {
+            return Some("a log does not ascend");
+        }
+        let n_holes = self.log.iter().filter(|entry| entry.is_hole()).count();
+        if n_holes != self.n_holes {
+            return Some("the number of holes in a log is wrong");
+        }
+        if self.pruned < self.seen {
+            return Some("a table is pruned to less than it has seen");
+        }
+        for entry in self.log.iter().filter(|entry| !entry.is_hole()) {
+            if entry.version > self.seen {
+                return Some("a table holds a row above what it has seen");
+            }
+            if index.row(entry.slot).version() != entry.version {
+                return Some("a log points at another row");
+            }
+        }
+        None
+    }
+}
+
+/// Reports what left and joined, the same presence in both as an update.
+fn report(left: Vec<Arc<Row>>, joined: Vec<Arc<Row>>, changes: &mut Vec<Change>) {
+    let mut replaced = replaced_rows(&left, &joined);
+    for (row, new) in left.into_iter().zip(replaced.by_left) {
+        match new {
+            Some(at) => replaced.by_joined[at] = Some(row),
+            None => changes.push(Change::Left {
+                row,
+                reason: LeaveReason::Left,
+            }),
+        }
+    }
+    for (new, old) in joined.into_iter().zip(replaced.by_joined) {
+        changes.push(match old {
+            Some(old) => Change::Updated { old, new },
+            None => Change::Joined(new),
+        });
+    }
+}
+
+/// Which row that left was replaced by which that joined.
+struct Replaced {
+    /// For each that left, where its successor is among those that joined.
+    by_left: Vec<Option<usize>>,
+    /// For each that joined, the row it replaced; not filled in yet.
+    by_joined: Vec<Option<Arc<Row>>>,
+}
+
+fn replaced_rows(left: &[Arc<Row>], joined: &[Arc<Row>]) -> Replaced {
+    let mut replaced = Replaced {
+        by_left: vec![None; left.len()],
+        by_joined: vec![None; joined.len()],
+    };
+    if left.is_empty() || joined.is_empty() {
+        return replaced;
+    }
+    if let ([old], [new]) = (left, joined) {
+        replaced.by_left[0] = old.is_same_presence(new).then_some(0);
+        return replaced;
+    }
+    let mut successors = HashMap::with_capacity_and_hasher(joined.len(), FixedState::default());
+    for (at, row) in joined.iter().enumerate() {
+        successors.insert((row.owner(), row.key(), row.topic()), at);
+    }
+    for (row, successor) in left.iter().zip(&mut replaced.by_left) {
+        *successor = successors.remove(&(row.owner(), row.key(), row.topic()));
+    }
+    replaced
+}
