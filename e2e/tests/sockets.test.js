@@ -108,7 +108,11 @@ test("SRV-215 the last client that spoke vsn 1.0.0 by itself shares a room with 
   const newest = new Client(server.ws);
   const old = new ORIGINAL.Socket(server.ws, { transport: WebSocket });
   context.after(() => newest.close());
-  context.after(() => old.disconnect());
+  context.after(() => {
+    old.disconnect();
+    // It forgets this one itself, and would keep the process alive with it.
+    clearInterval(old.heartbeatTimer);
+  });
   const ada = await newest.join(topic, { user_id: "ada", meta: { name: "Ada" } });
   old.connect();
   const channel = old.channel(topic, { user_id: "grace", meta: { name: "Grace" } });
