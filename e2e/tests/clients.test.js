@@ -9,7 +9,7 @@ import { until } from "../lib/until.js";
 let server;
 let rooms = 0;
 before(async () => (server = await startServer(null)));
-after(() => server.stop());
+after(() => server?.stop());
 
 /** Runs one scenario with every stock client, each in a room of its own. */
 async function everywhere(context, scenario) {

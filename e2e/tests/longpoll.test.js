@@ -18,7 +18,7 @@ before(async () => {
 });
 after(async () => {
   globalThis.fetch = realFetch;
-  await server.stop();
+  await server?.stop();
 });
 
 /** Passes a request on and keeps its method, headers, body and answer. */

@@ -17,7 +17,7 @@ let server;
 let rooms = 0;
 const topicOf = () => `room:sockets-${(rooms += 1)}`;
 before(async () => (server = await startServer(null)));
-after(() => server.stop());
+after(() => server?.stop());
 
 async function withEach(context, combinations, scenario) {
   for (const combination of combinations) {
