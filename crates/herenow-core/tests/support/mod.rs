@@ -1,5 +1,6 @@
 //! What the scenario files share: names, shards, and a drain that sorts outputs.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::sync::Arc;
 use std::time::Duration;
