@@ -1,1 +1,54 @@
 //! Tracker and Presence: who is here, grouped, enriched and broadcast.
+//!
+//! [`Presence`] makes owners present in topics under keys, and tells everyone who listens. A presence
+//! is the leave of its [`Owner`] away from ending, whatever happens to the task that holds it.
+//!
+//! # Who owns what
+//!
+//! ```text
+//! caller ── track ──▶ queue ──▶ driver, one per shard: owns the shard, the only writer
+//!    ▲                            │  publishes        │ hands over
+//!    └───────── answer ───────────┤                   ▼
+//!                                 ▼              notifier, one per shard: owns what is not out yet
+//! list, count, get ◀────────── views                  │ dispatches      │ hands over
+//!                                                     ▼                 ▼
+//!                                        subscribers, by PubSub     observer: handle_metas
+//! ```
+//!
+//! Reads look at the published views and nothing else. Every view and every diff carries the version
+//! of its shard, so a reader that lists and listens can tell exactly which changes its list has:
+//! see [`Presences::version`] and [`PresenceDiff::json_since`].
+//!
+//! Foreign code (`fetch`, `handle_metas`, update functions, `Serialize`) never runs in a driver or a
+//! notifier. When it fails, panics, stalls or blocks, that harms its own call and nothing else.
+
+mod config;
+mod metrics;
+mod meta;
+mod errors;
+mod group;
+mod diff;
+mod view;
+mod queue;
+mod owner;
+mod fetch;
+mod observer;
+mod notifier;
+mod cluster;
+mod driver;
+mod tracker;
+mod watch;
+mod presence;
+
+pub use config::{ConfigError, PresenceConfig, Window};
+pub use diff::{Event, PresenceDiff};
+pub use errors::{NameError, TrackError, UpdateError};
+pub use fetch::{Fetch, FetchError};
+pub use group::{Entry, PresenceMeta, Presences};
+pub use herenow_core::{Key, LeaveReason, MetaRef, NodeName, ShardConfig, Topic};
+pub use meta::MetaError;
+pub use metrics::PresenceStats;
+pub use observer::HandleMetas;
+pub use owner::{Holder, Owner, OwnerAt};
+pub use presence::{Here, Presence, PresenceBuilder};
+pub use watch::{Watch, WatchEvent};

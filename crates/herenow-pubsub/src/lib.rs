@@ -39,12 +39,12 @@
 
 mod adapter;
 mod broadcast;
-#[cfg(feature = "conformance")]
-pub mod conformance;
-mod memory;
-mod pubsub;
 mod registry;
 mod subscription;
+mod pubsub;
+mod memory;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 
 pub use adapter::{Adapter, AdapterError, Closing, Receiver};
 pub use broadcast::{Broadcast, LocalPayload, Once, Payload, Sink, SubscriberId};

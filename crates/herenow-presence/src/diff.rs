@@ -1,0 +1,410 @@
+//! [`PresenceDiff`]: what changed in one topic between two versions, as clients and server code get it.
+//!
+//! The changes are kept one by one, each with the version of the batch it came in. What is rendered
+//! is their net effect: a join and a leave of the same ref cancel. Which pairs cancel depends on
+//! where the reader stands, so nothing is cancelled before it is rendered, and a reader whose state
+//! is of a version within the diff gets exactly the changes after it.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use herenow_core::{Key, LeaveReason, MetaRef, OwnerId, Row, Topic};
+use herenow_pubsub::LocalPayload;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::group::{self, FieldMap, PresenceMeta};
+
+/// Renderings for readers in the middle of a diff that are kept; a burst of joiners needs few.
+const MAX_KEPT_SUFFIXES: usize = 16;
+
+/// One thing that happened in a topic.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A presence began.
+    #[non_exhaustive]
+    Joined {
+        /// The presence.
+        meta: PresenceMeta,
+        /// Whether its key was not present before.
+        first: bool,
+    },
+    /// The meta of a presence was replaced.
+    #[non_exhaustive]
+    Updated {
+        /// The presence as it was.
+        old: PresenceMeta,
+        /// The presence as it is.
+        new: PresenceMeta,
+    },
+    /// A presence ended.
+    #[non_exhaustive]
+    Left {
+        /// The presence as it was.
+        meta: PresenceMeta,
+        /// Whether its key is not present any more.
+        last: bool,
+        /// Why it ended.
+        reason: LeaveReason,
+    },
+}
+
+impl Event {
+    /// Returns the key that it happened to.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Joined { meta, .. } | Self::Left { meta, .. } => meta.key(),
+            Self::Updated { new, .. } => new.key(),
+        }
+    }
+}
+
+/// An event and the version of the batch it came in.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamped {
+    pub(crate) version: u64,
+    pub(crate) event: Event,
+}
+
+/// A version within a diff, and the JSON of what came after it if there is an effect.
+type Suffix = (u64, Option<Bytes>);
+
+/// What changed in one topic, from one version (exclusive) to another (inclusive).
+pub struct PresenceDiff {
+    topic: Topic,
+    from: u64,
+    to: u64,
+    changes: Box<[Stamped]>,
+    fields: Option<Arc<FieldMap>>,
+    json: OnceLock<Bytes>,
+    suffixes: Mutex<SmallVec<[Suffix; 1]>>,
+}
+
+impl PresenceDiff {
+    /// Returns the diff of `changes`, which are not empty and ascend by version.
+    pub(crate) fn new(topic: Topic, changes: Vec<Stamped>, fields: Option<Arc<FieldMap>>) -> Self {
+        let from = changes
+            .first()
+            .map_or(0, |first| first.version.saturating_sub(1));
+        let to = changes.last().map_or(0, |last| last.version);
+        Self::of_range(topic, (from, to), changes, fields)
+    }
+
+    fn of_range(
+        topic: Topic,
+        (from, to): (u64, u64),
+        changes: Vec<Stamped>,
+        fields: Option<Arc<FieldMap>>,
+    ) -> Self {
+        Self {
+            topic,
+            from,
+            to,
+            changes: changes.into(),
+            fields,
+            json: OnceLock::new(),
+            suffixes: Mutex::default(),
+        }
+    }
+
+    /// Returns the topic.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// Returns the version that the diff begins after.
+    pub fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// Returns the version that the diff leads to.
+    pub fn to(&self) -> u64 {
+        self.to
+    }
+
+    /// Returns what happened, one by one, in order.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = &Event> {
+        self.changes.iter().map(|change| &change.event)
+    }
+
+    /// Returns what happened after version `seen`, one by one, in order.
+    pub fn events_since(&self, seen: u64) -> impl Iterator<Item = &Event> {
+        self.since(seen).iter().map(|change| &change.event)
+    }
+
+    /// Returns the net effect as JSON: `{"joins":{…},"leaves":{…}}`, rendered once.
+    pub fn json(&self) -> Bytes {
+        self.json
+            .get_or_init(|| render(&Net::of(&self.changes), self.fields.as_deref()))
+            .clone()
+    }
+
+    /// Returns the JSON for a reader whose state is of version `seen`; `None` if there is no change
+    /// for it.
+    ///
+    /// Cost: that of [`json`](Self::json) for a reader from before the diff, and one more rendering
+    /// for each different version within it.
+    pub fn json_since(&self, seen: u64) -> Option<Bytes> {
+        if seen >= self.to {
+            return None;
+        }
+        let mut suffixes = self.suffixes.lock();
+        let seen = seen.max(self.from);
+        if let Some((_, json)) = suffixes.iter().find(|(kept, _)| *kept == seen) {
+            return json.clone();
+        }
+        let net = Net::of(self.since(seen));
+        let json = match (net.is_empty(), seen == self.from) {
+            (true, _) => None,
+            (false, true) => Some(self.json()),
+            (false, false) => Some(render(&net, self.fields.as_deref())),
+        };
+        if suffixes.len() == MAX_KEPT_SUFFIXES {
+            suffixes.remove(0);
+        }
+        suffixes.push((seen, json.clone()));
+        json
+    }
+
+    /// Returns several consecutive diffs of one topic as one; every reader sees the same as before.
+    /// `None` if there are none.
+    pub fn fold(diffs: &[Arc<Self>]) -> Option<Arc<Self>> {
+        let [first, .., last] = diffs else {
+            return diffs.first().cloned();
+        };
+        let changes = diffs
+            .iter()
+            .flat_map(|diff| diff.changes.iter().cloned())
+            .collect();
+        let range = (first.from, last.to);
+        let fields = Self::fold_fields(diffs);
+        Some(Arc::new(Self::of_range(
+            first.topic.clone(),
+            range,
+            changes,
+            fields,
+        )))
+    }
+
+    /// Returns several consecutive diffs of one topic as one for a reader whose state is of version
+    /// `seen`, without what cancels for it; `None` if nothing is left.
+    ///
+    /// Its size is bounded by the presences before and after, however many changes there were.
+    pub fn fold_since(seen: u64, diffs: &[Arc<Self>]) -> Option<Arc<Self>> {
+        let (first, last) = (diffs.first()?, diffs.last()?);
+        let changes: Vec<Stamped> = diffs
+            .iter()
+            .flat_map(|diff| diff.since(seen).iter().cloned())
+            .collect();
+        let kept = Net::of(&changes).keep();
+        if kept.is_empty() {
+            return None;
+        }
+        let range = (first.from.max(seen), last.to);
+        let fields = Self::fold_fields(diffs);
+        Some(Arc::new(Self::of_range(
+            first.topic.clone(),
+            range,
+            kept,
+            fields,
+        )))
+    }
+
+    /// Returns how many changes the diff holds, before any cancel.
+    pub fn n_changes(&self) -> usize {
+        self.changes.len()
+    }
+
+    fn fold_fields(diffs: &[Arc<Self>]) -> Option<Arc<FieldMap>> {
+        let mut all = diffs.iter().filter_map(|diff| diff.fields.as_ref());
+        let first = all.next()?;
+        let mut fields = FieldMap::clone(first);
+        for later in all {
+            fields.extend(
+                later
+                    .iter()
+                    .map(|(key, fields)| (key.clone(), fields.clone())),
+            );
+        }
+        Some(Arc::new(fields))
+    }
+
+    fn since(&self, seen: u64) -> &[Stamped] {
+        &self.changes[self
+            .changes
+            .partition_point(|change| change.version <= seen)..]
+    }
+}
+
+impl LocalPayload for PresenceDiff {
+    fn json(&self) -> Bytes {
+        Self::json(self)
+    }
+}
+
+impl fmt::Debug for PresenceDiff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PresenceDiff")
+            .field("topic", &self.topic)
+            .field("from", &self.from)
+            .field("to", &self.to)
+            .field("n_changes", &self.changes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The net effect of a run of changes.
+struct Net<'a> {
+    changes: &'a [Stamped],
+    /// Joined and not left again, in order; a cancelled one is a hole.
+    joins: Vec<Option<&'a Arc<Row>>>,
+    leaves: Vec<Option<&'a Arc<Row>>>,
+    n_joins: usize,
+    n_leaves: usize,
+}
+
+impl<'a> Net<'a> {
+    fn of(changes: &'a [Stamped]) -> Self {
+        let mut net = Self {
+            changes,
+            joins: Vec::new(),
+            leaves: Vec::new(),
+            n_joins: 0,
+            n_leaves: 0,
+        };
+        let mut at = Positions::default();
+        let can_cancel = changes.len() > 1;
+        for change in changes {
+            match &change.event {
+                Event::Joined { meta, .. } => net.join(&meta.0, &mut at, can_cancel),
+                Event::Left { meta, .. } => net.leave(&meta.0, &mut at, can_cancel),
+                Event::Updated { old, new } => {
+                    net.leave(&old.0, &mut at, can_cancel);
+                    net.join(&new.0, &mut at, can_cancel);
+                }
+            }
+        }
+        net
+    }
+
+    fn join(&mut self, row: &'a Arc<Row>, at: &mut Positions, can_cancel: bool) {
+        if can_cancel {
+            let meta_ref = row.meta_ref();
+            // A node that was down and is up again within one diff brings back the very same refs.
+            if let Some(at) = at.leaves.remove(&meta_ref) {
+                self.leaves[at] = None;
+                self.n_leaves -= 1;
+                return;
+            }
+            at.joins.insert(meta_ref, self.joins.len());
+        }
+        self.joins.push(Some(row));
+        self.n_joins += 1;
+    }
+
+    fn leave(&mut self, row: &'a Arc<Row>, at: &mut Positions, can_cancel: bool) {
+        if can_cancel {
+            let meta_ref = row.meta_ref();
+            if let Some(at) = at.joins.remove(&meta_ref) {
+                self.joins[at] = None;
+                self.n_joins -= 1;
+                return;
+            }
+            at.leaves.insert(meta_ref, self.leaves.len());
+        }
+        self.leaves.push(Some(row));
+        self.n_leaves += 1;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.n_joins + self.n_leaves == 0
+    }
+
+    /// Returns the changes that have an effect, in order, each reduced to the part that has.
+    fn keep(&self) -> Vec<Stamped> {
+        let pointers = |rows: &[Option<&'a Arc<Row>>]| -> HashMap<*const Row, ()> {
+            rows.iter()
+                .flatten()
+                .map(|row| (Arc::as_ptr(row), ()))
+                .collect()
+        };
+        let (joins, leaves) = (pointers(&self.joins), pointers(&self.leaves));
+        let mut ends: HashMap<(OwnerId, &Key), (bool, LeaveReason)> = HashMap::new();
+        for change in self.changes {
+            if let Event::Left { meta, last, reason } = &change.event {
+                ends.insert((meta.0.owner(), meta.key()), (*last, *reason));
+            }
+        }
+        let is_joined = |meta: &PresenceMeta| joins.contains_key(&Arc::as_ptr(&meta.0));
+        let is_left = |meta: &PresenceMeta| leaves.contains_key(&Arc::as_ptr(&meta.0));
+        let keep = |change: &Stamped| {
+            let event = match &change.event {
+                Event::Joined { meta, .. } => is_joined(meta).then(|| change.event.clone()),
+                Event::Left { meta, .. } => is_left(meta).then(|| change.event.clone()),
+                Event::Updated { old, new } => match (is_left(old), is_joined(new)) {
+                    (true, true) => Some(change.event.clone()),
+                    (false, true) => Some(Event::Joined {
+                        meta: new.clone(),
+                        first: false,
+                    }),
+                    // What it was updated to has left since: this is that leave.
+                    (true, false) => {
+                        let end = ends.get(&(old.0.owner(), old.key()));
+                        let (last, reason) = end.copied().unwrap_or((false, LeaveReason::Left));
+                        Some(Event::Left {
+                            meta: old.clone(),
+                            last,
+                            reason,
+                        })
+                    }
+                    (false, false) => None,
+                },
+            };
+            event.map(|event| Stamped {
+                version: change.version,
+                event,
+            })
+        };
+        self.changes.iter().filter_map(keep).collect()
+    }
+}
+
+/// Where the uncancelled joins and leaves stand, by ref.
+#[derive(Default)]
+struct Positions {
+    joins: HashMap<MetaRef, usize, foldhash::fast::RandomState>,
+    leaves: HashMap<MetaRef, usize, foldhash::fast::RandomState>,
+}
+
+fn render(net: &Net<'_>, fields: Option<&FieldMap>) -> Bytes {
+    let rows = net.joins.iter().chain(&net.leaves).flatten();
+    let n_bytes: usize = rows
+        .map(|row| {
+            let fields = fields.and_then(|fields| fields.get(row.key()));
+            group::row_bytes(row) + fields.map_or(0, |fields| fields.len() + 1)
+        })
+        .sum();
+    let mut out = Vec::with_capacity(n_bytes + 32);
+    out.extend_from_slice(b"{\"joins\":");
+    render_half(&net.joins, fields, &mut out);
+    out.extend_from_slice(b",\"leaves\":");
+    render_half(&net.leaves, fields, &mut out);
+    out.push(b'}');
+    Bytes::from(out)
+}
+
+fn render_half(rows: &[Option<&Arc<Row>>], fields: Option<&FieldMap>, out: &mut Vec<u8>) {
+    let mut rows: SmallVec<[&Arc<Row>; 4]> = rows.iter().flatten().copied().collect();
+    rows.sort_by(|one, other| group::by_key(one, other)); // Stable: metas of a key keep their order.
+    out.push(b'{');
+    for (at, rows) in rows.chunk_by(|a, b| a.key() == b.key()).enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        group::render_entry(rows[0].key(), rows.iter().copied(), fields, out);
+    }
+    out.push(b'}');
+}

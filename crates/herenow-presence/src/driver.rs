@@ -1,0 +1,423 @@
+//! [`Driver`]: the only loop that drives a shard.
+//!
+//! ```text
+//! wait (a command, a deadline) → yield once → take what waits → for at most MAX_BATCH commands:
+//!     feed the shard → perform its outputs, publish the views of changed topics → answer → notify
+//! ```
+//!
+//! The one yield lets all sockets that are ready queue their writes, so that they become one batch,
+//! one version of each topic and one delta. Views are published before the answers, so whoever was
+//! told that it is tracked finds itself in the list. Nothing here runs foreign code.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use herenow_core::{
+    Change, Diff, LeaveReason, NodeName, Output, PeerEvent, Row, Shard, Topic, Version,
+};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::sleep_until;
+
+use crate::cluster::{Clock, Outbox};
+use crate::config::PresenceConfig;
+use crate::diff::{Event, Stamped};
+use crate::errors::{TrackError, UpdateError};
+use crate::group::{EntriesEdit, PresenceMeta, Snapshot, is_same_write};
+use crate::metrics::Metrics;
+use crate::notifier::{Batch, Inbox};
+use crate::queue::{Command, ShardQueue, Tracked, UpdateAnswer, Updated, Write};
+use crate::view::Views;
+
+/// Commands between two publications at most, so that deadlines and readers are served.
+const MAX_BATCH: usize = 512;
+
+/// What one shard's tasks share.
+#[derive(Clone)]
+pub(crate) struct Part {
+    pub(crate) queue: Arc<ShardQueue>,
+    pub(crate) views: Arc<Views>,
+    pub(crate) inbox: Arc<Inbox>,
+    /// The version up to which the shard's deltas went out, for the node's heartbeat.
+    pub(crate) announced: Arc<AtomicU64>,
+}
+
+/// Owns one shard and feeds it.
+pub(crate) struct Driver {
+    pub(crate) shard: Shard,
+    pub(crate) part: Part,
+    pub(crate) outbox: Outbox,
+    pub(crate) clock: Clock,
+    pub(crate) config: Arc<PresenceConfig>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Batches published so far: the version of views and diffs. It never repeats.
+    pub(crate) version: u64,
+    pub(crate) replies: Vec<Reply>,
+}
+
+/// An answer that waits until the views are published.
+pub(crate) enum Reply {
+    Track(
+        oneshot::Sender<Result<Tracked, TrackError>>,
+        Result<Tracked, TrackError>,
+        Option<Arc<Row>>,
+    ),
+    Update(UpdateAnswer, Result<Updated, UpdateError>),
+    Untrack(oneshot::Sender<bool>, bool),
+    Ended(oneshot::Sender<usize>, usize),
+    Flush(oneshot::Sender<()>),
+    Bye(oneshot::Sender<()>),
+}
+
+/// The changes of one topic in one batch, while they are collected.
+struct Changing {
+    edit: EntriesEdit,
+    changes: Vec<Stamped>,
+}
+
+impl Driver {
+    /// Runs for ever.
+    pub(crate) async fn run(mut self) {
+        let mut commands = Vec::new();
+        loop {
+            let due = self.clock.instant(self.shard.poll_timeout());
+            tokio::select! {
+                () = self.part.queue.wait() => yield_now().await,
+                () = sleep_until(due) => {}
+            }
+            self.part.queue.take(&mut commands);
+            let mut waiting = std::mem::take(&mut commands).into_iter();
+            loop {
+                let now = self.clock.now();
+                if self.shard.poll_timeout() <= now {
+                    self.shard.handle_timeout(now);
+                }
+                for command in waiting.by_ref().take(MAX_BATCH) {
+                    self.handle(command);
+                }
+                self.settle().await;
+                if waiting.len() == 0 {
+                    break;
+                }
+                yield_now().await;
+            }
+        }
+    }
+
+    fn handle(&mut self, command: Command) {
+        let now = self.clock.now();
+        match command {
+            Command::Track { write, answer } => self.on_track(write, answer),
+            Command::Update {
+                write,
+                expected,
+                answer,
+            } => {
+                let outcome = self.on_update(write, expected);
+                self.replies.push(Reply::Update(answer, outcome));
+            }
+            Command::ReadRow {
+                owner,
+                topic,
+                key,
+                answer,
+            } => {
+                // Of what is written, published or not: an update must build on it.
+                let row = self.shard.row(owner, &topic, &key).cloned();
+                let _ = answer.send(row); // The caller may be gone.
+            }
+            Command::Untrack {
+                owner,
+                topic,
+                key,
+                answer,
+            } => {
+                let reason = LeaveReason::Left;
+                let was_there = self.shard.handle_untrack(now, owner, &topic, &key, reason);
+                self.replies.push(Reply::Untrack(answer, was_there));
+            }
+            Command::Undo(row) => self.on_undo(&row),
+            Command::EndOwner {
+                owner,
+                reason,
+                answer,
+            } => {
+                let n_left = self.shard.handle_owner_end(now, owner, reason);
+                self.replies
+                    .extend(answer.map(|answer| Reply::Ended(answer, n_left)));
+            }
+            Command::Message { from, message } => self.shard.handle_message(now, &from, message),
+            Command::Heartbeat {
+                from,
+                incarnation,
+                announced,
+            } => {
+                self.shard
+                    .handle_heartbeat(now, &from, incarnation, announced);
+            }
+            Command::PeerGone(peer) => self.shard.handle_peer_gone(now, &peer),
+            Command::Flush(done) => self.replies.push(Reply::Flush(done)),
+            Command::Bye(done) => {
+                self.shard.handle_shutdown(now);
+                self.replies.push(Reply::Bye(done));
+            }
+        }
+    }
+
+    fn on_track(&mut self, write: Write, answer: oneshot::Sender<Result<Tracked, TrackError>>) {
+        if answer.is_closed() {
+            return; // The caller is gone: there is nothing to undo yet.
+        }
+        let outcome = self.try_track(write);
+        let row = outcome.as_ref().ok().cloned();
+        let outcome = outcome.map(|row| Tracked::new(&self.part.queue, row));
+        self.replies.push(Reply::Track(answer, outcome, row));
+    }
+
+    fn try_track(&mut self, write: Write) -> Result<Arc<Row>, TrackError> {
+        let Write {
+            owner,
+            topic,
+            key,
+            meta,
+        } = write;
+        let n_metas = self.n_metas(&topic, key.as_str());
+        let max = self.config.max_metas_per_key;
+        if n_metas >= max && self.shard.row(owner, &topic, &key).is_none() {
+            let (topic, key) = (topic.to_string(), key.to_string());
+            return Err(TrackError::TooManyMetas {
+                topic,
+                key,
+                n_metas,
+                max,
+            });
+        }
+        let already = |_| TrackError::AlreadyTracked {
+            topic: topic.to_string(),
+            key: key.to_string(),
+        };
+        let now = self.clock.now();
+        let row = self
+            .shard
+            .handle_track(now, owner, topic.clone(), key.clone(), meta);
+        let row = row.map_err(already)?;
+        self.metrics.n_tracked.count();
+        Ok(row)
+    }
+
+    /// Returns how many presences a key has, those of this batch included where it matters.
+    fn n_metas(&self, topic: &Topic, key: &str) -> usize {
+        let published = self
+            .part
+            .views
+            .peek(topic.as_str(), |entries| entries.metas(key).len());
+        let published = published.unwrap_or(0);
+        if published + self.replies.len() < self.config.max_metas_per_key {
+            return published;
+        }
+        let is_new = |reply: &&Reply| match reply {
+            Reply::Track(_, _, Some(row)) => row.topic() == topic && row.key().as_str() == key,
+            Reply::Track(_, _, None)
+            | Reply::Update(..)
+            | Reply::Untrack(..)
+            | Reply::Ended(..)
+            | Reply::Flush(_)
+            | Reply::Bye(_) => false,
+        };
+        published + self.replies.iter().filter(is_new).count()
+    }
+
+    fn on_update(
+        &mut self,
+        write: Write,
+        expected: Option<Version>,
+    ) -> Result<Updated, UpdateError> {
+        let Write {
+            owner,
+            topic,
+            key,
+            meta,
+        } = write;
+        if let Some(expected) = expected
+            && let Some(row) = self.shard.row(owner, &topic, &key)
+            && row.version() != expected
+        {
+            return Ok(Updated::Conflict(row.clone()));
+        }
+        let now = self.clock.now();
+        let row = self.shard.handle_update(now, owner, &topic, &key, meta);
+        let row = row.map_err(|_| UpdateError::NotTracked {
+            topic: topic.to_string(),
+            key: key.to_string(),
+        })?;
+        self.metrics.n_updated.count();
+        Ok(Updated::Done(row))
+    }
+
+    /// Takes back a track whose caller was gone before the answer, unless it was replaced since.
+    fn on_undo(&mut self, row: &Arc<Row>) {
+        let current = self.shard.row(row.owner(), row.topic(), row.key());
+        if current.is_some_and(|current| is_same_write(current, row)) {
+            let (now, reason) = (self.clock.now(), LeaveReason::Closed);
+            self.shard
+                .handle_untrack(now, row.owner(), row.topic(), row.key(), reason);
+            self.metrics.n_undone.count();
+        }
+    }
+
+    /// Performs what the shard put out, publishes, answers and notifies, in this order.
+    async fn settle(&mut self) {
+        let mut topics: HashMap<Topic, Changing, foldhash::fast::RandomState> = HashMap::default();
+        let mut order = Vec::new();
+        while let Some(output) = self.shard.poll_output() {
+            match output {
+                Output::Diff(diff) => self.collect(diff, &mut topics, &mut order),
+                Output::Broadcast(message) => self.outbox.broadcast(&message),
+                Output::Send { to, message } => self.outbox.send(&to, &message),
+                Output::Peer {
+                    node,
+                    incarnation: _,
+                    event,
+                } => self.note(&node, event),
+            }
+        }
+        self.part
+            .announced
+            .store(self.shard.announced().0, Ordering::Release);
+        let batches = self.publish(topics, order);
+        self.answer();
+        if !batches.is_empty() {
+            self.part.inbox.push(batches.into_iter()).await;
+        }
+    }
+
+    fn note(&self, peer: &NodeName, event: PeerEvent) {
+        let shard = self.outbox.shard;
+        match event {
+            PeerEvent::Up => {
+                self.metrics.n_peers_up.count();
+                self.outbox.beat_soon();
+                tracing::debug!(shard, %peer, "replica up");
+            }
+            PeerEvent::Down => {
+                self.metrics.n_peers_down.count();
+                tracing::debug!(shard, %peer, "replica down");
+            }
+            PeerEvent::Forgotten => tracing::debug!(shard, %peer, "replica forgotten"),
+        }
+    }
+
+    fn collect(
+        &self,
+        diff: Diff,
+        topics: &mut HashMap<Topic, Changing, foldhash::fast::RandomState>,
+        order: &mut Vec<Topic>,
+    ) {
+        for change in diff.changes {
+            let topic = topic_of(&change);
+            if !topics.contains_key(topic) {
+                let edit = self.part.views.read(topic).entries().edit();
+                let changing = Changing {
+                    edit,
+                    changes: Vec::new(),
+                };
+                topics.insert(topic.clone(), changing);
+                order.push(topic.clone());
+            }
+            let changing = topics.get_mut(topic).expect("it was just put there");
+            let event = apply(&mut changing.edit, change);
+            changing.changes.push(Stamped {
+                version: self.version + 1,
+                event,
+            });
+        }
+    }
+
+    fn publish(
+        &mut self,
+        mut topics: HashMap<Topic, Changing, foldhash::fast::RandomState>,
+        order: Vec<Topic>,
+    ) -> Vec<Batch> {
+        if order.is_empty() {
+            return Vec::new();
+        }
+        self.version += 1;
+        self.metrics.n_batches.count();
+        let mut batches = Vec::with_capacity(order.len());
+        for topic in order {
+            let Some(Changing { edit, changes }) = topics.remove(&topic) else {
+                continue;
+            };
+            self.count_events(&changes);
+            let after = Arc::new(Snapshot::new(topic, self.version, edit.finish()));
+            batches.push(Batch { changes, after });
+        }
+        let snapshots = batches.iter().map(|batch| batch.after.clone());
+        self.part.views.publish(self.version, snapshots);
+        batches
+    }
+
+    fn count_events(&self, changes: &[Stamped]) {
+        for change in changes {
+            match &change.event {
+                Event::Joined { .. } => self.metrics.n_joins.count(),
+                Event::Left { .. } => self.metrics.n_leaves.count(),
+                Event::Updated { .. } => {
+                    self.metrics.n_joins.count();
+                    self.metrics.n_leaves.count();
+                }
+            }
+        }
+    }
+
+    /// Sends the answers. One whose caller is gone drops here, which undoes a track.
+    fn answer(&mut self) {
+        for reply in self.replies.drain(..) {
+            match reply {
+                Reply::Track(answer, outcome, _) => drop(answer.send(outcome)),
+                Reply::Update(answer, outcome) => drop(answer.send(outcome)),
+                Reply::Untrack(answer, was_there) => drop(answer.send(was_there)),
+                Reply::Ended(answer, n_left) => drop(answer.send(n_left)),
+                Reply::Flush(done) => self.part.inbox.flush(self.version, done),
+                Reply::Bye(done) => drop(done.send(())),
+            }
+        }
+    }
+}
+
+fn topic_of(change: &Change) -> &Topic {
+    match change {
+        Change::Joined(row) | Change::Left { row, .. } => row.topic(),
+        Change::Updated { new, .. } => new.topic(),
+    }
+}
+
+/// Applies a change to the topic and says what it means.
+fn apply(edit: &mut EntriesEdit, change: Change) -> Event {
+    match change {
+        Change::Joined(row) => {
+            let n_before = edit.insert(row.clone());
+            Event::Joined {
+                meta: PresenceMeta(row),
+                first: n_before == 0,
+            }
+        }
+        Change::Updated { old, new } => {
+            edit.remove(&old);
+            edit.insert(new.clone());
+            Event::Updated {
+                old: PresenceMeta(old),
+                new: PresenceMeta(new),
+            }
+        }
+        Change::Left { row, reason } => {
+            let n_left = edit.remove(&row).unwrap_or(0);
+            Event::Left {
+                meta: PresenceMeta(row),
+                last: n_left == 0,
+                reason,
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! [`Fetch`]: one look-up per batch that adds fields to presences, contained in every respect.
+//!
+//! A look-up runs on a task of its own with a deadline, and at most so many run at a time. Whether it
+//! fails, panics, stalls or blocks its thread, the caller goes on at the deadline with the fields
+//! known last, or with none. Known fields are kept for keys that are present, and no longer: they
+//! are written and removed under one lock that looks at the published view each time.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use herenow_core::{Key, Topic};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::group::FieldMap;
+use crate::meta;
+use crate::metrics::Metrics;
+use crate::view::Views;
+
+/// The field of an entry that a fetch cannot set.
+const METAS: &str = "metas";
+
+/// Adds fields to presences, by one look-up per batch and node, never one per subscriber.
+///
+/// Called for every diff that somebody listens to, with the keys that joined or left, and for a list
+/// with all keys of the topic. What it returns stands beside `metas` in the entry of the key; a key
+/// it does not return gets no fields. See [`PresenceConfig::fetch_deadline`] for what happens when
+/// it is late.
+///
+/// [`PresenceConfig::fetch_deadline`]: crate::PresenceConfig::fetch_deadline
+///
+/// # Examples
+///
+/// ```
+/// use std::collections::HashMap;
+/// use herenow_presence::{Fetch, FetchError, Key, Topic};
+///
+/// struct Names;
+///
+/// #[derive(serde::Serialize)]
+/// struct Named { name: String }
+///
+/// impl Fetch for Names {
+///     type Fields = Named;
+///     async fn fetch(&self, _: &Topic, keys: &[Key]) -> Result<HashMap<Key, Named>, FetchError> {
+///         Ok(keys.iter().map(|key| (key.clone(), Named { name: key.to_string() })).collect())
+///     }
+/// }
+/// ```
+pub trait Fetch: Send + Sync + 'static {
+    /// The fields of one key: anything that serializes as a JSON object.
+    type Fields: Serialize + Send;
+
+    /// Looks up the fields of `keys`, which are distinct and not empty.
+    fn fetch(
+        &self,
+        topic: &Topic,
+        keys: &[Key],
+    ) -> impl Future<Output = Result<HashMap<Key, Self::Fields>, FetchError>> + Send;
+}
+
+/// Why a look-up failed. Made from any error by `?`.
+pub struct FetchError {
+    reason: String,
+}
+
+impl FetchError {
+    /// Returns an error that is logged as `reason`.
+    pub fn new(reason: impl fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+        }
+    }
+}
+
+impl<E: std::error::Error> From<E> for FetchError {
+    fn from(error: E) -> Self {
+        Self::new(error)
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl fmt::Debug for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchError")
+            .field("reason", &self.reason)
+            .finish()
+    }
+}
+
+type LookUp = Pin<Box<dyn Future<Output = Result<FieldMap, FetchError>> + Send>>;
+
+/// [`Fetch`] without its type, its fields rendered.
+trait ErasedFetch: Send + Sync {
+    fn look_up(self: Arc<Self>, topic: Topic, keys: Arc<[Key]>) -> LookUp;
+}
+
+impl<F: Fetch> ErasedFetch for F {
+    fn look_up(self: Arc<Self>, topic: Topic, keys: Arc<[Key]>) -> LookUp {
+        Box::pin(async move {
+            let found = self.fetch(&topic, &keys).await?;
+            let mut fields = FieldMap::default();
+            for (key, value) in found {
+                fields.insert(key, meta::fields_without(&value, METAS)?);
+            }
+            Ok(fields)
+        })
+    }
+}
+
+/// The fetch hook of a presence system, and the fields known last.
+pub(crate) struct Fetcher {
+    hook: Arc<dyn ErasedFetch>,
+    permits: Arc<Semaphore>,
+    deadline: Duration,
+    metrics: Arc<Metrics>,
+    known: Mutex<HashMap<Topic, FieldMap>>,
+}
+
+impl Fetcher {
+    pub(crate) fn new(
+        hook: impl Fetch,
+        max_fetches: u32,
+        deadline: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            hook: Arc::new(hook),
+            permits: Arc::new(Semaphore::new(max_fetches as usize)),
+            deadline,
+            metrics,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Returns the fields of `keys`: looked up, or else those known last. Never fails, and takes
+    /// little longer than the deadline.
+    pub(crate) async fn fields(&self, views: &Views, topic: &Topic, keys: Vec<Key>) -> FieldMap {
+        if keys.is_empty() {
+            return FieldMap::default();
+        }
+        let keys: Arc<[Key]> = keys.into();
+        let looked_up = self.look_up(topic, &keys).await;
+        match looked_up {
+            Some(fields) => {
+                self.remember(views, topic, &fields);
+                fields
+            }
+            None => self.known_fields(topic, &keys),
+        }
+    }
+
+    /// Forgets the fields of those keys that are not present any more.
+    pub(crate) fn forget(&self, views: &Views, topic: &Topic, keys: impl Iterator<Item = Key>) {
+        let mut known = self.known.lock();
+        let Some(fields) = known.get_mut(topic) else {
+            return;
+        };
+        let is_gone = |key: &Key| views.peek(topic.as_str(), |e| e.metas(key.as_str()).is_empty());
+        for key in keys {
+            if is_gone(&key).unwrap_or(true) {
+                fields.remove(&key);
+            }
+        }
+        if fields.is_empty() {
+            known.remove(topic);
+        }
+    }
+
+    async fn look_up(&self, topic: &Topic, keys: &Arc<[Key]>) -> Option<FieldMap> {
+        self.metrics.n_fetches.count();
+        let (hook, permits) = (self.hook.clone(), self.permits.clone());
+        let (its_topic, its_keys) = (topic.clone(), keys.clone());
+        // A task of its own: a panic ends there, and a hook that blocks its thread blocks no other.
+        let mut task = tokio::spawn(async move {
+            let _permit = permits.acquire_owned().await;
+            hook.look_up(its_topic, its_keys).await
+        });
+        match timeout(self.deadline, &mut task).await {
+            Ok(Ok(Ok(fields))) => return Some(fields),
+            Ok(Ok(Err(error))) => {
+                self.metrics.n_fetch_errors.count();
+                tracing::warn!(topic = topic.as_str(), %error, "fetch failed");
+            }
+            Ok(Err(_)) => {
+                self.metrics.n_fetch_panics.count();
+                tracing::error!(topic = topic.as_str(), "fetch panicked");
+            }
+            Err(_) => {
+                task.abort();
+                self.metrics.n_fetch_late.count();
+                let elapsed_ms = self.deadline.as_millis();
+                tracing::warn!(
+                    topic = topic.as_str(),
+                    elapsed_ms,
+                    "fetch missed its deadline"
+                );
+            }
+        }
+        None
+    }
+
+    fn remember(&self, views: &Views, topic: &Topic, fetched: &FieldMap) {
+        let mut known = self.known.lock();
+        // Looked at under the lock: whoever leaves later is forgotten later, by the notifier.
+        let present = views.peek(topic.as_str(), |entries| {
+            let is_present = |key: &&Key| !entries.metas(key.as_str()).is_empty();
+            fetched
+                .keys()
+                .filter(is_present)
+                .cloned()
+                .collect::<Vec<Key>>()
+        });
+        let Some(present) = present.filter(|present| !present.is_empty()) else {
+            return;
+        };
+        let fields = known.entry(topic.clone()).or_default();
+        for key in present {
+            fields.insert(key.clone(), fetched[&key].clone());
+        }
+    }
+
+    fn known_fields(&self, topic: &Topic, keys: &[Key]) -> FieldMap {
+        let known = self.known.lock();
+        let Some(fields) = known.get(topic) else {
+            return FieldMap::default();
+        };
+        let known =
+            |key: &Key| -> Option<(Key, Bytes)> { Some((key.clone(), fields.get(key)?.clone())) };
+        keys.iter().filter_map(known).collect()
+    }
+}

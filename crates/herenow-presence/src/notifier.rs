@@ -1,0 +1,354 @@
+//! [`Notifier`]: from what a shard published to what its subscribers get.
+//!
+//! One task per shard. It owns a lane per topic that has something under way, and nothing else:
+//!
+//! ```text
+//! driver ──batches──▶ inbox ──▶ lane of the topic: waiting for its window
+//!                                  │ due
+//!                                  ├─ no fetch ──▶ dispatch, observe, lane gone
+//!                                  └─ fetch ─────▶ lane busy; what comes meanwhile waits in it
+//!                                        └─ fields or deadline ──▶ dispatch, observe, next round
+//! ```
+//!
+//! A lane has one diff under way at most, so the diffs of a topic leave in order; lanes do not wait
+//! for one another. Without fetch and window a batch is dispatched in the same turn, without a task
+//! or a timer. What must never happen: a change in no diff, or in two; a diff before an earlier one
+//! of its topic; a lane that stays when nothing is under way.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use herenow_core::{Key, Topic};
+use herenow_protocol::event::PRESENCE_DIFF;
+use herenow_pubsub::{Payload, PubSub};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::PresenceConfig;
+use crate::diff::{Event, PresenceDiff, Stamped};
+use crate::fetch::Fetcher;
+use crate::group::{FieldMap, Presences, Snapshot};
+use crate::metrics::Metrics;
+use crate::observer::ObserverQueue;
+use crate::view::Views;
+
+/// Batches that wait for the notifier before the driver waits for it.
+const MAX_BATCHES: usize = 8192;
+
+/// The changes of one topic in one batch of its shard.
+pub(crate) struct Batch {
+    pub(crate) changes: Vec<Stamped>,
+    /// The topic after them.
+    pub(crate) after: Arc<Snapshot>,
+}
+
+/// What waits for one notifier.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    items: Mutex<Vec<Item>>,
+    wake: Notify,
+    has_room: Notify,
+}
+
+enum Item {
+    Batch(Batch),
+    Flush {
+        until: u64,
+        done: oneshot::Sender<()>,
+    },
+}
+
+impl Inbox {
+    /// Adds the batches of several topics, waiting while too many wait. The notifier never blocks, so
+    /// that is short.
+    pub(crate) async fn push(&self, batches: impl Iterator<Item = Batch>) {
+        while self.items.lock().len() >= MAX_BATCHES {
+            self.has_room.notified().await;
+        }
+        self.items.lock().extend(batches.map(Item::Batch));
+        self.wake.notify_one();
+    }
+
+    /// Has `done` answered when all changes up to version `until` are out.
+    pub(crate) fn flush(&self, until: u64, done: oneshot::Sender<()>) {
+        self.items.lock().push(Item::Flush { until, done });
+        self.wake.notify_one();
+    }
+
+    fn take(&self) -> Vec<Item> {
+        let items = std::mem::take(&mut *self.items.lock());
+        self.has_room.notify_one();
+        items
+    }
+}
+
+/// A topic that has something under way.
+struct Lane {
+    pending: Vec<Stamped>,
+    after: Arc<Snapshot>,
+    state: LaneState,
+}
+
+enum LaneState {
+    /// Its changes leave at this time; it is on the agenda.
+    Waiting(Instant),
+    /// These changes wait for their fields.
+    Fetching {
+        changes: Vec<Stamped>,
+        after: Arc<Snapshot>,
+    },
+}
+
+impl Lane {
+    /// Returns the version of the earliest change that is not out yet.
+    fn oldest(&self) -> u64 {
+        let first = match &self.state {
+            LaneState::Fetching { changes, .. } => changes.first(),
+            LaneState::Waiting(_) => self.pending.first(),
+        };
+        first.map_or(u64::MAX, |change| change.version)
+    }
+}
+
+/// The parts that all notifiers share.
+pub(crate) struct Shared {
+    pub(crate) pubsub: PubSub,
+    pub(crate) config: Arc<PresenceConfig>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) fetcher: Option<Arc<Fetcher>>,
+}
+
+type Fetching = Pin<Box<dyn Future<Output = (Topic, FieldMap)> + Send>>;
+
+/// What turns the batches of one shard into diffs.
+pub(crate) struct Notifier {
+    shared: Arc<Shared>,
+    views: Arc<Views>,
+    inbox: Arc<Inbox>,
+    observer: Option<Arc<ObserverQueue>>,
+    lanes: HashMap<Topic, Lane>,
+    agenda: BTreeSet<(Instant, Topic)>,
+    fetches: FuturesUnordered<Fetching>,
+    flushes: Vec<(u64, oneshot::Sender<()>)>,
+}
+
+impl Notifier {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        views: Arc<Views>,
+        inbox: Arc<Inbox>,
+        observer: Option<Arc<ObserverQueue>>,
+    ) -> Self {
+        Self {
+            shared,
+            views,
+            inbox,
+            observer,
+            lanes: HashMap::new(),
+            agenda: BTreeSet::new(),
+            fetches: FuturesUnordered::new(),
+            flushes: Vec::new(),
+        }
+    }
+
+    /// Runs for ever.
+    pub(crate) async fn run(mut self) {
+        loop {
+            for item in self.inbox.take() {
+                self.on_item(item);
+            }
+            self.on_due(Instant::now());
+            self.answer_flushes();
+            let next_due = self.agenda.first().map(|(due, _)| *due);
+            tokio::select! {
+                () = self.inbox.wake.notified() => {}
+                Some((topic, fields)) = self.fetches.next(), if !self.fetches.is_empty() => {
+                    self.on_fetched(topic, fields);
+                }
+                () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
+            }
+        }
+    }
+
+    fn on_item(&mut self, item: Item) {
+        match item {
+            Item::Batch(batch) => self.on_batch(batch),
+            Item::Flush { until, done } => {
+                self.flushes.push((until, done));
+                let topics: Vec<Topic> =
+                    self.agenda.iter().map(|(_, topic)| topic.clone()).collect();
+                for topic in topics {
+                    self.reschedule(&topic, Instant::now());
+                }
+            }
+        }
+    }
+
+    fn on_batch(&mut self, batch: Batch) {
+        let topic = batch.after.topic().clone();
+        if let Some(lane) = self.lanes.get_mut(&topic) {
+            self.shared.metrics.n_coalesced.count();
+            lane.pending.extend(batch.changes);
+            lane.after = batch.after;
+            let is_full = lane.pending.len() >= self.shared.config.max_pending_changes;
+            if is_full && matches!(lane.state, LaneState::Waiting(_)) {
+                self.reschedule(&topic, Instant::now());
+            }
+            return;
+        }
+        let n_subscribers = self.shared.pubsub.n_subscribers(topic.as_str());
+        let window = self
+            .shared
+            .config
+            .window_of(topic.as_str())
+            .length(n_subscribers);
+        if window.is_zero() && self.shared.fetcher.is_none() {
+            self.dispatch(batch.changes, batch.after, None);
+            return;
+        }
+        let is_flushing = !self.flushes.is_empty();
+        let due = Instant::now() + if is_flushing { Duration::ZERO } else { window };
+        let state = LaneState::Waiting(due);
+        self.agenda.insert((due, topic.clone()));
+        self.lanes.insert(
+            topic,
+            Lane {
+                pending: batch.changes,
+                after: batch.after,
+                state,
+            },
+        );
+    }
+
+    /// Moves a waiting lane to another time.
+    fn reschedule(&mut self, topic: &Topic, due: Instant) {
+        if let Some(lane) = self.lanes.get_mut(topic)
+            && let LaneState::Waiting(before) = &mut lane.state
+        {
+            self.agenda.remove(&(*before, topic.clone()));
+            self.agenda.insert((due, topic.clone()));
+            *before = due;
+        }
+    }
+
+    fn on_due(&mut self, now: Instant) {
+        while self.agenda.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, topic)) = self.agenda.pop_first() else {
+                return;
+            };
+            let Some(mut lane) = self.lanes.remove(&topic) else {
+                continue;
+            };
+            let changes = std::mem::take(&mut lane.pending);
+            match self.fetching(&topic, &changes) {
+                Some(fetching) => {
+                    self.fetches.push(fetching);
+                    let after = lane.after.clone();
+                    lane.state = LaneState::Fetching { changes, after };
+                    self.lanes.insert(topic, lane);
+                }
+                None => self.dispatch(changes, lane.after, None),
+            }
+        }
+    }
+
+    /// Returns the look-up that these changes need, if somebody wants to see them.
+    fn fetching(&self, topic: &Topic, changes: &[Stamped]) -> Option<Fetching> {
+        let fetcher = self.shared.fetcher.clone()?;
+        if self.observer.is_none() && self.shared.pubsub.n_subscribers(topic.as_str()) == 0 {
+            return None;
+        }
+        let mut keys: Vec<Key> = changes
+            .iter()
+            .map(|change| change.event.key().clone())
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let (topic, views) = (topic.clone(), self.views.clone());
+        Some(Box::pin(async move {
+            let fields = fetcher.fields(&views, &topic, keys).await;
+            (topic, fields)
+        }))
+    }
+
+    fn on_fetched(&mut self, topic: Topic, fields: FieldMap) {
+        let Some(lane) = self.lanes.remove(&topic) else {
+            return;
+        };
+        let LaneState::Fetching { changes, after } = lane.state else {
+            return;
+        };
+        self.dispatch(changes, after, Some(Arc::new(fields)));
+        if !lane.pending.is_empty() {
+            // It waited for longer than a window already, most likely.
+            let due = Instant::now();
+            self.agenda.insert((due, topic.clone()));
+            let state = LaneState::Waiting(due);
+            self.lanes.insert(
+                topic,
+                Lane {
+                    pending: lane.pending,
+                    after: lane.after,
+                    state,
+                },
+            );
+        }
+    }
+
+    fn dispatch(&self, changes: Vec<Stamped>, after: Arc<Snapshot>, fields: Option<Arc<FieldMap>>) {
+        let topic = after.topic().clone();
+        if let Some(fetcher) = &self.shared.fetcher {
+            let gone = changes.iter().filter_map(|change| match &change.event {
+                Event::Left {
+                    last: true, meta, ..
+                } => Some(meta.key().clone()),
+                Event::Left { .. } | Event::Joined { .. } | Event::Updated { .. } => None,
+            });
+            let gone: HashSet<Key> = gone.collect();
+            fetcher.forget(&self.views, &topic, gone.into_iter());
+        }
+        let n_subscribers = self.shared.pubsub.n_subscribers(topic.as_str());
+        if n_subscribers == 0 && self.observer.is_none() {
+            return;
+        }
+        let diff = Arc::new(PresenceDiff::new(topic.clone(), changes, fields));
+        self.shared.metrics.n_diffs.count();
+        let payload = Payload::Local(diff.clone());
+        self.shared
+            .pubsub
+            .local_broadcast(topic.as_str(), PRESENCE_DIFF, payload);
+        if let Some(observer) = &self.observer {
+            observer.push(diff, Presences::new(after, None), &self.shared.metrics);
+        }
+    }
+
+    fn answer_flushes(&mut self) {
+        if self.flushes.is_empty() {
+            return;
+        }
+        let oldest = self
+            .lanes
+            .values()
+            .map(Lane::oldest)
+            .min()
+            .unwrap_or(u64::MAX);
+        let (done, waiting) = std::mem::take(&mut self.flushes)
+            .into_iter()
+            .partition(|(until, _)| *until < oldest);
+        self.flushes = waiting;
+        for (_, answer) in done {
+            match &self.observer {
+                Some(observer) => observer.flush(answer),
+                None => {
+                    let _ = answer.send(()); // Whoever waited may be gone.
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! [`Presence`]: track, update, untrack; list, get, count; watch.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use herenow_core::{Key, LeaveReason, MetaRef, Topic};
+use herenow_pubsub::PubSub;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::config::{ConfigError, PresenceConfig};
+use crate::errors::{TrackError, UpdateError};
+use crate::fetch::{Fetch, Fetcher};
+use crate::group::{Enriched, Entry, FieldMap, Presences};
+use crate::meta;
+use crate::metrics::{Metrics, PresenceStats};
+use crate::notifier::Shared;
+use crate::observer::{ErasedHandleMetas, HandleMetas};
+use crate::owner::{Holder, Owner};
+use crate::queue::Updated;
+use crate::tracker::Tracker;
+use crate::watch::Watch;
+
+/// Who is here, right now, on every node. Cloning shares it.
+///
+/// Ends with its last clone, or by [`shutdown`](Self::shutdown).
+///
+/// # Examples
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use herenow_presence::Presence;
+/// use herenow_pubsub::PubSub;
+/// use serde_json::json;
+///
+/// let presence = Presence::new(&PubSub::local());
+/// let here = presence.track_on("room:1", "ada", json!({"status": "online"})).await.unwrap();
+/// assert_eq!(presence.count("room:1"), 1);
+/// assert_eq!(presence.list("room:1").await.keys()[0].as_str(), "ada");
+/// drop(here); // Ada leaves.
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Presence {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    tracker: Tracker,
+    shared: Arc<Shared>,
+}
+
+/// Puts a [`Presence`] together. Made by [`Presence::builder`].
+#[must_use = "call start"]
+pub struct PresenceBuilder {
+    pubsub: PubSub,
+    config: PresenceConfig,
+    make_fetcher: Option<MakeFetcher>,
+    observer: Option<Arc<dyn ErasedHandleMetas>>,
+}
+
+type MakeFetcher = Box<dyn FnOnce(&PresenceConfig, &Arc<Metrics>) -> Fetcher + Send>;
+
+impl PresenceBuilder {
+    /// Uses these settings instead of the defaults.
+    pub fn config(mut self, config: PresenceConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Adds fields to presences by `hook`.
+    pub fn fetch(mut self, hook: impl Fetch) -> Self {
+        self.make_fetcher = Some(Box::new(move |config, metrics| {
+            Fetcher::new(
+                hook,
+                config.max_fetches.get(),
+                config.fetch_deadline,
+                metrics.clone(),
+            )
+        }));
+        self
+    }
+
+    /// Tells `hook` of every diff.
+    pub fn handle_metas(mut self, hook: impl HandleMetas) -> Self {
+        self.observer = Some(Arc::new(hook));
+        self
+    }
+
+    /// Starts the tasks of the presence system, inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the settings contradict each other or the name is taken.
+    pub fn start(self) -> Result<Presence, ConfigError> {
+        let metrics = Arc::new(Metrics::default());
+        let fetcher = self
+            .make_fetcher
+            .map(|make| Arc::new(make(&self.config, &metrics)));
+        let config = Arc::new(self.config);
+        let shared = Arc::new(Shared {
+            pubsub: self.pubsub,
+            config,
+            metrics,
+            fetcher,
+        });
+        let tracker = Tracker::start(&shared, self.observer)?;
+        Ok(Presence {
+            inner: Arc::new(Inner { tracker, shared }),
+        })
+    }
+}
+
+impl fmt::Debug for PresenceBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PresenceBuilder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Presence {
+    /// Starts a presence system with the default settings, inside a tokio runtime.
+    ///
+    /// # Panics
+    ///
+    /// If another one with the default name runs on the same clustered `pubsub`; the builder gives
+    /// it another name.
+    pub fn new(pubsub: &PubSub) -> Self {
+        Self::builder(pubsub)
+            .start()
+            .expect("only one presence system of a node has the default name")
+    }
+
+    /// Returns a builder, for settings and hooks.
+    pub fn builder(pubsub: &PubSub) -> PresenceBuilder {
+        PresenceBuilder {
+            pubsub: pubsub.clone(),
+            config: PresenceConfig::default(),
+            make_fetcher: None,
+            observer: None,
+        }
+    }
+
+    /// Makes the holder's owner present in the holder's topic under `key`, until it ends.
+    ///
+    /// When this returns, readers of this node see it. `meta` is anything that serializes as a JSON
+    /// object; fields `phx_ref` and `phx_ref_prev` are ours and dropped. If the returned future is
+    /// dropped early, nothing is tracked.
+    ///
+    /// # Errors
+    ///
+    /// [`TrackError`]; nothing is tracked then.
+    pub async fn track(
+        &self,
+        holder: &impl Holder,
+        key: impl AsRef<str>,
+        meta: impl Serialize,
+    ) -> Result<MetaRef, TrackError> {
+        let json = meta::prepare(&meta, self.config().max_meta_bytes);
+        let tracked = match json {
+            Ok(json) => {
+                let tracker = &self.inner.tracker;
+                tracker
+                    .track(holder.owner(), holder.topic(), key.as_ref(), json)
+                    .await
+            }
+            Err(error) => Err(error.into()),
+        };
+        self.counted(tracked).map(|row| row.meta_ref())
+    }
+
+    /// Makes a new owner present in a topic; the returned guard is the presence.
+    ///
+    /// # Errors
+    ///
+    /// As [`track`](Self::track).
+    pub async fn track_on(
+        &self,
+        topic: &str,
+        key: impl AsRef<str>,
+        meta: impl Serialize,
+    ) -> Result<Here, TrackError> {
+        let owner = Owner::new();
+        owner.end_with(LeaveReason::Left);
+        self.track(&owner.at(topic), key.as_ref(), meta).await?;
+        let (topic, key) = (topic.to_owned(), key.as_ref().to_owned());
+        Ok(Here {
+            presence: self.clone(),
+            owner,
+            topic,
+            key,
+        })
+    }
+
+    /// Replaces the meta of a presence.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError`]; the presence is as it was, unless it is [`UpdateError::Late`].
+    pub async fn update(
+        &self,
+        holder: &impl Holder,
+        key: impl AsRef<str>,
+        meta: impl Serialize,
+    ) -> Result<MetaRef, UpdateError> {
+        let json = meta::prepare(&meta, self.config().max_meta_bytes);
+        let updated = match json {
+            Ok(json) => {
+                let tracker = &self.inner.tracker;
+                tracker
+                    .update(holder.owner(), holder.topic(), key.as_ref(), json, None)
+                    .await
+            }
+            Err(error) => Err(error.into()),
+        };
+        self.counted(updated)
+            .map(|updated| updated.row().meta_ref())
+    }
+
+    /// Changes the meta of a presence by a function, which gets it with its `phx_ref`.
+    ///
+    /// The function runs in the calling task, so that nobody else waits for it. Should another
+    /// update of the same presence come between, it is called again with that one's meta. If it
+    /// panics, nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update), and [`UpdateError::Panicked`].
+    pub async fn update_with(
+        &self,
+        holder: &impl Holder,
+        key: impl AsRef<str>,
+        mut change: impl FnMut(&mut Map<String, Value>) + Send,
+    ) -> Result<MetaRef, UpdateError> {
+        let always = |meta: &mut Map<String, Value>| {
+            change(meta);
+            Ok(())
+        };
+        self.try_update_with(holder, key, always).await
+    }
+
+    /// As [`update_with`](Self::update_with), by a function that can say no, and why.
+    ///
+    /// # Errors
+    ///
+    /// As [`update_with`](Self::update_with), and [`UpdateError::Refused`].
+    pub async fn try_update_with(
+        &self,
+        holder: &impl Holder,
+        key: impl AsRef<str>,
+        mut change: impl FnMut(&mut Map<String, Value>) -> Result<(), String> + Send,
+    ) -> Result<MetaRef, UpdateError> {
+        loop {
+            let attempt = self.attempt_update(holder, key.as_ref(), &mut change).await;
+            match self.counted(attempt)? {
+                Updated::Done(row) => return Ok(row.meta_ref()),
+                Updated::Conflict(_) => {}
+            }
+        }
+    }
+
+    async fn attempt_update(
+        &self,
+        holder: &impl Holder,
+        key: &str,
+        change: &mut (impl FnMut(&mut Map<String, Value>) -> Result<(), String> + Send),
+    ) -> Result<Updated, UpdateError> {
+        let tracker = &self.inner.tracker;
+        let (owner, topic) = (holder.owner(), holder.topic());
+        let row = tracker.read_row(owner, topic, key).await?;
+        let mut map = meta::to_map(&row);
+        let outcome = catch_unwind(AssertUnwindSafe(|| change(&mut map)));
+        let outcome = outcome.map_err(|_| UpdateError::Panicked)?;
+        outcome.map_err(|reason| UpdateError::Refused { reason })?;
+        let json = meta::prepare(&map, self.config().max_meta_bytes)?;
+        tracker
+            .update(owner, topic, key, json, Some(row.version()))
+            .await
+    }
+
+    /// Ends one presence of the holder. False if there was none.
+    pub async fn untrack(&self, holder: &impl Holder, key: impl AsRef<str>) -> bool {
+        self.inner
+            .tracker
+            .untrack(holder.owner(), holder.topic(), key.as_ref())
+            .await
+    }
+
+    /// Ends all presences of the holder's owner, in all topics, and returns how many there were.
+    pub async fn untrack_all(&self, holder: &impl Holder) -> usize {
+        self.inner.tracker.untrack_all(holder.owner()).await
+    }
+
+    /// Returns who is present in a topic, with the fields that `fetch` adds.
+    ///
+    /// Empty for a topic nobody is in. Without `fetch` it does not wait; with it, all who list the
+    /// topic between two changes share one look-up.
+    pub async fn list(&self, topic: &str) -> Presences {
+        let snapshot = self.inner.tracker.snapshot(topic);
+        let Some(fetcher) = &self.inner.shared.fetcher else {
+            return Presences::new(snapshot, None);
+        };
+        if snapshot.entries().n_metas() == 0 {
+            return Presences::new(snapshot, None);
+        }
+        let enriching = snapshot.enriched.get_or_init(async || {
+            let mut keys = Vec::new();
+            snapshot
+                .entries()
+                .for_each_key(|rows| keys.push(rows[0].key().clone()));
+            let fields = self.fields(fetcher, snapshot.topic(), keys).await;
+            Arc::new(Enriched::new(Arc::new(fields)))
+        });
+        let enriched = enriching.await.clone();
+        Presences::new(snapshot, Some(enriched))
+    }
+
+    /// Returns one key's entry of a topic, with the fields that `fetch` adds; `None` if it is not
+    /// present. Cost: that of its metas, and one look-up of the key.
+    pub async fn get_by_key(&self, topic: &str, key: &str) -> Option<Entry> {
+        let snapshot = self.inner.tracker.snapshot(topic);
+        let rows = snapshot.entries().metas(key);
+        let first = rows.first()?;
+        let fields = match &self.inner.shared.fetcher {
+            Some(fetcher) => {
+                let keys = vec![first.key().clone()];
+                Some(self.fields(fetcher, snapshot.topic(), keys).await)
+            }
+            None => None,
+        };
+        Entry::new(rows, fields.as_ref())
+    }
+
+    async fn fields(&self, fetcher: &Fetcher, topic: &Topic, keys: Vec<Key>) -> FieldMap {
+        fetcher
+            .fields(self.inner.tracker.views(topic.as_str()), topic, keys)
+            .await
+    }
+
+    /// Returns how many presences a topic has, every meta of every key counted. O(1).
+    pub fn count(&self, topic: &str) -> usize {
+        let views = self.inner.tracker.views(topic);
+        views.peek(topic, |entries| entries.n_metas()).unwrap_or(0)
+    }
+
+    /// Returns how many keys are present in a topic. Cost: O(1) above 64 presences, else O(n).
+    pub fn count_keys(&self, topic: &str) -> usize {
+        let views = self.inner.tracker.views(topic);
+        views.peek(topic, |entries| entries.n_keys()).unwrap_or(0)
+    }
+
+    /// Returns all topics somebody is present in and how many presences each has; in no order.
+    pub fn topics(&self) -> Vec<(Topic, usize)> {
+        self.inner.tracker.topics()
+    }
+
+    /// Follows a topic: its state, then each event.
+    pub fn watch(&self, topic: &str) -> Watch {
+        let (presence, its_topic) = (self.clone(), topic.to_owned());
+        let lister = Box::new(
+            move || -> std::pin::Pin<Box<dyn Future<Output = Presences> + Send>> {
+                let (presence, topic) = (presence.clone(), its_topic.clone());
+                Box::pin(async move { presence.list(&topic).await })
+            },
+        );
+        let shared = &self.inner.shared;
+        let max_queued = self.config().max_watched;
+        Watch::new(
+            &shared.pubsub,
+            topic,
+            max_queued,
+            shared.metrics.clone(),
+            lister,
+        )
+    }
+
+    /// Waits until every diff of what was written before is out, its look-up and `handle_metas` done.
+    ///
+    /// Windows are cut short for it. For tests, and before an orderly end.
+    pub async fn flush(&self) {
+        self.inner.tracker.flush().await;
+    }
+
+    /// Ends the presence system: sends what is pending, tells the other nodes, ends the tasks.
+    ///
+    /// Writes are refused from now on; reads go on with what was published last. Owners can be
+    /// dropped before or after.
+    pub async fn shutdown(&self) {
+        self.inner.tracker.shutdown().await;
+    }
+
+    /// Returns what was counted so far, and what is held.
+    pub fn stats(&self) -> PresenceStats {
+        let mut stats = self.inner.shared.metrics.read();
+        (stats.n_topics, stats.n_presences) = self.inner.tracker.sizes();
+        stats
+    }
+
+    /// Returns the settings in use.
+    pub fn config(&self) -> &PresenceConfig {
+        &self.inner.shared.config
+    }
+
+    /// Returns the PubSub that diffs are dispatched on.
+    pub fn pubsub(&self) -> &PubSub {
+        &self.inner.shared.pubsub
+    }
+
+    fn counted<T, E>(&self, outcome: Result<T, E>) -> Result<T, E> {
+        if outcome.is_err() {
+            self.inner.shared.metrics.n_refused.count();
+        }
+        outcome
+    }
+}
+
+impl fmt::Debug for Presence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presence")
+            .field("name", &self.config().name)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A presence of one's own: dropping it is the leave. Made by [`Presence::track_on`].
+#[must_use = "dropping it is the leave"]
+pub struct Here {
+    presence: Presence,
+    owner: Owner,
+    topic: String,
+    key: String,
+}
+
+impl Here {
+    /// Returns the key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Replaces the meta.
+    ///
+    /// # Errors
+    ///
+    /// As [`Presence::update`].
+    pub async fn update(&self, meta: impl Serialize) -> Result<MetaRef, UpdateError> {
+        self.presence.update(self, &self.key, meta).await
+    }
+
+    /// Changes the meta by a function.
+    ///
+    /// # Errors
+    ///
+    /// As [`Presence::update_with`].
+    pub async fn update_with(
+        &self,
+        change: impl FnMut(&mut Map<String, Value>) + Send,
+    ) -> Result<MetaRef, UpdateError> {
+        self.presence.update_with(self, &self.key, change).await
+    }
+
+    /// Leaves, and waits until readers of this node see it.
+    pub async fn untrack(self) {
+        self.presence.untrack_all(&self).await;
+    }
+
+    /// Sets the reason of the leave when it is dropped; [`LeaveReason::Left`] if never.
+    pub fn end_with(&self, reason: LeaveReason) {
+        self.owner.end_with(reason);
+    }
+}
+
+impl Holder for Here {
+    fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    fn topic(&self) -> &str {
+        &self.topic
+    }
+}
+
+impl fmt::Debug for Here {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Here")
+            .field("topic", &self.topic)
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,537 @@
+//! [`Tracker`]: the pool of shards of this node, their tasks, and the way to each.
+//!
+//! A topic belongs to one shard, by a hash that all nodes share. Each shard has a driver and a
+//! notifier, and an observer if somebody handles metas. The tasks end when the tracker is dropped or
+//! shut down; a task that panics closes its shard's queue, so that callers get an error rather than
+//! wait.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use herenow_core::{
+    Incarnation, Key, LeaveReason, Meta, NodeName, ReplicaId, Row, Shard, ShardIndex, Topic,
+    Version,
+};
+use herenow_pubsub::Link;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{Clock, Inbound, Outbox, Pulse};
+use crate::config::{ConfigError, PresenceConfig};
+use crate::driver::{Driver, Part};
+use crate::errors::{NameError, TrackError, UpdateError};
+use crate::group::{Entries, Snapshot};
+use crate::meta::MetaError;
+use crate::notifier::{Notifier, Shared};
+use crate::observer::{ErasedHandleMetas, ObserverQueue};
+use crate::owner::Owner;
+use crate::queue::{Command, ShardQueue, Updated, Write};
+use crate::view::Views;
+
+/// All shards of this node.
+pub(crate) struct Tracker {
+    parts: Box<[Part]>,
+    shared: Arc<Shared>,
+    is_clustered: bool,
+    /// Told by drivers that meet a peer, which is to learn this node's versions.
+    beat_soon: Arc<Notify>,
+    cancel: CancellationToken,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Tracker {
+    /// Starts all tasks.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        observer: Option<Arc<dyn ErasedHandleMetas>>,
+    ) -> Result<Self, ConfigError> {
+        let config = &shared.config;
+        check(config)?;
+        let parts: Box<[Part]> = (0..config.n_shards.get())
+            .map(|_| Part {
+                queue: Arc::new(ShardQueue::new(config.max_queued.get())),
+                views: Arc::default(),
+                inbox: Arc::default(),
+                announced: Arc::new(AtomicU64::new(0)),
+            })
+            .collect();
+        let link = open_link(shared, &parts)?;
+        let node =
+            NodeName::new(shared.pubsub.node_name()).map_err(|_| ConfigError::OutOfRange {
+                field: "node name bytes",
+                value: shared.pubsub.node_name().len(),
+                max: herenow_core::MAX_NODE_NAME_BYTES,
+            })?;
+        let incarnation = Incarnation(nanos_since_epoch());
+        let tracker = Self {
+            parts,
+            shared: shared.clone(),
+            is_clustered: link.is_some(),
+            beat_soon: Arc::default(),
+            cancel: CancellationToken::new(),
+            tasks: Mutex::default(),
+        };
+        tracker.spawn_shards(&node, incarnation, link.as_ref(), observer.as_ref())?;
+        if let Some(link) = link {
+            let versions = tracker
+                .parts
+                .iter()
+                .map(|part| part.announced.clone())
+                .collect();
+            let (config, metrics) = (config.clone(), shared.metrics.clone());
+            let beat_soon = tracker.beat_soon.clone();
+            let pulse = Pulse {
+                beat_soon,
+                link,
+                node,
+                incarnation,
+                versions,
+                config,
+                metrics,
+            };
+            tracker.spawn(None, pulse.run());
+        }
+        Ok(tracker)
+    }
+
+    fn spawn_shards(
+        &self,
+        node: &NodeName,
+        incarnation: Incarnation,
+        link: Option<&Arc<Link>>,
+        observer: Option<&Arc<dyn ErasedHandleMetas>>,
+    ) -> Result<(), ConfigError> {
+        let (shared, clock) = (&self.shared, Clock::new());
+        let mut config = shared.config.shard.clone();
+        if config.hash_seed == 0 {
+            config.hash_seed = random_seed();
+        }
+        let mut drivers = Vec::with_capacity(self.parts.len());
+        for (index, part) in (0u16..).zip(&self.parts) {
+            let id = ReplicaId {
+                node: node.clone(),
+                incarnation,
+                shard: ShardIndex(index),
+            };
+            let shard = Shard::new(&config, id, clock.now())?;
+            let metrics = shared.metrics.clone();
+            drivers.push(Driver {
+                shard,
+                part: part.clone(),
+                outbox: Outbox {
+                    link: link.cloned(),
+                    shard: index,
+                    n_shards: shared.config.n_shards.get(),
+                    beat_soon: self.beat_soon.clone(),
+                    metrics: metrics.clone(),
+                },
+                clock,
+                config: shared.config.clone(),
+                metrics,
+                version: 0,
+                replies: Vec::new(),
+            });
+        }
+        for (driver, part) in drivers.into_iter().zip(&self.parts) {
+            self.spawn(Some(&part.queue), driver.run());
+            let queue = observer.map(|hook| self.spawn_observer(hook.clone(), part));
+            let (views, inbox) = (part.views.clone(), part.inbox.clone());
+            let notifier = Notifier::new(shared.clone(), views, inbox, queue);
+            self.spawn(Some(&part.queue), notifier.run());
+        }
+        Ok(())
+    }
+
+    fn spawn_observer(&self, hook: Arc<dyn ErasedHandleMetas>, part: &Part) -> Arc<ObserverQueue> {
+        let (config, metrics) = (self.shared.config.clone(), self.shared.metrics.clone());
+        let queue = Arc::new(ObserverQueue::new(config.max_observed));
+        let its_queue = queue.clone();
+        self.spawn(Some(&part.queue), async move {
+            its_queue
+                .run(&*hook, config.observe_deadline, &metrics)
+                .await;
+        });
+        queue
+    }
+
+    /// Spawns a task that ends with the tracker; if it ends by a panic, `queue` is closed.
+    fn spawn(
+        &self,
+        queue: Option<&Arc<ShardQueue>>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let cancel = self.cancel.clone();
+        let closer = Closer(queue.cloned());
+        let handle = tokio::spawn(async move {
+            let closer = closer;
+            tokio::select! {
+                () = task => {}
+                () = cancel.cancelled() => {}
+            }
+            drop(closer);
+        });
+        self.tasks.lock().push(handle);
+    }
+
+    fn part(&self, topic: &str) -> &Part {
+        let shard = ShardIndex::of_topic(topic, self.shared.config.n_shards);
+        &self.parts[usize::from(shard.0)]
+    }
+
+    pub(crate) fn views(&self, topic: &str) -> &Arc<Views> {
+        &self.part(topic).views
+    }
+
+    /// Returns what is published of the topic.
+    pub(crate) fn snapshot(&self, topic: &str) -> Arc<Snapshot> {
+        let views = self.views(topic);
+        if let Some(snapshot) = views.find(topic) {
+            return snapshot;
+        }
+        match Topic::new(topic) {
+            Ok(topic) => views.read(&topic),
+            // Nobody can be in a topic that cannot be: any name will do for its emptiness.
+            Err(_) => {
+                let name = Topic::new("-").expect("one character is a topic");
+                Arc::new(Snapshot::new(name, 0, Entries::empty()))
+            }
+        }
+    }
+
+    pub(crate) fn topics(&self) -> Vec<(Topic, usize)> {
+        self.parts
+            .iter()
+            .flat_map(|part| part.views.topics())
+            .collect()
+    }
+
+    /// Returns the number of topics and of presences.
+    pub(crate) fn sizes(&self) -> (u64, u64) {
+        let sizes = self.parts.iter().map(|part| part.views.sizes());
+        sizes.fold((0, 0), |(topics, metas), (t, m)| (topics + t, metas + m))
+    }
+
+    pub(crate) async fn track(
+        &self,
+        owner: &Owner,
+        topic: &str,
+        key: &str,
+        json: String,
+    ) -> Result<Arc<Row>, TrackError> {
+        let queue = &self.part(topic).queue;
+        let write = self.write(owner, topic, key, json)?;
+        let deadline = self.shared.config.write_deadline;
+        let tracking = async {
+            let (answer, answered) = oneshot::channel();
+            if !queue.push_write(Command::Track { write, answer }).await {
+                return Err(TrackError::Closed);
+            }
+            // Dropped anywhere before `accept`, the answer undoes itself.
+            answered.await.map_err(|_| TrackError::Closed)?
+        };
+        let tracked = timeout(deadline, tracking).await.unwrap_or_else(|_| {
+            self.shared.metrics.n_late_writes.count();
+            Err(TrackError::Late { deadline })
+        })?;
+        let row = tracked.accept();
+        owner.hold(queue);
+        Ok(row)
+    }
+
+    /// Replaces a meta; with `expected`, only if the row is still of that version.
+    pub(crate) async fn update(
+        &self,
+        owner: &Owner,
+        topic: &str,
+        key: &str,
+        json: String,
+        expected: Option<Version>,
+    ) -> Result<Updated, UpdateError> {
+        let queue = &self.part(topic).queue;
+        let write = self.write(owner, topic, key, json)?;
+        let updating = async {
+            let (answer, answered) = oneshot::channel();
+            if !queue
+                .push_write(Command::Update {
+                    write,
+                    expected,
+                    answer,
+                })
+                .await
+            {
+                return Err(UpdateError::Closed);
+            }
+            answered.await.map_err(|_| UpdateError::Closed)?
+        };
+        let deadline = self.shared.config.write_deadline;
+        timeout(deadline, updating).await.unwrap_or_else(|_| {
+            self.shared.metrics.n_late_writes.count();
+            Err(UpdateError::Late { deadline })
+        })
+    }
+
+    /// Returns the row as the shard has it.
+    pub(crate) async fn read_row(
+        &self,
+        owner: &Owner,
+        topic: &str,
+        key: &str,
+    ) -> Result<Arc<Row>, UpdateError> {
+        let not_tracked = || UpdateError::NotTracked {
+            topic: topic.to_owned(),
+            key: key.to_owned(),
+        };
+        let (name, its_key) = self.names(topic, key)?;
+        let (answer, answered) = oneshot::channel();
+        let command = Command::ReadRow {
+            owner: owner.id(),
+            topic: name,
+            key: its_key,
+            answer,
+        };
+        if !self.part(topic).queue.push(command) {
+            return Err(UpdateError::Closed);
+        }
+        let deadline = self.shared.config.write_deadline;
+        let row = timeout(deadline, answered).await;
+        let row = row.map_err(|_| UpdateError::Late { deadline })?;
+        row.map_err(|_| UpdateError::Closed)?
+            .ok_or_else(not_tracked)
+    }
+
+    pub(crate) async fn untrack(&self, owner: &Owner, topic: &str, key: &str) -> bool {
+        let Ok((name, key)) = self.names(topic, key) else {
+            return false;
+        };
+        let queue = &self.part(topic).queue;
+        let (answer, answered) = oneshot::channel();
+        queue.push(Command::Untrack {
+            owner: owner.id(),
+            topic: name,
+            key,
+            answer,
+        });
+        let was_there = answered.await.unwrap_or(false);
+        if was_there {
+            owner.release(queue);
+        }
+        was_there
+    }
+
+    pub(crate) async fn untrack_all(&self, owner: &Owner) -> usize {
+        let mut waiting = Vec::new();
+        for queue in owner.release_all() {
+            let (answer, answered) = oneshot::channel();
+            let (owner, reason) = (owner.id(), LeaveReason::Left);
+            queue.push(Command::EndOwner {
+                owner,
+                reason,
+                answer: Some(answer),
+            });
+            waiting.push(answered);
+        }
+        let mut n_left = 0;
+        for answered in waiting {
+            n_left += answered.await.unwrap_or(0);
+        }
+        n_left
+    }
+
+    pub(crate) async fn flush(&self) {
+        self.ask_all(Command::Flush).await;
+    }
+
+    pub(crate) async fn shutdown(&self) {
+        self.flush().await;
+        if self.is_clustered {
+            self.ask_all(Command::Bye).await;
+        }
+        self.cancel.cancel();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            let _ = task.await; // A panic was logged when it closed its shard.
+        }
+    }
+
+    async fn ask_all(&self, command: impl Fn(oneshot::Sender<()>) -> Command) {
+        let mut waiting = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let (answer, answered) = oneshot::channel();
+            part.queue.push(command(answer));
+            waiting.push(answered);
+        }
+        for answered in waiting {
+            let _ = answered.await; // Closed: there is nothing left to wait for.
+        }
+    }
+
+    fn write(
+        &self,
+        owner: &Owner,
+        topic: &str,
+        key: &str,
+        json: String,
+    ) -> Result<Write, WriteError> {
+        let (topic, key) = self.names(topic, key)?;
+        let len = json.len();
+        let meta = Meta::new(json).map_err(|_| MetaError::TooLarge {
+            len,
+            max: herenow_core::MAX_META_BYTES,
+        })?;
+        Ok(Write {
+            owner: owner.id(),
+            topic,
+            key,
+            meta,
+        })
+    }
+
+    fn names(&self, topic: &str, key: &str) -> Result<(Topic, Key), NameError> {
+        let config = &self.shared.config;
+        check_name("topic", topic, config.max_topic_bytes)?;
+        check_name("key", key, config.max_key_bytes)?;
+        // The registry's own copy if somebody listens there, the view's if somebody is present.
+        let name = match self.views(topic).find(topic) {
+            Some(snapshot) => snapshot.topic().clone(),
+            None => Topic::new(self.shared.pubsub.intern(topic))
+                .map_err(|_| too_long("topic", topic, herenow_core::MAX_TOPIC_BYTES))?,
+        };
+        let key = Key::new(key).map_err(|_| too_long("key", key, herenow_core::MAX_KEY_BYTES))?;
+        Ok((name, key))
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// Closes a shard's queue when the task that holds it ends.
+struct Closer(Option<Arc<ShardQueue>>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        if let Some(queue) = &self.0 {
+            queue.close();
+        }
+        if std::thread::panicking() {
+            tracing::error!("a presence task panicked; its shard is closed");
+        }
+    }
+}
+
+/// What is wrong with the parts of a write.
+enum WriteError {
+    Name(NameError),
+    Meta(MetaError),
+}
+
+impl From<NameError> for WriteError {
+    fn from(error: NameError) -> Self {
+        Self::Name(error)
+    }
+}
+
+impl From<MetaError> for WriteError {
+    fn from(error: MetaError) -> Self {
+        Self::Meta(error)
+    }
+}
+
+impl From<WriteError> for TrackError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Name(error) => Self::Name(error),
+            WriteError::Meta(error) => Self::Meta(error),
+        }
+    }
+}
+
+impl From<WriteError> for UpdateError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Name(error) => Self::Name(error),
+            WriteError::Meta(error) => Self::Meta(error),
+        }
+    }
+}
+
+fn open_link(shared: &Shared, parts: &[Part]) -> Result<Option<Arc<Link>>, ConfigError> {
+    if !shared.pubsub.is_clustered() {
+        return Ok(None);
+    }
+    let queues = parts.iter().map(|part| part.queue.clone()).collect();
+    let inbound = Arc::new(Inbound {
+        queues,
+        metrics: shared.metrics.clone(),
+    });
+    let name = &shared.config.name;
+    let link = shared.pubsub.link(name, inbound);
+    let link = link.map_err(|_| ConfigError::NameTaken { name: name.clone() })?;
+    Ok(Some(Arc::new(link)))
+}
+
+fn check(config: &PresenceConfig) -> Result<(), ConfigError> {
+    let limits = [
+        (
+            "max_topic_bytes",
+            config.max_topic_bytes,
+            herenow_core::MAX_TOPIC_BYTES,
+        ),
+        (
+            "max_key_bytes",
+            config.max_key_bytes,
+            herenow_core::MAX_KEY_BYTES,
+        ),
+        (
+            "max_meta_bytes",
+            config.max_meta_bytes,
+            herenow_core::MAX_META_BYTES,
+        ),
+        ("max_metas_per_key", config.max_metas_per_key, usize::MAX),
+    ];
+    for (field, value, max) in limits {
+        if value == 0 || value > max {
+            return Err(ConfigError::OutOfRange { field, value, max });
+        }
+    }
+    config.shard.validate()?;
+    Ok(())
+}
+
+fn check_name(field: &'static str, name: &str, max: usize) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty { field });
+    }
+    if name.len() > max {
+        return Err(too_long(field, name, max));
+    }
+    Ok(())
+}
+
+fn too_long(field: &'static str, name: &str, max: usize) -> NameError {
+    NameError::TooLong {
+        field,
+        len: name.len(),
+        max,
+    }
+}
+
+/// Returns a seed that strangers cannot know, for hash maps that they fill.
+fn random_seed() -> u64 {
+    // Without a random source the clock is better than a constant.
+    getrandom::u64().unwrap_or_else(|_| nanos_since_epoch())
+}
+
+fn nanos_since_epoch() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
