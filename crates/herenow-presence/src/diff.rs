@@ -79,7 +79,8 @@ pub struct PresenceDiff {
     to: u64,
     changes: Box<[Stamped]>,
     fields: Option<Arc<FieldMap>>,
-    json: OnceLock<Bytes>,
+    /// The JSON of all of it, and whether it has no effect.
+    whole: OnceLock<(Bytes, bool)>,
     suffixes: Mutex<SmallVec<[Suffix; 1]>>,
 }
 
@@ -105,7 +106,7 @@ impl PresenceDiff {
             to,
             changes: changes.into(),
             fields,
-            json: OnceLock::new(),
+            whole: OnceLock::new(),
             suffixes: Mutex::default(),
         }
     }
@@ -137,9 +138,7 @@ impl PresenceDiff {
 
     /// Returns the net effect as JSON: `{"joins":{…},"leaves":{…}}`, rendered once.
     pub fn json(&self) -> Bytes {
-        self.json
-            .get_or_init(|| render(&Net::of(&self.changes), self.fields.as_deref()))
-            .clone()
+        self.whole().0.clone()
     }
 
     /// Returns the JSON for a reader whose state is of version `seen`; `None` if there is no change
@@ -151,22 +150,28 @@ impl PresenceDiff {
         if seen >= self.to {
             return None;
         }
+        if seen <= self.from {
+            let (json, has_no_effect) = self.whole();
+            return (!has_no_effect).then(|| json.clone());
+        }
         let mut suffixes = self.suffixes.lock();
-        let seen = seen.max(self.from);
         if let Some((_, json)) = suffixes.iter().find(|(kept, _)| *kept == seen) {
             return json.clone();
         }
         let net = Net::of(self.since(seen));
-        let json = match (net.is_empty(), seen == self.from) {
-            (true, _) => None,
-            (false, true) => Some(self.json()),
-            (false, false) => Some(render(&net, self.fields.as_deref())),
-        };
+        let json = (!net.is_empty()).then(|| render(&net, self.fields.as_deref()));
         if suffixes.len() == MAX_KEPT_SUFFIXES {
             suffixes.remove(0);
         }
         suffixes.push((seen, json.clone()));
         json
+    }
+
+    fn whole(&self) -> &(Bytes, bool) {
+        self.whole.get_or_init(|| {
+            let net = Net::of(&self.changes);
+            (render(&net, self.fields.as_deref()), net.is_empty())
+        })
     }
 
     /// Returns several consecutive diffs of one topic as one; every reader sees the same as before.

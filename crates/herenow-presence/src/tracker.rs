@@ -224,7 +224,7 @@ impl Tracker {
         json: String,
     ) -> Result<Arc<Row>, TrackError> {
         let queue = &self.part(topic).queue;
-        let write = self.write(owner, topic, key, json)?;
+        let write = self.write::<TrackError>(owner, topic, key, json)?;
         let deadline = self.shared.config.write_deadline;
         let tracking = async {
             let (answer, answered) = oneshot::channel();
@@ -253,7 +253,7 @@ impl Tracker {
         expected: Option<Version>,
     ) -> Result<Updated, UpdateError> {
         let queue = &self.part(topic).queue;
-        let write = self.write(owner, topic, key, json)?;
+        let write = self.write::<UpdateError>(owner, topic, key, json)?;
         let updating = async {
             let (answer, answered) = oneshot::channel();
             if !queue
@@ -370,13 +370,13 @@ impl Tracker {
         }
     }
 
-    fn write(
+    fn write<E: From<NameError> + From<MetaError>>(
         &self,
         owner: &Owner,
         topic: &str,
         key: &str,
         json: String,
-    ) -> Result<Write, WriteError> {
+    ) -> Result<Write, E> {
         let (topic, key) = self.names(topic, key)?;
         let len = json.len();
         let meta = Meta::new(json).map_err(|_| MetaError::TooLarge {
@@ -422,42 +422,6 @@ impl Drop for Closer {
         }
         if std::thread::panicking() {
             tracing::error!("a presence task panicked; its shard is closed");
-        }
-    }
-}
-
-/// What is wrong with the parts of a write.
-enum WriteError {
-    Name(NameError),
-    Meta(MetaError),
-}
-
-impl From<NameError> for WriteError {
-    fn from(error: NameError) -> Self {
-        Self::Name(error)
-    }
-}
-
-impl From<MetaError> for WriteError {
-    fn from(error: MetaError) -> Self {
-        Self::Meta(error)
-    }
-}
-
-impl From<WriteError> for TrackError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Name(error) => Self::Name(error),
-            WriteError::Meta(error) => Self::Meta(error),
-        }
-    }
-}
-
-impl From<WriteError> for UpdateError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Name(error) => Self::Name(error),
-            WriteError::Meta(error) => Self::Meta(error),
         }
     }
 }
