@@ -347,5 +347,5 @@ mod tests {
         );
     }
 
-    const PINNED_LOBBY: u16 = 0;
+    const PINNED_LOBBY: u16 = 24;
 }

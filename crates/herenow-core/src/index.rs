@@ -10,10 +10,12 @@
 
 use std::fmt;
 use std::hash::BuildHasher;
+use std::mem;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::ids::{Key, OwnerId, Topic};
 use crate::row::Row;
@@ -62,8 +64,8 @@ pub(crate) struct Index {
     topic_ids: HashTable<u32>,
     /// Own rows by topic, owner and key.
     own: HashTable<u32>,
-    /// The newest own row of each owner.
-    owners: HashMap<OwnerId, u32, FixedState>,
+    /// The newest own row of each owner, by owner.
+    owners: HashTable<u32>,
     hasher: FixedState,
     n_visible: usize,
 }
@@ -78,7 +80,7 @@ impl Index {
             free_topics: Vec::new(),
             topic_ids: HashTable::new(),
             own: HashTable::new(),
-            owners: HashMap::with_hasher(hasher.clone()),
+            owners: HashTable::new(),
             hasher,
             n_visible: 0,
         }
@@ -122,12 +124,30 @@ impl Index {
             let row = row_of(slots, other);
             hasher.hash_one((row.topic().as_str(), row.owner(), row.key().as_str()))
         });
-        let newest = self.owners.insert(owner, id.0).unwrap_or(NONE);
+        let newest = self.replace_newest(owner, id.0);
         self.slots[id.at()].older = newest;
         if newest != NONE {
             self.slots[newest as usize].newer = id.0;
         }
         id
+    }
+
+    /// Makes a slot the newest of its owner and returns the one that was, or `NONE`.
+    fn replace_newest(&mut self, owner: OwnerId, id: u32) -> u32 {
+        let hash = self.hasher.hash_one(owner);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let entry = self.owners.entry(
+            hash,
+            |&other| row_of(slots, other).owner() == owner,
+            |&other| hasher.hash_one(row_of(slots, other).owner()),
+        );
+        match entry {
+            Entry::Occupied(mut newest) => mem::replace(newest.get_mut(), id),
+            Entry::Vacant(vacant) => {
+                vacant.insert(id);
+                NONE
+            }
+        }
     }
 
     /// Gives up a row of another node's.
@@ -148,15 +168,32 @@ impl Index {
         if newer != NONE {
             self.slots[newer as usize].older = older;
         } else if older != NONE {
-            self.owners.insert(row.owner(), older);
+            self.replace_newest(row.owner(), older);
         } else {
-            self.owners.remove(&row.owner());
+            self.forget_owner(row.owner());
         }
         let hash = self.hash_own(row.topic(), row.owner(), row.key());
         if let Ok(entry) = self.own.find_entry(hash, |&other| other == id.0) {
             entry.remove();
         }
         self.remove(id)
+    }
+
+    fn forget_owner(&mut self, owner: OwnerId) {
+        let hash = self.hasher.hash_one(owner);
+        let slots = &self.slots;
+        let is_of_owner = |&id: &u32| row_of(slots, id).owner() == owner;
+        if let Ok(entry) = self.owners.find_entry(hash, is_of_owner) {
+            entry.remove();
+        }
+    }
+
+    fn newest_of(&self, owner: OwnerId) -> u32 {
+        let hash = self.hasher.hash_one(owner);
+        let found = self
+            .owners
+            .find(hash, |&id| row_of(&self.slots, id).owner() == owner);
+        found.copied().unwrap_or(NONE)
     }
 
     /// Hides a row: it stays, but no read sees it.
@@ -206,7 +243,7 @@ impl Index {
 
     /// Returns the own rows of an owner, the newest first.
     pub(crate) fn slots_of_owner(&self, owner: OwnerId) -> impl Iterator<Item = SlotId> {
-        let mut next = self.owners.get(&owner).copied().unwrap_or(NONE);
+        let mut next = self.newest_of(owner);
         std::iter::from_fn(move || {
             let id = next;
             let slot = self.slots.get(id as usize)?;
@@ -351,7 +388,8 @@ impl Index {
 
     fn broken_owner_rule(&self) -> Option<&'static str> {
         let mut n_own = 0;
-        for (&owner, &newest) in &self.owners {
+        for &newest in &self.owners {
+            let owner = row_of(&self.slots, newest).owner();
             let mut id = newest;
             while id != NONE {
                 n_own += 1;

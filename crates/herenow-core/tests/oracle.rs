@@ -192,7 +192,7 @@ impl World {
             0 | 1 => (node(OWNER), &mut self.readers[to]),
             _ => (node(READERS[to - 2]), &mut self.owner),
         };
-        let message = ShardMessage::decode(&bytes, &from, SHARD).unwrap();
+        let message = ShardMessage::decode(&bytes, &from, SHARD).expect("what we encoded");
         shard.handle_message(self.now, &from, message);
     }
 
