@@ -39,6 +39,10 @@ const BROWSERS: [&str; 5] = [
 
 /// Installs what `cargo xtask ci` needs.
 pub(crate) fn ensure_checkers() -> Result<()> {
+    // One feature of ours, which the checks turn on like every other, builds an allocator in C.
+    if shell::find("make").is_none() {
+        install_packages(&["make"])?;
+    }
     ensure_cargo_tool(&DENY)?;
     ensure_cargo_tool(&MACHETE)
 }
