@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use herenow_presence::{PresenceDiff, Presences};
 use herenow_protocol::{ChannelId, EncodeError, Encoded, JoinRef, MessageRef, Payload, Serializer};
 use herenow_pubsub::{Broadcast, LocalPayload, Once, Payload as Outgoing, Sink};
 
@@ -13,7 +14,6 @@ use crate::frame::Frame;
 use crate::info::{Info, InfoItem};
 use crate::mailbox::{Mailbox, MailboxClosed};
 use crate::payload::{IntoPayload, wire_payload};
-use crate::presence_stub::{PresenceDiff, Presences};
 
 /// Why something was not sent to a client.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +85,6 @@ impl Lane {
         self.slot
     }
 
-    pub(crate) fn join_ref(&self) -> Option<&JoinRef> {
-        self.join_ref.as_ref()
-    }
-
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
@@ -128,7 +124,7 @@ impl Lane {
             self.serializer
                 .push_envelope(self.join_ref.as_ref(), &self.topic, event);
         let frame = Frame::around(&head, presences.json(), tail);
-        let is_own = presences.topic() == &*self.topic;
+        let is_own = presences.topic().as_str() == &*self.topic;
         let note_seen = || {
             if is_own && !self.has_diffs.load(Ordering::Relaxed) {
                 self.seen.fetch_max(presences.version(), Ordering::Relaxed);
@@ -227,10 +223,8 @@ impl Lane {
 
     /// Delivers a diff that was kept aside for the reader.
     pub(crate) fn deliver_aside(&self, diffs: &[Arc<PresenceDiff>]) {
-        let diff = match diffs {
-            [] => return,
-            [diff] => diff.clone(),
-            diffs => PresenceDiff::fold(diffs),
+        let Some(diff) = PresenceDiff::fold(diffs) else {
+            return;
         };
         let event = herenow_protocol::event::PRESENCE_DIFF;
         let payload = Outgoing::Local(diff.clone());

@@ -20,8 +20,6 @@ mod frame;
 mod info;
 mod payload;
 
-mod presence_stub;
-
 mod mailbox;
 
 mod lane;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 
+use herenow_presence::PresenceDiff;
 use herenow_protocol::ChannelId;
 use parking_lot::Mutex;
 
@@ -17,7 +18,6 @@ use crate::config::SocketConfig;
 use crate::frame::Frame;
 use crate::info::{InfoError, InfoItem};
 use crate::metrics::Metrics;
-use crate::presence_stub::PresenceDiff;
 use crate::reason::CloseOrder;
 
 /// Diffs kept aside for one channel before they are folded into one.
@@ -204,7 +204,7 @@ impl Mailbox {
         let diffs = &mut aside[at].diffs;
         diffs.push(diff.clone());
         if diffs.len() >= MAX_ASIDE {
-            *diffs = vec![PresenceDiff::fold(diffs)];
+            *diffs = Vec::from_iter(PresenceDiff::fold(diffs));
         }
         true
     }

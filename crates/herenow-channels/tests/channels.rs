@@ -1,4 +1,5 @@
 //! Area C: what channels do, without a network.
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 use std::sync::Arc;
 use std::time::Duration;

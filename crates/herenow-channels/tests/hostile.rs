@@ -1,4 +1,5 @@
 //! What a client may send or not read without harming anybody but itself.
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 #[path = "wire/support.rs"]
 #[allow(dead_code)] // Other suites use the rest of it.

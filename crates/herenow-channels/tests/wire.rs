@@ -1,4 +1,5 @@
 //! Areas W and X: sockets over real connections, seen frame by frame.
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 #[path = "wire/support.rs"]
 #[allow(dead_code)] // Other suites use the rest of it.
@@ -54,88 +55,76 @@ async fn w_02_join_events_and_leave() {
         let mut subscription = pubsub.subscribe("room:lobby");
         let url = start(sockets(&pubsub)).await;
         let is_v1 = version == "1.0.0";
-        let url = format!("{url}?vsn={version}&name=ada");
-        let mut client = Client::connect(&url, is_v1).await;
+        let mut client = Client::connect(&format!("{url}?vsn={version}&name=ada"), is_v1).await;
         let join_ref = if is_v1 { Value::Null } else { json!("11") };
-
-        assert_eq!(client.join("room:lobby", json!({})).await["status"], "ok");
-        let entered = client.next().await;
-        assert_eq!(
-            (entered.join_ref, entered.message_ref),
-            (Value::Null, Value::Null)
-        );
-        assert_eq!(
-            (entered.event.as_str(), entered.payload),
-            ("user_entered", json!({ "user": null }))
-        );
-        let joined = client.next().await;
-        assert_eq!(
-            (joined.join_ref, joined.message_ref),
-            (join_ref.clone(), Value::Null)
-        );
-        assert_eq!(
-            joined.payload,
-            json!({ "status": "connected", "name": "ada" })
-        );
-
-        client
-            .send(
-                ("11", "2"),
-                "room:lobby",
-                "new_msg",
-                json!({ "body": "hi!" }),
-            )
-            .await;
-        assert_eq!(
-            client.reply(("11", "2"), "room:lobby").await["status"],
-            "ok"
-        );
-        let message = client.event("room:lobby", "new_msg").await;
-        assert_eq!(message, json!({ "body": "hi!", "transport": "websocket" }));
-
-        client
-            .send(("11", "3"), "room:lobby", "phx_leave", json!({}))
-            .await;
-        assert_eq!(
-            client.reply(("11", "3"), "room:lobby").await["status"],
-            "ok"
-        );
-        let close = client.next().await;
-        assert_eq!((close.join_ref, close.message_ref), (join_ref, json!("11")));
-        assert_eq!(
-            (close.event.as_str(), close.payload),
-            ("phx_close", json!({}))
-        );
-        assert_eq!(
-            client.event("room:lobby", "you_left").await,
-            json!({ "message": "bye!" })
-        );
-
-        client
-            .send(
-                ("11", "4"),
-                "room:lobby",
-                "new_msg",
-                json!({ "body": "late" }),
-            )
-            .await;
-        let seen = client.next().await;
-        assert_eq!((seen.join_ref, seen.message_ref), (Value::Null, json!("4")));
-        let unmatched = json!({ "status": "error", "response": { "reason": "unmatched topic" } });
-        assert_eq!(seen.payload, unmatched);
+        join_and_talk(&mut client, &join_ref).await;
+        leave_and_talk(&mut client, &join_ref).await;
         let events = [
             subscription.recv().await.unwrap(),
             subscription.recv().await.unwrap(),
         ];
-        assert_eq!(
-            events.map(|event| event.event.to_string()),
-            ["user_entered", "new_msg"]
-        );
+        let events = events.map(|event| event.event.to_string());
+        assert_eq!(events, ["user_entered", "new_msg"]);
         assert!(
             subscription.try_recv().is_none(),
             "the late message reaches nobody"
         );
     }
+}
+
+async fn join_and_talk(client: &mut Client, join_ref: &Value) {
+    let room = "room:lobby";
+    assert_eq!(client.join(room, json!({})).await["status"], "ok");
+    let entered = client.next().await;
+    assert_eq!(
+        (entered.join_ref, entered.message_ref),
+        (Value::Null, Value::Null)
+    );
+    assert_eq!(entered.event, "user_entered");
+    assert_eq!(entered.payload, json!({ "user": null }));
+    let joined = client.next().await;
+    assert_eq!(
+        (&joined.join_ref, joined.message_ref),
+        (join_ref, Value::Null)
+    );
+    assert_eq!(
+        joined.payload,
+        json!({ "status": "connected", "name": "ada" })
+    );
+
+    client
+        .send(("11", "2"), room, "new_msg", json!({ "body": "hi!" }))
+        .await;
+    assert_eq!(client.reply(("11", "2"), room).await["status"], "ok");
+    let message = client.event(room, "new_msg").await;
+    assert_eq!(message, json!({ "body": "hi!", "transport": "websocket" }));
+}
+
+async fn leave_and_talk(client: &mut Client, join_ref: &Value) {
+    let room = "room:lobby";
+    client.send(("11", "3"), room, "phx_leave", json!({})).await;
+    assert_eq!(client.reply(("11", "3"), room).await["status"], "ok");
+    let close = client.next().await;
+    assert_eq!(
+        (&close.join_ref, close.message_ref),
+        (join_ref, json!("11"))
+    );
+    assert_eq!(
+        (close.event.as_str(), close.payload),
+        ("phx_close", json!({}))
+    );
+    assert_eq!(
+        client.event(room, "you_left").await,
+        json!({ "message": "bye!" })
+    );
+
+    client
+        .send(("11", "4"), room, "new_msg", json!({ "body": "late" }))
+        .await;
+    let seen = client.next().await;
+    assert_eq!((seen.join_ref, seen.message_ref), (Value::Null, json!("4")));
+    let unmatched = json!({ "status": "error", "response": { "reason": "unmatched topic" } });
+    assert_eq!(seen.payload, unmatched);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! Area Y: what a client sees of a socket, and in which order.
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 #[path = "wire/support.rs"]
 #[allow(dead_code)] // Other suites use the rest of it.
@@ -329,7 +330,7 @@ async fn y_15_v1_the_ref_of_phx_error_is_the_join_ref_or_null() {
 }
 
 #[tokio::test]
-async fn y_16_disconnect_is_1001_and_drain_is_1012() {
+async fn soc_25_disconnect_and_drain_end_channels_without_phx_close_or_phx_error() {
     let pubsub = PubSub::local();
     let sockets = sockets(&pubsub);
     let handle = sockets.clone();

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use herenow_presence::{Holder, LeaveReason, Owner};
 use herenow_protocol::{MessageRef, Serializer};
 use herenow_pubsub::{Attachment, Payload as Outgoing, PubSub, SubscriberId};
 
 use super::assigns::Assigns;
 use crate::lane::{Handle, InfoSink, Lane, PushError, SocketRef};
 use crate::payload::{IntoPayload, wire_payload};
-use crate::presence_stub::{Holder, LeaveReason, Owner};
 use crate::reason::Reason;
 
 /// A channel's end of the connection: pushes, broadcasts, replies, and what is assigned to it.

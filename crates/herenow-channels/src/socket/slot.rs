@@ -21,7 +21,13 @@ pub(super) struct Slot {
     pub(super) attachment: Option<Attachment>,
     pub(super) work: Work,
     pub(super) stage: Stage,
-    queue: Option<Box<VecDeque<Task>>>,
+    queue: Option<Box<Queue>>,
+}
+
+/// What waits for a busy channel. Boxed, because most channels have nothing waiting.
+#[derive(Default)]
+struct Queue {
+    tasks: VecDeque<Task>,
 }
 
 /// What a channel does now.
@@ -99,17 +105,21 @@ impl Slot {
         }
     }
 
+    fn n_queued(&self) -> usize {
+        self.queue.as_deref().map_or(0, |queue| queue.tasks.len())
+    }
+
     /// Returns how many tasks wait, held messages of a join included.
     pub(super) fn n_waiting(&self) -> usize {
         let held = match &self.stage {
             Stage::Joining(joining) => joining.held.len(),
             Stage::Open | Stage::Ending { .. } => 0,
         };
-        held + self.queue.as_deref().map_or(0, VecDeque::len)
+        held + self.n_queued()
     }
 
     pub(super) fn push(&mut self, task: Task) {
-        self.queue.get_or_insert_default().push_back(task);
+        self.queue.get_or_insert_default().tasks.push_back(task);
     }
 
     /// Returns the next task if the channel is free to begin it.
@@ -117,8 +127,8 @@ impl Slot {
         if !matches!(self.work, Work::Idle(_)) || self.is_waiting() {
             return None;
         }
-        let task = self.queue.as_deref_mut()?.pop_front();
-        if self.queue.as_deref().is_some_and(VecDeque::is_empty) {
+        let task = self.queue.as_deref_mut()?.tasks.pop_front();
+        if self.n_queued() == 0 {
             self.queue = None;
         }
         if let Some(Task::CountedCall(_)) = &task {
@@ -129,7 +139,8 @@ impl Slot {
 
     /// Forgets what waits.
     pub(super) fn clear_queue(&mut self, mailbox: &Mailbox) {
-        for task in self.queue.take().map(|queue| *queue).into_iter().flatten() {
+        let tasks = self.queue.take().map(|queue| queue.tasks);
+        for task in tasks.into_iter().flatten() {
             if let Task::CountedCall(_) = task {
                 mailbox.info_handled();
             }

@@ -277,3 +277,19 @@ impl<Io> fmt::Debug for Connection<Io> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Bytes that a WebSocket may take besides its session, the codec and the timer.
+    const CONNECTION_BUDGET: usize = 176;
+
+    #[test]
+    fn soc_09_an_idle_websocket_stays_in_its_budget() {
+        let connection = size_of::<Connection<TcpStream>>() - size_of::<Session>();
+        assert!(connection <= CONNECTION_BUDGET, "{connection}");
+    }
+}

@@ -1,11 +1,14 @@
 //! From an HTTP request to a [`Connection`].
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
 use bytes::Bytes;
+use futures_util::FutureExt;
+use herenow_protocol::Serializer;
 use http::header::{
     CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -19,7 +22,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::connection::Connection;
 use crate::auth::{Admitted, Denied, admit_websocket};
-use crate::socket::{Session, Shared};
+use crate::socket::{Connected, Session, Shared};
 
 /// Returns the route that upgrades to a WebSocket.
 pub(crate) fn websocket_route(shared: &Arc<Shared>) -> MethodRouter {
@@ -73,33 +76,46 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
         "socket connected"
     );
     let tasks = shared.tasks.clone();
-    tasks.spawn(async move {
-        match on_upgrade.await {
-            Ok(upgraded) => {
-                let session = Session::open(&shared, connected, serializer);
-                drop(shared);
-                run(upgraded, session).await;
-            }
-            Err(error) => tracing::debug!(%error, "upgrade failed"),
-        }
-    });
+    tasks.spawn(run(on_upgrade, shared, connected, serializer));
     switching_protocols(key.as_bytes(), protocol)
 }
 
-/// Runs a connection on the bare TCP stream where it is one, so that nothing of hyper is kept.
-async fn run(upgraded: Upgraded, session: Session) {
+/// Makes the connection, on the bare TCP stream where it is one, so that nothing of hyper is kept.
+///
+/// Not async, so that the task holds the connection and nothing it was made of.
+fn connection(upgraded: Upgraded, session: Session) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     match downcast(upgraded) {
         Ok((stream, read)) => {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "nodelay not set");
             }
-            Box::new(Connection::new(stream, &read, session)).await;
+            Box::pin(Connection::new(stream, &read, session))
         }
         Err(upgraded) => {
             let io = TokioIo::new(*upgraded);
-            Box::new(Connection::new(io, &Bytes::new(), session)).await;
+            Box::pin(Connection::new(io, &Bytes::new(), session))
         }
     }
+}
+
+/// Waits for the connection to be upgraded and runs it.
+fn run(
+    on_upgrade: OnUpgrade,
+    shared: Arc<Shared>,
+    connected: Connected,
+    serializer: Serializer,
+) -> impl Future<Output = ()> + Send {
+    let upgraded = on_upgrade.map(move |upgraded| match upgraded {
+        Ok(upgraded) => {
+            let session = Session::open(&shared, connected, serializer);
+            connection(upgraded, session)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "upgrade failed");
+            Box::pin(std::future::ready(()))
+        }
+    });
+    upgraded.flatten()
 }
 
 fn downcast(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Box<Upgraded>> {
