@@ -187,7 +187,10 @@ mod tests {
     fn bytes(frame: &Frame, skip: usize) -> Vec<u8> {
         let mut slices = Slices::<4>::new();
         frame.push_slices(skip, &mut slices);
-        slices.iter().flat_map(|slice| slice.iter().copied()).collect()
+        slices
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect()
     }
 
     #[test]
