@@ -1,1 +1,23 @@
-//! The herenow program: presence and channels beside any application.
+//! The program `herenow` as a library, so that tests can run it in their own process.
+//!
+//! [`run::serve`] is the server, [`watch::run`] the terminal view; [`config`] and [`cli`] say how
+//! they are told what to do.
+//!
+//! # Features
+//!
+//! - `jemalloc`: the program's memory comes from jemalloc, which gives more of it back when
+//!   connections close. Off by default because building it needs `make`.
+
+pub mod config;
+
+mod builtin;
+
+mod demo;
+
+mod health;
+
+pub mod run;
+
+pub mod watch;
+
+pub mod cli;

@@ -1,1 +1,82 @@
-fn main() {}
+//! The program `herenow`: arguments, logging, and one call.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use herenow_server::cli::{self, Command};
+use herenow_server::config::{LogConfig, LogFormat, ServerConfig, Sources};
+use herenow_server::{run, watch};
+use tracing_subscriber::EnvFilter;
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    // Variables that are not text cannot be ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let command = cli::parse(std::env::args_os(), environment).unwrap_or_else(|help| help.exit());
+    let ended = match command {
+        Command::Serve(sources) => serve(&sources),
+        Command::Watch(options) => {
+            runtime().and_then(|tokio| Ok(tokio.block_on(watch::run(options))?))
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("herenow: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(sources: &Sources) -> anyhow::Result<()> {
+    let config = ServerConfig::load(sources)?;
+    log_to_stderr(&config.log);
+    runtime()?.block_on(async {
+        // Before anything listens, so that no signal is missed.
+        let stop = stop_signal().context("cannot listen to signals")?;
+        let listener = run::listen(config.listen).await?;
+        Ok(run::serve(config, listener, stop).await?)
+    })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// Completes with the first SIGTERM or SIGINT; a second one ends the process at once.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut next =
+        async move || tokio::select! { _ = terminate.recv() => 15, _ = interrupt.recv() => 2 };
+    Ok(async move {
+        next().await;
+        tokio::spawn(async move {
+            let number = next().await;
+            eprintln!("herenow: stopped by a second signal");
+            std::process::exit(128 + number);
+        });
+    })
+}
+
+fn log_to_stderr(config: &LogConfig) {
+    let filter = EnvFilter::new(&config.level);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    match config.format {
+        LogFormat::Pretty => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+}

@@ -1,0 +1,412 @@
+//! What clients of the built-in channel may ask, read from events and payloads. No sockets here.
+
+use std::collections::BTreeMap;
+
+use herenow_protocol::Payload;
+use serde_json::{Map, Value};
+
+/// A meta, as a JSON object.
+pub(crate) type Meta = Map<String, Value>;
+
+/// The field that the server writes into every meta: when the user came, in Unix seconds, as text.
+const ONLINE_AT: &str = "online_at";
+
+/// What an event asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Request {
+    /// Be present, with this meta.
+    Track(Meta),
+    /// Replace the meta.
+    Replace(Meta),
+    /// Merge these fields into the meta; a null removes one.
+    Patch(Meta),
+    /// Be present no more, but stay in the channel.
+    Untrack,
+    /// Send the payload back.
+    Echo,
+    /// Send the event to everybody on the topic.
+    Broadcast,
+}
+
+/// Why a client's join or event is refused; its text is the reply's `reason`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error(
+        "the event name {event} is reserved: names that begin with phx_, presence_ or presence: \
+         are the server's and reach nobody"
+    )]
+    Reserved { event: String },
+    #[error("presence is off for this topic")]
+    PresenceOff,
+    #[error("broadcast is off for this topic")]
+    BroadcastOff,
+    #[error("this join observes, because it named no user_id")]
+    Observes,
+    #[error("{what} is {found}, it must be {expected}")]
+    Kind {
+        what: &'static str,
+        found: &'static str,
+        expected: &'static str,
+    },
+    #[error("user_id is empty")]
+    EmptyUser,
+    #[error("presence:update must have meta, which replaces, or patch, which is merged")]
+    NeitherMetaNorPatch,
+    #[error("presence:update has meta and patch, it must have one of them")]
+    MetaAndPatch,
+    #[error("the event status must have a status, such as {{\"status\": \"away\"}}")]
+    NoStatus,
+    #[error("{what} is {len} bytes, the limit is {max} ({limit})")]
+    TooLong {
+        what: &'static str,
+        len: usize,
+        max: usize,
+        limit: &'static str,
+    },
+}
+
+/// What a join says of who joins.
+#[derive(Debug)]
+pub(crate) struct JoinFields {
+    user_id: Value,
+    meta: Value,
+}
+
+impl JoinFields {
+    /// Reads them from the payload of a join; other fields are the client's own business.
+    pub(crate) fn read(payload: &Payload) -> Result<Self, Refusal> {
+        let mut fields = fields(payload)?;
+        let mut take = |field| fields.remove(field).unwrap_or_default();
+        Ok(Self {
+            user_id: take("user_id"),
+            meta: take("meta"),
+        })
+    }
+
+    /// The user: the join's `user_id`, else the socket's parameter; without one the join observes.
+    ///
+    /// A whole number is taken as its digits, because clients keep ids as numbers.
+    pub(crate) fn user(&self, parameter: Option<&str>) -> Result<Option<String>, Refusal> {
+        let user = match &self.user_id {
+            Value::Null => return Ok(parameter.filter(|user| !user.is_empty()).map(str::to_owned)),
+            Value::String(user) => user.clone(),
+            Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+            other => {
+                let (found, expected) = (kind_of(other), "a text");
+                return Err(Refusal::Kind {
+                    what: "user_id",
+                    found,
+                    expected,
+                });
+            }
+        };
+        if user.is_empty() {
+            Err(Refusal::EmptyUser)
+        } else {
+            Ok(Some(user))
+        }
+    }
+
+    /// The meta to begin with; empty if the join has none.
+    pub(crate) fn meta(self) -> Result<Meta, Refusal> {
+        optional_object("meta", self.meta)
+    }
+}
+
+/// Reads what `event` asks for.
+pub(crate) fn read(event: &str, payload: &Payload) -> Result<Request, Refusal> {
+    match event {
+        "presence:track" => {
+            let meta = fields(payload)?.remove("meta").unwrap_or_default();
+            Ok(Request::Track(optional_object("meta", meta)?))
+        }
+        "presence:update" => update(fields(payload)?),
+        "presence:untrack" => Ok(Request::Untrack),
+        "status" => {
+            let status = fields(payload)?.remove("status").ok_or(Refusal::NoStatus)?;
+            Ok(Request::Patch(Meta::from_iter([(
+                "status".to_owned(),
+                status,
+            )])))
+        }
+        "echo" => Ok(Request::Echo),
+        event if is_reserved(event) => Err(Refusal::Reserved {
+            event: shorten(event),
+        }),
+        _ => match payload {
+            Payload::Json(text) if !payload.is_object() => {
+                let (what, expected) = ("a broadcast's payload", "an object");
+                let value = serde_json::from_slice(text).unwrap_or_default();
+                Err(Refusal::Kind {
+                    what,
+                    found: kind_of(&value),
+                    expected,
+                })
+            }
+            Payload::Json(_) | Payload::Binary(_) => Ok(Request::Broadcast),
+        },
+    }
+}
+
+/// The meta of a presence that begins at `online_at`.
+pub(crate) fn stamped(mut meta: Meta, online_at: u64) -> Meta {
+    meta.insert(ONLINE_AT.to_owned(), Value::String(online_at.to_string()));
+    meta
+}
+
+/// Replaces `meta` by `new`, all but the time at which the user came.
+pub(crate) fn replace(meta: &mut Meta, mut new: Meta) {
+    new.remove(ONLINE_AT);
+    if let Some(online_at) = meta.remove(ONLINE_AT) {
+        new.insert(ONLINE_AT.to_owned(), online_at);
+    }
+    *meta = new;
+}
+
+/// Merges `patch` into `meta`, field by field; a null removes the field.
+///
+/// The time at which the user came stays: a client that sends back what it got must not change it.
+pub(crate) fn merge(meta: &mut Meta, patch: Meta) {
+    for (field, value) in patch {
+        if field == ONLINE_AT {
+            continue;
+        } else if value.is_null() {
+            meta.remove(&field);
+        } else {
+            meta.insert(field, value);
+        }
+    }
+}
+
+/// The length of a meta as JSON without the fields that are the server's.
+pub(crate) fn own_bytes(meta: &Meta) -> usize {
+    const SERVERS: [&str; 3] = [ONLINE_AT, "phx_ref", "phx_ref_prev"];
+    let is_own = |(field, _): &(&String, &Value)| !SERVERS.contains(&field.as_str());
+    let own: BTreeMap<&String, &Value> = meta.iter().filter(is_own).collect();
+    serde_json::to_vec(&own).map_or(usize::MAX, |text| text.len())
+}
+
+/// Checks a length against one of the topic's limits.
+pub(crate) fn within(
+    what: &'static str,
+    len: usize,
+    max: usize,
+    limit: &'static str,
+) -> Result<(), Refusal> {
+    if len > max {
+        Err(Refusal::TooLong {
+            what,
+            len,
+            max,
+            limit,
+        })
+    } else {
+        Ok(())
+    }
+}
+
+fn update(mut fields: Meta) -> Result<Request, Refusal> {
+    match (fields.remove("meta"), fields.remove("patch")) {
+        (Some(_), Some(_)) => Err(Refusal::MetaAndPatch),
+        (Some(meta), None) => Ok(Request::Replace(object("meta", meta)?)),
+        (None, Some(patch)) => Ok(Request::Patch(object("patch", patch)?)),
+        (None, None) => Err(Refusal::NeitherMetaNorPatch),
+    }
+}
+
+/// The fields of an event's payload, which must be a JSON object.
+fn fields(payload: &Payload) -> Result<Meta, Refusal> {
+    let value = match payload {
+        Payload::Json(text) => serde_json::from_slice(text).unwrap_or_default(),
+        Payload::Binary(_) => {
+            let (what, found, expected) = ("the payload", "binary", "an object");
+            return Err(Refusal::Kind {
+                what,
+                found,
+                expected,
+            });
+        }
+    };
+    object("the payload", value)
+}
+
+fn object(what: &'static str, value: Value) -> Result<Meta, Refusal> {
+    match value {
+        Value::Object(object) => Ok(object),
+        other => Err(Refusal::Kind {
+            what,
+            found: kind_of(&other),
+            expected: "an object",
+        }),
+    }
+}
+
+fn optional_object(what: &'static str, value: Value) -> Result<Meta, Refusal> {
+    if value.is_null() {
+        Ok(Meta::new())
+    } else {
+        object(what, value)
+    }
+}
+
+fn is_reserved(event: &str) -> bool {
+    ["phx_", "presence_", "presence:"]
+        .iter()
+        .any(|start| event.starts_with(start))
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// An event's name as a reply can repeat it.
+fn shorten(event: &str) -> String {
+    const MAX_CHARS: usize = 64;
+    event.chars().take(MAX_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+
+    fn json(value: &Value) -> Payload {
+        Payload::Json(value.to_string().into())
+    }
+
+    fn meta(value: Value) -> Meta {
+        object("meta", value).unwrap()
+    }
+
+    fn reason(event: &str, payload: &Value) -> String {
+        read(event, &json(payload)).unwrap_err().to_string()
+    }
+
+    fn user(payload: Value, parameter: Option<&str>) -> Result<Option<String>, String> {
+        let fields = JoinFields::read(&json(&payload)).unwrap();
+        fields
+            .user(parameter)
+            .map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn srv_20_the_user_is_the_joins_or_the_sockets_or_nobody() {
+        let some = |user: &str| Ok(Some(user.to_owned()));
+        assert_eq!(user(json!({ "user_id": "a" }), Some("b")), some("a"));
+        assert_eq!(user(json!({ "user_id": 42 }), None), some("42"));
+        assert_eq!(user(json!({}), Some("b")), some("b"));
+        assert_eq!(user(json!({ "user_id": null }), Some("b")), some("b"));
+        assert_eq!(user(json!({}), None), Ok(None));
+        assert_eq!(user(json!({}), Some("")), Ok(None));
+        assert_eq!(
+            user(json!({ "user_id": "" }), None).unwrap_err(),
+            "user_id is empty"
+        );
+        assert_eq!(
+            user(json!({ "user_id": [1] }), None).unwrap_err(),
+            "user_id is a list, it must be a text"
+        );
+    }
+
+    #[test]
+    fn srv_21_an_update_replaces_or_merges() {
+        let read = |value| read("presence:update", &json(&value)).unwrap();
+        assert_eq!(
+            read(json!({ "meta": { "a": 1 } })),
+            Request::Replace(meta(json!({ "a": 1 })))
+        );
+        assert_eq!(
+            read(json!({ "patch": { "a": 1 } })),
+            Request::Patch(meta(json!({ "a": 1 })))
+        );
+        for (payload, expected) in [
+            (
+                json!({}),
+                "presence:update must have meta, which replaces, or patch, which is merged",
+            ),
+            (
+                json!({ "meta": {}, "patch": {} }),
+                "presence:update has meta and patch, it must have one of them",
+            ),
+            (
+                json!({ "meta": 3 }),
+                "meta is a number, it must be an object",
+            ),
+            (
+                json!({ "patch": null }),
+                "patch is null, it must be an object",
+            ),
+            (json!([]), "the payload is a list, it must be an object"),
+        ] {
+            assert_eq!(reason("presence:update", &payload), expected);
+        }
+    }
+
+    #[test]
+    fn srv_22_a_patch_merges_and_null_removes_and_online_at_stays() {
+        let mut whole = stamped(meta(json!({ "a": 1, "b": 2 })), 77);
+        merge(
+            &mut whole,
+            meta(json!({ "a": null, "c": { "d": 1 }, "online_at": "0" })),
+        );
+        assert_eq!(
+            whole,
+            meta(json!({ "b": 2, "c": { "d": 1 }, "online_at": "77" }))
+        );
+        replace(&mut whole, meta(json!({ "e": 5, "online_at": "0" })));
+        assert_eq!(whole, meta(json!({ "e": 5, "online_at": "77" })));
+    }
+
+    #[test]
+    fn srv_23_status_is_a_patch_of_one_field() {
+        let status = read("status", &json(&json!({ "status": "away", "x": 1 }))).unwrap();
+        assert_eq!(status, Request::Patch(meta(json!({ "status": "away" }))));
+        assert!(reason("status", &json!({})).contains("{\"status\": \"away\"}"));
+    }
+
+    #[test]
+    fn srv_24_reserved_names_are_refused_with_their_name() {
+        for event in [
+            "phx_x",
+            "phx_reply",
+            "presence_diff",
+            "presence:",
+            "presence:foo",
+        ] {
+            let reason = reason(event, &json!({}));
+            assert!(
+                reason.starts_with(&format!("the event name {event} is reserved")),
+                "{reason}"
+            );
+        }
+        for event in ["phx", "presence", "my_presence_diff", "phy_x", ""] {
+            assert_eq!(
+                read(event, &json(&json!({}))).unwrap(),
+                Request::Broadcast,
+                "{event}"
+            );
+        }
+    }
+
+    #[test]
+    fn srv_25_a_broadcast_is_an_object_or_binary() {
+        assert_eq!(
+            read("x", &Payload::Binary(Bytes::new())).unwrap(),
+            Request::Broadcast
+        );
+        assert_eq!(
+            reason("x", &json!([1])),
+            "a broadcast's payload is a list, it must be an object"
+        );
+        assert_eq!(read("echo", &json(&json!([1]))).unwrap(), Request::Echo);
+    }
+}

@@ -1,0 +1,273 @@
+//! Arguments of the program: a flag for every key of the configuration, made from the same table.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+
+use crate::config::{self, Key, ServerConfig, Sources};
+use crate::watch::{Colour, Output, WatchOptions};
+
+/// Flags that the short help shows; the others are in `--help`.
+const COMMON: [&str; 3] = ["listen", "dev", "log.level"];
+
+const CONFIG: &str = "config";
+
+/// What the program is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the server with the configuration of these sources.
+    Serve(Sources),
+    /// Show who is on a topic.
+    Watch(WatchOptions),
+}
+
+/// Reads the arguments, the program's name first; `environment` becomes part of the sources.
+///
+/// # Errors
+///
+/// What clap has to say, which includes help and version.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Command, clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    match matches.subcommand() {
+        Some(("watch", matches)) => Ok(Command::Watch(watch_options(matches))),
+        Some((_, matches)) => Ok(Command::Serve(sources(matches, environment))),
+        None => unreachable!("clap asks for a command"),
+    }
+}
+
+/// The program's arguments, also for what is generated from them.
+pub fn command() -> clap::Command {
+    clap::Command::new("herenow")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Who is here, right now: presence and channels for clients of Phoenix channels")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve())
+        .subcommand(watch())
+}
+
+fn serve() -> clap::Command {
+    let file = Arg::new(CONFIG)
+        .long(CONFIG)
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("Read the configuration from this TOML file [env: HERENOW_CONFIG]");
+    let topics = Arg::new(config::TOPICS)
+        .long(config::TOPICS)
+        .value_name("LIST")
+        .help_heading("Keys at the top of the file")
+        .hide_short_help(true)
+        .help(
+            "What is done on which topics, as a TOML list such as \
+             '[{ pattern = \"room:*\", presence = true, broadcast = true }]' [env: HERENOW_TOPICS]",
+        );
+    let default = ServerConfig::default();
+    clap::Command::new("serve")
+        .about("Run the server; without arguments on 127.0.0.1:4000, for this machine only")
+        .after_help(
+            "Every key of the configuration file is a flag and an environment variable too: --help \
+             lists them all. A flag goes over the environment, that over the file.",
+        )
+        .arg(file)
+        .args(config::keys().map(|key| flag(key, &default)))
+        .arg(topics)
+}
+
+/// The flag of one key.
+fn flag(key: &'static Key<ServerConfig>, default: &ServerConfig) -> Arg {
+    let variable = config::variable_name(key.name);
+    let known = key.show_default(default);
+    let default = known.map_or_else(String::new, |default| format!(" [default: {default}]"));
+    let mut help = key.help.to_owned();
+    if let Some(first) = help.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let flag = config::flag_name(key.name);
+    let heading = match key.name.split_once('.') {
+        Some((section, _)) => format!("Keys of [{section}]"),
+        None => "Keys at the top of the file".to_owned(),
+    };
+    let arg = Arg::new(key.name)
+        .long(flag.trim_start_matches('-').to_owned())
+        .value_name(key.value_name())
+        .help(format!("{help} [env: {variable}]{default}"))
+        .help_heading(heading)
+        .hide_short_help(!COMMON.contains(&key.name))
+        .allow_hyphen_values(true)
+        .action(ArgAction::Set);
+    match config::is_switch(key) {
+        true => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+        false => arg,
+    }
+}
+
+fn sources(
+    matches: &ArgMatches,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Sources {
+    let names = config::keys().map(|key| key.name).chain([config::TOPICS]);
+    let given = names.filter_map(|name| {
+        let value = matches.get_one::<String>(name)?;
+        Some((name.to_owned(), value.clone()))
+    });
+    let mut environment: Vec<_> = environment.into_iter().collect();
+    // The system gives variables in no order; errors should come in one.
+    environment.sort();
+    Sources {
+        file: matches.get_one::<PathBuf>(CONFIG).cloned(),
+        environment,
+        flags: given.collect(),
+    }
+}
+
+fn watch() -> clap::Command {
+    clap::Command::new("watch")
+        .about("Show who is on a topic, live: who is here, then who joins, changes and leaves")
+        .after_help(
+            "On a terminal the lines are for people, in colour; in a pipe they are JSON objects.\n\n\
+             Examples:\n  herenow watch\n  herenow watch room:42\n  \
+             herenow watch ws://10.0.0.7:4000 room:42 | jq .name",
+        )
+        .args([
+            Arg::new("first").value_name("URL").default_value(WatchOptions::DEFAULT_URL).help(
+                "The server; with or without the path of its socket, which is /socket otherwise",
+            ),
+            Arg::new("second")
+                .value_name("TOPIC")
+                .default_value(WatchOptions::DEFAULT_TOPIC)
+                .help("The topic to watch"),
+            Arg::new("param")
+                .long("param")
+                .short('p')
+                .value_name("NAME=VALUE")
+                .value_parser(parameter)
+                .action(ArgAction::Append)
+                .help("A parameter of the socket and of the join; can be repeated"),
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Write JSON lines on a terminal too"),
+            Arg::new("text")
+                .long("text")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("json")
+                .help("Write lines for people in a pipe too"),
+            Arg::new("color")
+                .long("color")
+                .alias("colour")
+                .value_name("WHEN")
+                .value_parser(["auto", "always", "never"])
+                .default_value("auto")
+                .help("Colour the lines for people; auto: on a terminal, unless NO_COLOR is set"),
+        ])
+}
+
+fn watch_options(matches: &ArgMatches) -> WatchOptions {
+    let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
+    let (mut url, mut topic) = (text("first"), text("second"));
+    // `herenow watch room:42` means the topic: a URL has a scheme.
+    let is_alone = matches.value_source("second") == Some(ValueSource::DefaultValue);
+    if is_alone && !url.contains("://") {
+        topic = std::mem::replace(&mut url, WatchOptions::DEFAULT_URL.to_owned());
+    }
+    let mut options = WatchOptions::new(url, topic);
+    let params = matches.get_many::<(String, String)>("param");
+    options.params = params
+        .map(|params| params.cloned().collect())
+        .unwrap_or_default();
+    options.output = match (matches.get_flag("json"), matches.get_flag("text")) {
+        (true, _) => Output::Json,
+        (false, true) => Output::Text,
+        (false, false) => Output::ByTerminal,
+    };
+    options.colour = match text("color").as_str() {
+        "always" => Colour::Always,
+        "never" => Colour::Never,
+        _ => Colour::ByTerminal,
+    };
+    options
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it must be a name and a value, such as token=abc".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> Result<Command, clap::Error> {
+        parse(line.split(' ').map(OsString::from), [])
+    }
+
+    fn serve_config(line: &str) -> ServerConfig {
+        match run(line).unwrap() {
+            Command::Serve(sources) => ServerConfig::load(&sources).unwrap(),
+            Command::Watch(_) => panic!("this is no serve"),
+        }
+    }
+
+    fn watched(line: &str) -> (String, String) {
+        match run(line).unwrap() {
+            Command::Watch(options) => (options.url, options.topic),
+            Command::Serve(_) => panic!("this is no watch"),
+        }
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn srv_12_every_key_is_a_flag() {
+        let config = serve_config("herenow serve --listen [::1]:1 --socket-max-channels 7 --dev");
+        assert_eq!(config.listen.to_string(), "[::1]:1");
+        assert_eq!(config.socket.max_channels.get(), 7);
+        assert_eq!(config.dev, Some(true));
+        assert_eq!(serve_config("herenow serve --dev=false").dev, Some(false));
+        for key in config::keys() {
+            let flag = config::flag_name(key.name);
+            let arguments = [format!("{flag}=x")];
+            let line = ["herenow", "serve"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(arguments);
+            assert!(parse(line.map(OsString::from), []).is_ok(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn srv_12_an_unknown_flag_is_an_error_that_names_a_likely_one() {
+        let error = run("herenow serve --listn 127.0.0.1:1")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("--listn") && error.contains("--listen"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn srv_64_watch_needs_neither_url_nor_topic() {
+        let url = WatchOptions::DEFAULT_URL.to_owned();
+        assert_eq!(
+            watched("herenow watch"),
+            (url.clone(), "room:lobby".to_owned())
+        );
+        assert_eq!(watched("herenow watch room:x"), (url, "room:x".to_owned()));
+        let both = ("ws://h:1".to_owned(), "a".to_owned());
+        assert_eq!(watched("herenow watch ws://h:1 a"), both);
+    }
+}

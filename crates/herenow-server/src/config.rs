@@ -1,0 +1,442 @@
+//! The configuration: one TOML file, each value overridable by environment variable and by flag.
+//!
+//! | source | form | example |
+//! | --- | --- | --- |
+//! | flag | `--` and the key, with `-` for `.` and `_` | `--socket-idle-timeout 30s` |
+//! | environment | `HERENOW_` and the key in capitals, with `_` for `.` | `HERENOW_SOCKET_IDLE_TIMEOUT=30s` |
+//! | file | TOML, named by `--config` or `HERENOW_CONFIG` | `[socket]` `idle_timeout = "30s"` |
+//! | default | [`ServerConfig::default`] | |
+//!
+//! The first source in this order that has a value wins. Durations and sizes carry their unit
+//! (`50us`, `250ms`, `30s`, `5m`, `2h`, `1d`; `64KiB`, `10MB`); a bare number is a size in bytes and never
+//! a duration. Topics are a list of tables, `[[topics]]`, tried from the top; in the environment
+//! and as a flag they are the same list as TOML: `HERENOW_TOPICS='[{ pattern = "room:*" }]'`.
+//!
+//! Everything wrong is reported at once, each error with the key, the value, where it came from
+//! and what it must be: unknown keys and variables, wrong types, values outside their limits.
+
+mod units;
+mod kind;
+mod keys;
+mod load;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use herenow_channels::{DrainConfig, LongPollConfig, ServeConfig, SocketConfig};
+use herenow_presence::{PresenceConfig, Window};
+
+pub(crate) use keys::keys;
+pub(crate) use kind::Key;
+pub use load::Sources;
+pub(crate) use load::{TOPICS, flag_name, is_switch, variable_name};
+
+/// Everything about a server that can be configured.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Where to listen, 127.0.0.1:4000.
+    pub listen: SocketAddr,
+    /// Whether clients are trusted to say who they are; `None`, the default, decides by [`ServerConfig::mode`].
+    pub dev: Option<bool>,
+    /// The secret of clients' tokens, none. Checking tokens is not built yet.
+    pub jwt_secret: Option<Secret>,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// Limits of connections before they are sockets.
+    pub http: ServeConfig,
+    /// How sockets are closed when the server stops.
+    pub drain: DrainConfig,
+    /// Which pages of browsers may connect, those of the server's own host.
+    pub check_origin: Origins,
+    /// Limits of each connection.
+    pub socket: SocketConfig,
+    /// Limits of long polling.
+    pub longpoll: LongPollConfig,
+    /// Limits of presences.
+    pub presence: PresenceConfig,
+    /// What is done on which topics, the first match from the front: `room:*` with presence and
+    /// broadcast, `bench:*` with broadcast only.
+    pub topics: Vec<TopicConfig>,
+}
+
+/// What is done on the topics of one pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicConfig {
+    /// A topic, or the beginning of one and `*`.
+    pub pattern: String,
+    /// Whether joining tracks the user and members see who is here, false.
+    pub presence: bool,
+    /// Whether events of clients are broadcast to the topic, false.
+    pub broadcast: bool,
+    /// Largest meta that a client may have, as JSON, 4 KiB.
+    pub max_meta_bytes: usize,
+    /// Largest payload that a client may broadcast, 1 MiB.
+    pub max_payload_bytes: usize,
+    /// How long presence diffs wait to be sent as one; what is left open is as in
+    /// [`ServerConfig::presence`].
+    pub window: WindowConfig,
+}
+
+/// What [`herenow_presence::Window`] is to be on the topics of one pattern.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WindowConfig {
+    /// Up to this many subscribers every diff leaves at once.
+    pub free_subscribers: Option<usize>,
+    /// Above that a diff waits this long for each subscriber.
+    pub per_subscriber: Option<Duration>,
+    /// And never longer than this.
+    pub max: Option<Duration>,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LogConfig {
+    /// A level, or directives as `tracing_subscriber`'s `EnvFilter` takes them, `info`.
+    pub level: String,
+    /// For people or for machines, pretty.
+    pub format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text for people, in colour on a terminal.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which pages of browsers may open a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Those of the host that the request asks for; all names of the loopback are one host.
+    SameHost,
+    /// Those of any host.
+    Any,
+    /// Those of the origins listed, such as `https://example.com` or `//*.example.com`.
+    List(Vec<String>),
+}
+
+/// Text that must not be shown: its `Debug` prints a length.
+#[derive(Clone)]
+pub struct Secret(String);
+
+/// How the server knows who its clients are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It believes what they say, because the configuration says `dev = true`.
+    DevAsked,
+    /// It believes what they say, because it listens on loopback only and has no secret.
+    DevLoopback,
+}
+
+/// Why there is no configuration to run with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file named could not be read.
+    #[error("cannot read the configuration file {}: {cause}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The file, or a list in a variable or flag, is not TOML.
+    #[error("{origin}: this is not TOML: {message}")]
+    Syntax {
+        /// Where it is.
+        origin: Origin,
+        /// What the parser said.
+        message: String,
+    },
+    /// No such key.
+    #[error("{origin}: there is no key `{key}`{}", suggest(suggestion.as_deref()))]
+    UnknownKey {
+        /// Where it is.
+        origin: Origin,
+        /// The key as written.
+        key: String,
+        /// A key that looks like it.
+        suggestion: Option<String>,
+    },
+    /// No such environment variable.
+    #[error("there is no setting for the environment variable {name}{}", suggest(suggestion.as_deref()))]
+    UnknownVariable {
+        /// The variable.
+        name: String,
+        /// A variable that looks like it.
+        suggestion: Option<String>,
+    },
+    /// A value of another type than the key's.
+    #[error("{origin}: {key} is {value}, it must be {expected}")]
+    WrongType {
+        /// Where it is.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// The value as written.
+        value: String,
+        /// What it must be.
+        expected: String,
+    },
+    /// A value beyond its limit.
+    #[error("{origin}: {key} is {value}, it must be {limit}")]
+    OutOfRange {
+        /// Where it is.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+        /// The limit, such as `at most 100`.
+        limit: String,
+    },
+    /// A key that an entry of a list must have is missing.
+    #[error("{origin}: {key} is missing")]
+    Missing {
+        /// Where the entry is.
+        origin: Origin,
+        /// The key.
+        key: String,
+    },
+    /// Two values that do not go together.
+    #[error(transparent)]
+    Conflict(Box<Conflict>),
+    /// A secret is set and dev mode is not, but tokens cannot be checked.
+    #[error(
+        "jwt.secret is set, but this version cannot check tokens yet, and without them it does not \
+         know who its clients are; to trust what clients say of themselves, start with --dev"
+    )]
+    TokensNotBuilt,
+    /// Not in dev mode, and no other way of knowing who clients are.
+    #[error(
+        "{}, and identity by token is not built yet, so there is no way to know who a client is; \
+         to trust what clients say of themselves, start with --dev",
+        why_not_dev(*listen, *dev)
+    )]
+    NoIdentity {
+        /// Where the server was to listen.
+        listen: SocketAddr,
+        /// What was configured for `dev`.
+        dev: Option<bool>,
+    },
+}
+
+/// Two values that do not go together.
+#[derive(Debug, thiserror::Error)]
+#[error("{origin}: {key} is {value}, but {other} is {other_value} ({other_origin}): {rule}")]
+#[non_exhaustive]
+pub struct Conflict {
+    /// Where the first is.
+    pub origin: Origin,
+    /// The first key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// The other key.
+    pub other: String,
+    /// Its value.
+    pub other_value: String,
+    /// Where the other is.
+    pub other_origin: Origin,
+    /// The rule they break.
+    pub rule: &'static str,
+}
+
+/// All that is wrong with a configuration; shown one a line.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", list(.0))]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// No source has it.
+    Default,
+    /// A line of the file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// An environment variable.
+    Environment(String),
+    /// A flag, with its dashes.
+    Flag(String),
+}
+
+impl ServerConfig {
+    /// Tells how clients are identified: in dev mode by what they say.
+    ///
+    /// Dev mode is what `dev` says; left open, it is on if the server listens on loopback and has
+    /// no secret.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::TokensNotBuilt`] or [`ConfigError::NoIdentity`] outside dev mode, because
+    /// tokens cannot be checked yet.
+    pub fn mode(&self) -> Result<Mode, ConfigError> {
+        match self.dev {
+            Some(true) => Ok(Mode::DevAsked),
+            Some(false) | None if self.jwt_secret.is_some() => Err(ConfigError::TokensNotBuilt),
+            None if self.listen.ip().is_loopback() => Ok(Mode::DevLoopback),
+            dev @ (Some(false) | None) => Err(ConfigError::NoIdentity {
+                listen: self.listen,
+                dev,
+            }),
+        }
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        let mut room = TopicConfig::new("room:*");
+        room.presence = true;
+        room.broadcast = true;
+        let mut bench = TopicConfig::new("bench:*");
+        bench.broadcast = true;
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 4000).into(),
+            dev: None,
+            jwt_secret: None,
+            log: LogConfig {
+                level: "info".to_owned(),
+                format: LogFormat::Pretty,
+            },
+            http: ServeConfig::default(),
+            drain: DrainConfig::default(),
+            check_origin: Origins::SameHost,
+            socket: SocketConfig::default(),
+            longpoll: LongPollConfig::default(),
+            presence: PresenceConfig::default(),
+            topics: vec![room, bench],
+        }
+    }
+}
+
+impl TopicConfig {
+    /// Topics of `pattern` without presence and broadcast: to be joined, and no more.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self {
+            pattern: pattern.into(),
+            presence: false,
+            broadcast: false,
+            max_meta_bytes: 4 << 10,
+            max_payload_bytes: 1 << 20,
+            window: WindowConfig::default(),
+        }
+    }
+}
+
+impl WindowConfig {
+    /// The window where `general` is the one of all topics.
+    pub(crate) fn over(&self, general: Window) -> Window {
+        let mut window = general;
+        window.free_subscribers = self.free_subscribers.unwrap_or(window.free_subscribers);
+        window.per_subscriber = self.per_subscriber.unwrap_or(window.per_subscriber);
+        window.max = self.max.unwrap_or(window.max);
+        window
+    }
+}
+
+impl LogFormat {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pretty => "pretty",
+            Self::Json => "json",
+        }
+    }
+
+    fn from_word(word: &str) -> Self {
+        if word == "json" {
+            Self::Json
+        } else {
+            Self::Pretty
+        }
+    }
+}
+
+impl Secret {
+    /// Takes `text` out of sight.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Display for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SameHost => f.write_str("true"),
+            Self::Any => f.write_str("false"),
+            Self::List(list) => write!(f, "{list:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{} line {line}", path.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+        }
+    }
+}
+
+impl Mode {
+    /// Why clients are trusted, for the log.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::DevAsked => "dev is set",
+            Self::DevLoopback => "listening on loopback only and no secret is set",
+        }
+    }
+}
+
+/// Tells whether `text` is what [`LogConfig::level`] takes.
+///
+/// The filter itself would take any word for the name of a module, so that a level with a typing
+/// error would silence the log.
+fn is_log_filter(text: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_known = |part: &str| LEVELS.contains(&part.trim()) || part.contains('=');
+    text.split(',').all(is_known) && text.parse::<tracing_subscriber::EnvFilter>().is_ok()
+}
+
+fn suggest(suggestion: Option<&str>) -> String {
+    suggestion.map_or_else(String::new, |name| format!(", did you mean `{name}`?"))
+}
+
+fn why_not_dev(listen: SocketAddr, dev: Option<bool>) -> String {
+    match dev {
+        Some(_) => "dev is false".to_owned(),
+        None => format!("{listen} is not a loopback address, so dev mode is not on by itself"),
+    }
+}
+
+fn list(errors: &[ConfigError]) -> String {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    match &lines[..] {
+        [line] => line.clone(),
+        lines => format!(
+            "the configuration has {} errors:\n  - {}",
+            lines.len(),
+            lines.join("\n  - ")
+        ),
+    }
+}

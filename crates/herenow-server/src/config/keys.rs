@@ -1,0 +1,165 @@
+//! Every key of the configuration, once: the file, the environment, the flags and the documentation
+//! are all made from these tables.
+
+mod presence;
+mod socket;
+mod topic;
+
+use std::num::NonZero;
+use std::time::Duration;
+
+use self::presence::PRESENCE_KEYS;
+use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
+pub(super) use self::topic::TOPIC_KEYS;
+use super::kind::{Key, Kind};
+use super::{LogFormat, Secret, ServerConfig};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+/// Longest time for which diffs can be made to wait: beyond it, a list would look broken.
+const MAX_WINDOW: Duration = Duration::from_secs(60);
+const GIB: usize = 1 << 30;
+
+/// Keys at the top of the file and of its sections, in the order in which help lists them.
+///
+/// `topics`, the one key that is a list of tables, is read by [`super::load`].
+pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
+    [SERVER_KEYS, SOCKET_KEYS, LONGPOLL_KEYS, PRESENCE_KEYS]
+        .into_iter()
+        .flatten()
+}
+
+static SERVER_KEYS: &[Key<ServerConfig>] = &[
+    Key {
+        name: "listen",
+        help: "the address and port to listen on",
+        kind: Kind::Address {
+            get: |config| config.listen,
+            set: |config, address| config.listen = address,
+        },
+    },
+    Key {
+        name: "dev",
+        help: "trust clients to say who they are; without it, true when listening on loopback with no secret",
+        kind: Kind::Switch {
+            get: |config| config.dev,
+            set: |config, on| config.dev = Some(on),
+        },
+    },
+    Key {
+        name: "jwt.secret",
+        help: "the secret that tokens of clients are signed with (checking them is not built yet)",
+        kind: Kind::Secret {
+            min_bytes: 32,
+            set: |config, secret| config.jwt_secret = Some(Secret::new(secret)),
+        },
+    },
+    Key {
+        name: "log.level",
+        help: "what to log: error, warn, info, debug, trace, or directives such as `info,herenow_channels=debug`",
+        kind: Kind::Text {
+            expected: "a level (error, warn, info, debug, trace) or directives such as \"info,herenow_channels=debug\"",
+            check: super::is_log_filter,
+            get: |config| config.log.level.clone(),
+            set: |config, level| config.log.level = level,
+        },
+    },
+    Key {
+        name: "log.format",
+        help: "how to write the log: `pretty` for people, `json` for machines",
+        kind: Kind::Choice {
+            words: &["pretty", "json"],
+            get: |config| config.log.format.as_str(),
+            set: |config, word| config.log.format = LogFormat::from_word(word),
+        },
+    },
+    Key {
+        name: "http.header_timeout",
+        help: "time in which a connection must have sent its request's headers",
+        kind: Kind::Duration {
+            min: Duration::from_millis(100),
+            max: DAY,
+            get: |config| config.http.header_timeout,
+            set: |config, time| config.http.header_timeout = time,
+        },
+    },
+    Key {
+        name: "http.max_header_bytes",
+        help: "largest head of a request; a larger one is answered 431",
+        kind: Kind::Size {
+            min: 8192,
+            max: 16 << 20,
+            get: |config| config.http.max_header_bytes,
+            set: |config, bytes| config.http.max_header_bytes = bytes,
+        },
+    },
+    Key {
+        name: "http.max_headers",
+        help: "headers of one request; more are answered 431",
+        kind: Kind::Count {
+            min: 1,
+            max: 10_000,
+            get: |config| config.http.max_headers.get(),
+            set: |config, count| config.http.max_headers = at_least_one(count),
+        },
+    },
+    Key {
+        name: "http.max_handshakes",
+        help: "connections that have not sent a request yet; more wait until one has",
+        kind: Kind::Count {
+            min: 1,
+            max: 1_000_000,
+            get: |config| config.http.max_handshakes.get(),
+            set: |config, count| config.http.max_handshakes = at_least_one(count),
+        },
+    },
+    Key {
+        name: "http.shutdown_timeout",
+        help: "time that requests in hand get after the sockets are drained",
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: DAY,
+            get: |config| config.http.shutdown_timeout,
+            set: |config, time| config.http.shutdown_timeout = time,
+        },
+    },
+    Key {
+        name: "drain.batch_size",
+        help: "sockets that are closed in one go when the server stops",
+        kind: Kind::Count {
+            min: 1,
+            max: 100_000_000,
+            get: |config| config.drain.batch_size.get(),
+            set: |config, count| config.drain.batch_size = at_least_one(count),
+        },
+    },
+    Key {
+        name: "drain.batch_interval",
+        help: "pause between two batches; shorter if they would not fit into drain.total",
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: DAY,
+            get: |config| config.drain.batch_interval,
+            set: |config, time| config.drain.batch_interval = time,
+        },
+    },
+    Key {
+        name: "drain.total",
+        help: "time over which all sockets are closed when the server stops; 0s: they end with it",
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: DAY,
+            get: |config| config.drain.total,
+            set: |config, time| config.drain.total = time,
+        },
+    },
+];
+
+fn at_least_one(count: usize) -> NonZero<usize> {
+    NonZero::new(count).expect("the least value of this key is 1")
+}
+
+/// A count in a smaller type, whose range the key's limits are within.
+fn narrowed<T: TryFrom<NonZero<usize>, Error: std::fmt::Debug>>(count: NonZero<usize>) -> T {
+    T::try_from(count).expect("the greatest value of this key fits its type")
+}

@@ -1,0 +1,95 @@
+//! Keys of one entry of `[[topics]]`.
+
+use std::time::Duration;
+
+use herenow_presence::Window;
+
+use super::{GIB, MAX_WINDOW};
+use crate::config::TopicConfig;
+use crate::config::kind::{Key, Kind};
+
+/// Keys of one entry of `[[topics]]`.
+pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
+    Key {
+        name: "pattern",
+        help: "the topics this is about: a topic, or the beginning of one and `*`",
+        kind: Kind::Text {
+            expected: "a topic such as \"lobby\", or the beginning of one and a single \"*\" at the end, such as \"room:*\"",
+            check: is_pattern,
+            get: |topic| topic.pattern.clone(),
+            set: |topic, pattern| topic.pattern = pattern,
+        },
+    },
+    Key {
+        name: "presence",
+        help: "whether joining tracks the user and members see who is here",
+        kind: Kind::Switch {
+            get: |topic| Some(topic.presence),
+            set: |topic, on| topic.presence = on,
+        },
+    },
+    Key {
+        name: "broadcast",
+        help: "whether events of clients are broadcast to the topic",
+        kind: Kind::Switch {
+            get: |topic| Some(topic.broadcast),
+            set: |topic, on| topic.broadcast = on,
+        },
+    },
+    Key {
+        name: "max_meta_bytes",
+        help: "largest meta that a client of these topics may have, as JSON; presence.max_meta_bytes holds as well",
+        kind: Kind::Size {
+            min: 2,
+            max: 65_536,
+            get: |topic| topic.max_meta_bytes,
+            set: |topic, bytes| topic.max_meta_bytes = bytes,
+        },
+    },
+    Key {
+        name: "max_payload_bytes",
+        help: "largest payload that a client of these topics may broadcast",
+        kind: Kind::Size {
+            min: 2,
+            max: GIB,
+            get: |topic| topic.max_payload_bytes,
+            set: |topic, bytes| topic.max_payload_bytes = bytes,
+        },
+    },
+    Key {
+        name: "window_free_subscribers",
+        help: "presence.window_free_subscribers, on these topics",
+        kind: Kind::Count {
+            min: 0,
+            max: 1_000_000_000,
+            get: |topic| topic.window.over(Window::default()).free_subscribers,
+            set: |topic, count| topic.window.free_subscribers = Some(count),
+        },
+    },
+    Key {
+        name: "window_per_subscriber",
+        help: "presence.window_per_subscriber, on these topics",
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: MAX_WINDOW,
+            get: |topic| topic.window.over(Window::default()).per_subscriber,
+            set: |topic, time| topic.window.per_subscriber = Some(time),
+        },
+    },
+    Key {
+        name: "window_max",
+        help: "presence.window_max, on these topics",
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: MAX_WINDOW,
+            get: |topic| topic.window.over(Window::default()).max,
+            set: |topic, time| topic.window.max = Some(time),
+        },
+    },
+];
+
+/// Tells whether `text` is a topic, or the beginning of one and a `*`, that a route can have.
+fn is_pattern(text: &str) -> bool {
+    let prefix = text.strip_suffix('*').unwrap_or(text);
+    !text.is_empty() && !prefix.contains('*')
+}

@@ -1,0 +1,326 @@
+//! What a configured value may be: its type, its limits, and how a refusal of it reads.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::units::{parse_duration, parse_size, show_duration, show_size};
+
+/// One key of a table of configuration: its name, what it is for, and where its value goes.
+pub(crate) struct Key<C: 'static> {
+    /// The key's path in the file, such as `socket.idle_timeout`.
+    pub(crate) name: &'static str,
+    /// One line for people, without a full stop.
+    pub(crate) help: &'static str,
+    /// The type of the value, with its limits and its place in `C`.
+    pub(crate) kind: Kind<C>,
+}
+
+/// The types of values, each with its limits and the two ways between it and the configuration `C`.
+pub(crate) enum Kind<C: 'static> {
+    /// `true` or `false`; as a flag, its bare name is `true`.
+    Switch {
+        get: fn(&C) -> Option<bool>,
+        set: fn(&mut C, bool),
+    },
+    /// A whole number from `min` to `max`.
+    Count {
+        min: usize,
+        max: usize,
+        get: fn(&C) -> usize,
+        set: fn(&mut C, usize),
+    },
+    /// A number of bytes from `min` to `max`, with or without a unit.
+    Size {
+        min: usize,
+        max: usize,
+        get: fn(&C) -> usize,
+        set: fn(&mut C, usize),
+    },
+    /// A duration from `min` to `max`, always with a unit.
+    Duration {
+        min: Duration,
+        max: Duration,
+        get: fn(&C) -> Duration,
+        set: fn(&mut C, Duration),
+    },
+    /// An IP address and port.
+    Address {
+        get: fn(&C) -> SocketAddr,
+        set: fn(&mut C, SocketAddr),
+    },
+    /// One of a few words.
+    Choice {
+        words: &'static [&'static str],
+        get: fn(&C) -> &'static str,
+        set: fn(&mut C, &str),
+    },
+    /// Text that `check` accepts; `expected` says what that is.
+    Text {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+        get: fn(&C) -> String,
+        set: fn(&mut C, String),
+    },
+    /// Text that is never shown, not even in an error.
+    Secret {
+        min_bytes: usize,
+        set: fn(&mut C, String),
+    },
+    /// `true`, `false`, or a list of texts that `check` accepts.
+    SwitchOrTexts {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+        get: fn(&C) -> String,
+        set: fn(&mut C, SwitchOrTexts),
+    },
+}
+
+/// A value that is a switch or a list.
+#[derive(Debug)]
+pub(crate) enum SwitchOrTexts {
+    Switch(bool),
+    Texts(Vec<String>),
+}
+
+/// A value as a source has it.
+#[derive(Clone, Copy)]
+pub(crate) enum Raw<'a> {
+    /// From the environment or a flag: text, to be read as whatever the key wants.
+    Text(&'a str),
+    /// From the file, with TOML's own type.
+    Toml(&'a DeValue<'a>),
+}
+
+/// Why a value was refused: the value as it was given, and what it must be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not of the key's type.
+    Type { value: String, expected: String },
+    /// Of the key's type, outside its limits.
+    Range { value: String, limit: String },
+}
+
+impl<C> Key<C> {
+    /// The default as the file would have it, for help and documentation; `None` if there is none.
+    pub(crate) fn show_default(&self, default: &C) -> Option<String> {
+        match &self.kind {
+            Kind::Switch { get, .. } => get(default).map(|on| on.to_string()),
+            Kind::Count { get, .. } => Some(get(default).to_string()),
+            Kind::Size { get, .. } => Some(show_size(get(default))),
+            Kind::Duration { get, .. } => Some(show_duration(get(default))),
+            Kind::Address { get, .. } => Some(get(default).to_string()),
+            Kind::Choice { get, .. } => Some(get(default).to_owned()),
+            Kind::Text { get, .. } | Kind::SwitchOrTexts { get, .. } => Some(get(default)),
+            Kind::Secret { .. } => None,
+        }
+    }
+
+    /// What stands for the value in help.
+    pub(crate) fn value_name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Switch { .. } => "BOOL",
+            Kind::Count { .. } => "NUMBER",
+            Kind::Size { .. } => "SIZE",
+            Kind::Duration { .. } => "DURATION",
+            Kind::Address { .. } => "ADDRESS",
+            Kind::Choice { .. } => "WORD",
+            Kind::Text { .. } | Kind::Secret { .. } => "TEXT",
+            Kind::SwitchOrTexts { .. } => "BOOL|LIST",
+        }
+    }
+
+    /// Reads `raw` into `config`, which is untouched if it is refused.
+    pub(crate) fn read(&self, raw: Raw<'_>, config: &mut C) -> Result<(), Refusal> {
+        match &self.kind {
+            Kind::Switch { set, .. } => {
+                set(
+                    config,
+                    raw.switch().ok_or_else(|| raw.not("true or false"))?,
+                );
+            }
+            Kind::Count { min, max, set, .. } => {
+                let count = raw.count().ok_or_else(|| raw.not("a whole number"))?;
+                set(
+                    config,
+                    within(count?, *min, *max, |count| count.to_string())?,
+                );
+            }
+            Kind::Size { min, max, set, .. } => {
+                const EXPECTED: &str =
+                    "a size such as 65536 or \"64KiB\" (units: B, kB, MB, GB, KiB, MiB, GiB)";
+                let size = raw.size().ok_or_else(|| raw.not(EXPECTED))?;
+                set(config, within(size?, *min, *max, show_size)?);
+            }
+            Kind::Duration { min, max, set, .. } => {
+                const EXPECTED: &str = "a duration such as \"30s\" (units: us, ms, s, m, h, d)";
+                let duration = raw.text().and_then(parse_duration);
+                let duration = duration.ok_or_else(|| raw.not(EXPECTED))?;
+                set(config, within(duration, *min, *max, show_duration)?);
+            }
+            Kind::Address { set, .. } => {
+                const EXPECTED: &str = "an IP address and port such as \"127.0.0.1:4000\"";
+                let address = raw.text().and_then(parse_address);
+                set(config, address.ok_or_else(|| raw.not(EXPECTED))?);
+            }
+            Kind::Choice { words, set, .. } => {
+                let word = raw.text().filter(|word| words.contains(word));
+                set(config, word.ok_or_else(|| raw.not(&one_of(words)))?);
+            }
+            Kind::Text {
+                expected,
+                check,
+                set,
+                ..
+            } => {
+                let text = raw.text().filter(|text| check(text));
+                set(config, text.ok_or_else(|| raw.not(expected))?.to_owned());
+            }
+            Kind::Secret { min_bytes, set } => set(config, secret(raw, *min_bytes)?),
+            Kind::SwitchOrTexts {
+                expected,
+                check,
+                set,
+                ..
+            } => {
+                set(
+                    config,
+                    switch_or_texts(raw, *check).ok_or_else(|| raw.not(expected))?,
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Raw<'a> {
+    fn switch(self) -> Option<bool> {
+        match self {
+            Self::Text("true") | Self::Toml(DeValue::Boolean(true)) => Some(true),
+            Self::Text("false") | Self::Toml(DeValue::Boolean(false)) => Some(false),
+            Self::Text(_) | Self::Toml(_) => None,
+        }
+    }
+
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) => Some(text.trim()),
+            Self::Toml(value) => value.as_str(),
+        }
+    }
+
+    /// A whole number: `None` if it is something else, an error if it is one below zero or beyond all limits.
+    fn count(self) -> Option<Result<usize, Refusal>> {
+        let digits = match self {
+            Self::Text(text) => text.trim(),
+            Self::Toml(value) => value.as_integer().filter(|int| int.radix() == 10)?.as_str(),
+        };
+        let digits = digits.replace('_', "");
+        let digits = digits.strip_prefix('+').unwrap_or(&digits);
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if digits.strip_prefix('-').is_some_and(is_number) {
+            let limit = "zero or more".to_owned();
+            return Some(Err(Refusal::Range {
+                value: digits.to_owned(),
+                limit,
+            }));
+        }
+        is_number(digits).then(|| Ok(digits.parse().unwrap_or(usize::MAX)))
+    }
+
+    fn size(self) -> Option<Result<usize, Refusal>> {
+        match self.text().and_then(parse_size) {
+            Some(size) => Some(Ok(size)),
+            None => self.count(),
+        }
+    }
+
+    fn not(self, expected: &str) -> Refusal {
+        Refusal::Type {
+            value: self.show(),
+            expected: expected.to_owned(),
+        }
+    }
+
+    /// The value as an error shows it: with its type where that may be what is wrong.
+    pub(super) fn show(self) -> String {
+        match self {
+            Self::Text(text) => format!("{text:?}"),
+            Self::Toml(DeValue::String(text)) => format!("{text:?}"),
+            Self::Toml(DeValue::Integer(int)) => format!("the number {}", int.as_str()),
+            Self::Toml(DeValue::Float(float)) => format!("the number {}", float.as_str()),
+            Self::Toml(DeValue::Boolean(on)) => on.to_string(),
+            Self::Toml(DeValue::Datetime(time)) => format!("the time {time}"),
+            Self::Toml(DeValue::Array(_)) => "a list".to_owned(),
+            Self::Toml(DeValue::Table(_)) => "a table".to_owned(),
+        }
+    }
+}
+
+/// Reads an address; `localhost` stands for 127.0.0.1, other names are not looked up.
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into()),
+        None => text.parse().ok(),
+    }
+}
+
+fn within<T: PartialOrd>(
+    value: T,
+    min: T,
+    max: T,
+    show: impl Fn(T) -> String,
+) -> Result<T, Refusal> {
+    let limit = if value < min {
+        format!("at least {}", show(min))
+    } else if value > max {
+        format!("at most {}", show(max))
+    } else {
+        return Ok(value);
+    };
+    Err(Refusal::Range {
+        value: show(value),
+        limit,
+    })
+}
+
+fn one_of(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    words.join(" or ")
+}
+
+/// A secret's refusal never shows it: an error ends up in a terminal or a log.
+fn secret(raw: Raw<'_>, min_bytes: usize) -> Result<String, Refusal> {
+    let Some(text) = raw.text() else {
+        return Err(Refusal::Type {
+            value: "not text".to_owned(),
+            expected: "text".to_owned(),
+        });
+    };
+    if text.len() < min_bytes {
+        let value = format!("{} bytes long", text.len());
+        return Err(Refusal::Range {
+            value,
+            limit: format!("at least {min_bytes} bytes"),
+        });
+    }
+    Ok(text.to_owned())
+}
+
+/// Texts come as a TOML list, or separated by commas in the environment and in flags.
+fn switch_or_texts(raw: Raw<'_>, check: fn(&str) -> bool) -> Option<SwitchOrTexts> {
+    if let Some(on) = raw.switch() {
+        return Some(SwitchOrTexts::Switch(on));
+    }
+    let texts: Vec<&str> = match raw {
+        Raw::Text(text) => text.split(',').map(str::trim).collect(),
+        Raw::Toml(value) => value
+            .as_array()?
+            .iter()
+            .map(|item| item.get_ref().as_str())
+            .collect::<Option<_>>()?,
+    };
+    let all_pass = texts.iter().all(|text| check(text));
+    all_pass.then(|| SwitchOrTexts::Texts(texts.into_iter().map(str::to_owned).collect()))
+}

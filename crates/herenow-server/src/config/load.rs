@@ -1,0 +1,387 @@
+//! Reads the sources one over the other: defaults, file, environment, flags.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{TOPIC_KEYS, keys};
+use super::kind::{Kind, Raw, Refusal};
+use super::units::show_size;
+use super::{ConfigError, ConfigErrors, Conflict, Key, Origin, ServerConfig, TopicConfig};
+
+/// The key that is a list of tables.
+pub(crate) const TOPICS: &str = "topics";
+
+/// What every variable of ours begins with.
+const PREFIX: &str = "HERENOW_";
+
+/// The variable that names the file.
+const FILE_VARIABLE: &str = "HERENOW_CONFIG";
+
+/// Beginnings of variables that Kubernetes sets in every container for a service called `herenow`.
+const NOT_OURS: [&str; 3] = ["HERENOW_SERVICE_", "HERENOW_PORT_", "HERENOW_PORT="];
+
+/// Where configuration comes from, as a program collects it.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The file that a flag named.
+    pub file: Option<PathBuf>,
+    /// Environment variables; those that do not begin with `HERENOW_` are ignored.
+    pub environment: Vec<(String, String)>,
+    /// Flags, as the key and its value: `("socket.idle_timeout", "30s")`.
+    pub flags: Vec<(String, String)>,
+}
+
+/// A configuration in the making.
+struct Loader {
+    config: ServerConfig,
+    origins: BTreeMap<&'static str, Origin>,
+    errors: Vec<ConfigError>,
+}
+
+impl ServerConfig {
+    /// Reads `sources` over the defaults: the file, then the environment, then the flags.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, in the order of the sources.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        let mut loader = Loader {
+            config: Self::default(),
+            origins: BTreeMap::new(),
+            errors: Vec::new(),
+        };
+        if let Some(path) = sources.path() {
+            loader.read_file(&path);
+        }
+        for (name, value) in &sources.environment {
+            loader.read_variable(name, value);
+        }
+        for (key, value) in &sources.flags {
+            loader.read_text(Origin::Flag(flag_name(key)), key, value);
+        }
+        loader.check_together();
+        if loader.errors.is_empty() {
+            Ok(loader.config)
+        } else {
+            Err(ConfigErrors(loader.errors))
+        }
+    }
+}
+
+impl Sources {
+    fn path(&self) -> Option<PathBuf> {
+        let variable = || {
+            self.environment
+                .iter()
+                .find(|(name, _)| name == FILE_VARIABLE)
+        };
+        self.file
+            .clone()
+            .or_else(|| variable().map(|(_, path)| PathBuf::from(path)))
+    }
+}
+
+/// The flag of a key: `socket.idle_timeout` is set by `--socket-idle-timeout`.
+pub(crate) fn flag_name(key: &str) -> String {
+    format!("--{}", key.replace(['.', '_'], "-"))
+}
+
+/// The environment variable of a key: `socket.idle_timeout` is set by `HERENOW_SOCKET_IDLE_TIMEOUT`.
+pub(crate) fn variable_name(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
+}
+
+impl Loader {
+    fn read_file(&mut self, path: &Path) {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(cause) => {
+                return self.errors.push(ConfigError::Unreadable {
+                    path: path.to_owned(),
+                    cause,
+                });
+            }
+        };
+        let place = Place { path, text: &text };
+        match DeTable::parse(&text) {
+            Ok(table) => self.read_table(&place, "", table.get_ref()),
+            Err(error) => {
+                let at = error.span().map_or(0, |span| span.start);
+                let message = error.message().to_owned();
+                self.errors.push(ConfigError::Syntax {
+                    origin: place.origin(at),
+                    message,
+                });
+            }
+        }
+    }
+
+    /// Reads a table of the file whose keys begin with `section`.
+    fn read_table(&mut self, place: &Place<'_>, section: &str, table: &DeTable<'_>) {
+        for (key, value) in in_order(table) {
+            let name = format!("{section}{}", key.get_ref());
+            let origin = place.origin(key.span().start);
+            let is_section = keys().any(|key| key.name.starts_with(&format!("{name}.")));
+            if name == TOPICS {
+                self.read_topics(value.get_ref(), &origin, |value| {
+                    place.origin(value.span().start)
+                });
+            } else if let Some(key) = keys().find(|key| key.name == name) {
+                self.read_key(key, origin, Raw::Toml(value.get_ref()));
+            } else if let (true, Some(inner)) = (is_section, value.get_ref().as_table()) {
+                self.read_table(place, &format!("{name}."), inner);
+            } else if is_section {
+                let (key, value) = (name, Raw::Toml(value.get_ref()).show());
+                let expected = format!("a section, [{key}]");
+                self.errors.push(ConfigError::WrongType {
+                    origin,
+                    key,
+                    value,
+                    expected,
+                });
+            } else {
+                self.unknown(origin, name);
+            }
+        }
+    }
+
+    fn read_variable(&mut self, name: &str, value: &str) {
+        let is_ours = name.starts_with(PREFIX) && name != FILE_VARIABLE;
+        let full = format!("{name}=");
+        if !is_ours || NOT_OURS.iter().any(|start| full.starts_with(start)) {
+            return;
+        }
+        match key_names().find(|key| variable_name(key) == name) {
+            Some(key) => self.read_text(Origin::Environment(name.to_owned()), key, value),
+            None => {
+                let names = key_names().map(variable_name);
+                let suggestion = closest(name, names.chain([FILE_VARIABLE.to_owned()]));
+                self.errors.push(ConfigError::UnknownVariable {
+                    name: name.to_owned(),
+                    suggestion,
+                });
+            }
+        }
+    }
+
+    fn read_text(&mut self, origin: Origin, name: &str, value: &str) {
+        if name == TOPICS {
+            match DeValue::parse(value) {
+                Ok(list) => self.read_topics(list.get_ref(), &origin, |_| origin.clone()),
+                Err(error) => {
+                    let message = error.message().to_owned();
+                    self.errors.push(ConfigError::Syntax { origin, message });
+                }
+            }
+        } else if let Some(key) = keys().find(|key| key.name == name) {
+            self.read_key(key, origin, Raw::Text(value));
+        } else {
+            self.unknown(origin, name.to_owned());
+        }
+    }
+
+    fn read_key(&mut self, key: &'static Key<ServerConfig>, origin: Origin, raw: Raw<'_>) {
+        match key.read(raw, &mut self.config) {
+            Ok(()) => {
+                self.origins.insert(key.name, origin);
+            }
+            Err(refusal) => self
+                .errors
+                .push(refused(origin, key.name.to_owned(), refusal)),
+        }
+    }
+
+    /// Reads the list of topics, which replaces the one of a source below as a whole.
+    fn read_topics(
+        &mut self,
+        list: &DeValue<'_>,
+        origin: &Origin,
+        locate: impl Fn(&Spanned<DeValue<'_>>) -> Origin,
+    ) {
+        let tables = list.as_array().map(|list| {
+            let table = |item| Some((locate(item), item.get_ref().as_table()?));
+            list.iter().map(table).collect::<Option<Vec<_>>>()
+        });
+        let Some(Some(tables)) = tables else {
+            let (key, value) = (TOPICS.to_owned(), Raw::Toml(list).show());
+            let expected = "a list of tables, [[topics]] in the file".to_owned();
+            let origin = origin.clone();
+            return self.errors.push(ConfigError::WrongType {
+                origin,
+                key,
+                value,
+                expected,
+            });
+        };
+        let mut topics: Vec<(Origin, TopicConfig)> = Vec::new();
+        for (index, (origin, table)) in tables.into_iter().enumerate() {
+            let mut topic = TopicConfig::new("");
+            let n_errors = self.errors.len();
+            for (key, value) in in_order(table) {
+                self.read_topic_key(&mut topic, index, key, value, &locate);
+            }
+            if !topic.pattern.is_empty() {
+                self.check_first_of_its_pattern(&topics, &origin, &topic);
+            } else if self.errors.len() == n_errors {
+                let key = format!("topics[{index}].pattern");
+                self.errors.push(ConfigError::Missing {
+                    origin: origin.clone(),
+                    key,
+                });
+            }
+            topics.push((origin, topic));
+        }
+        self.origins.insert(TOPICS, origin.clone());
+        self.config.topics = topics.into_iter().map(|(_, topic)| topic).collect();
+    }
+
+    fn check_first_of_its_pattern(
+        &mut self,
+        before: &[(Origin, TopicConfig)],
+        origin: &Origin,
+        topic: &TopicConfig,
+    ) {
+        let twin = |(_, other): &(Origin, TopicConfig)| other.pattern == topic.pattern;
+        if let Some(first) = before.iter().position(twin) {
+            self.errors.push(ConfigError::Conflict(Box::new(Conflict {
+                origin: origin.clone(),
+                key: format!("topics[{}].pattern", before.len()),
+                value: format!("{:?}", topic.pattern),
+                other: format!("topics[{first}].pattern"),
+                other_value: "the same".to_owned(),
+                other_origin: before[first].0.clone(),
+                rule: "the first match is used, so the second would never be",
+            })));
+        }
+    }
+
+    fn read_topic_key(
+        &mut self,
+        topic: &mut TopicConfig,
+        index: usize,
+        key: &Spanned<impl AsRef<str>>,
+        value: &Spanned<DeValue<'_>>,
+        locate: impl Fn(&Spanned<DeValue<'_>>) -> Origin,
+    ) {
+        let key = key.get_ref().as_ref();
+        let name = format!("topics[{index}].{key}");
+        let origin = locate(value);
+        match TOPIC_KEYS.iter().find(|known| known.name == key) {
+            Some(known) => {
+                if let Err(refusal) = known.read(Raw::Toml(value.get_ref()), topic) {
+                    self.errors.push(refused(origin, name, refusal));
+                }
+            }
+            None => {
+                let suggestion = closest(key, TOPIC_KEYS.iter().map(|key| key.name.to_owned()));
+                self.errors.push(ConfigError::UnknownKey {
+                    origin,
+                    key: name,
+                    suggestion,
+                });
+            }
+        }
+    }
+
+    /// Rules between values; each alone is within its limits already.
+    fn check_together(&mut self) {
+        let socket = &self.config.socket;
+        if socket.fold_queue_bytes > socket.max_queue_bytes {
+            self.errors.push(ConfigError::Conflict(Box::new(Conflict {
+                origin: self.origin("socket.fold_queue_bytes"),
+                key: "socket.fold_queue_bytes".to_owned(),
+                value: show_size(socket.fold_queue_bytes),
+                other: "socket.max_queue_bytes".to_owned(),
+                other_value: show_size(socket.max_queue_bytes),
+                other_origin: self.origin("socket.max_queue_bytes"),
+                rule: "the first must not be above the second, or folding begins too late",
+            })));
+        }
+    }
+
+    fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+
+    fn unknown(&mut self, origin: Origin, key: String) {
+        let sections = keys().filter_map(|key| Some(key.name.split_once('.')?.0));
+        let suggestion = closest(&key, key_names().chain(sections).map(str::to_owned));
+        self.errors.push(ConfigError::UnknownKey {
+            origin,
+            key,
+            suggestion,
+        });
+    }
+}
+
+/// The text that a value's line is counted in.
+struct Place<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Place<'_> {
+    fn origin(&self, offset: usize) -> Origin {
+        let before = self.text.as_bytes().iter().take(offset);
+        let line = 1 + before.filter(|byte| **byte == b'\n').count();
+        Origin::File {
+            path: self.path.to_owned(),
+            line,
+        }
+    }
+}
+
+/// The names of all keys, topics too.
+fn key_names() -> impl Iterator<Item = &'static str> {
+    keys().map(|key| key.name).chain([TOPICS])
+}
+
+/// The entries of a table in the order in which they are written, so that errors are too.
+fn in_order<'t, 'i>(
+    table: &'t DeTable<'i>,
+) -> Vec<(
+    &'t Spanned<std::borrow::Cow<'i, str>>,
+    &'t Spanned<DeValue<'i>>,
+)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+fn refused(origin: Origin, key: String, refusal: Refusal) -> ConfigError {
+    match refusal {
+        Refusal::Type { value, expected } => ConfigError::WrongType {
+            origin,
+            key,
+            value,
+            expected,
+        },
+        Refusal::Range { value, limit } => ConfigError::OutOfRange {
+            origin,
+            key,
+            value,
+            limit,
+        },
+    }
+}
+
+/// The name that `wrong` was probably meant to be, if one is close: by spelling as a whole, or by
+/// its last part alone, which helps who put a key in the wrong section.
+fn closest(wrong: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let score = |name: &str| {
+        let same_last = if last(name) == last(wrong) { 0.95 } else { 0.0 };
+        strsim::jaro_winkler(wrong, name).max(same_last)
+    };
+    let scored = names.map(|name| (score(&name), name));
+    let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (best.0 > 0.85).then_some(best.1)
+}
+
+/// Tells whether a key's flag may stand without a value.
+pub(crate) fn is_switch(key: &Key<ServerConfig>) -> bool {
+    matches!(key.kind, Kind::Switch { .. })
+}

@@ -1,0 +1,210 @@
+//! Builds a server out of its configuration, runs it, and stops it in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use herenow_channels::{CheckOrigin, OriginError, Sockets, SocketsError, serve_with};
+use herenow_presence::Presence;
+use herenow_pubsub::PubSub;
+use tokio::net::TcpListener;
+
+use crate::builtin::{self, BuiltIn, Rules};
+use crate::config::{ConfigError, Mode, Origins, ServerConfig};
+use crate::demo;
+use crate::health::{self, Ready};
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The address could not be listened on.
+    #[error("cannot listen on {address}: {}", explain(cause))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The configuration does not say who clients are.
+    #[error(transparent)]
+    Identity(#[from] ConfigError),
+    /// An origin of `socket.check_origin` is not one.
+    #[error("socket.check_origin: {0}")]
+    Origin(#[from] OriginError),
+    /// The limits of presences contradict each other.
+    #[error("presence: {0}")]
+    Presence(#[from] herenow_presence::ConfigError),
+    /// The limits of sockets or of long polling contradict each other, or a topic's pattern is none.
+    #[error("sockets: {0}")]
+    Sockets(#[from] SocketsError),
+    /// The limits of HTTP contradict each other, or the listener is not usable.
+    #[error("http: {0}")]
+    Http(#[from] herenow_channels::ServeError),
+}
+
+/// Listens on `address`.
+///
+/// # Errors
+///
+/// [`RunError::Listen`], with the address and what to do if another program has it.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|cause| RunError::Listen { address, cause })
+}
+
+/// Runs a server on `listener` until `shutdown` completes, then stops it in order.
+///
+/// Stopping: `/readyz` turns false and no new socket is let in; the open ones are closed with 1012
+/// over [`ServerConfig::drain`]; requests in hand are finished; all presences leave.
+///
+/// # Errors
+///
+/// [`RunError`] before anything is accepted; a running server has none.
+pub async fn serve(
+    config: ServerConfig,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let mode = config.mode()?;
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(&pubsub)
+        .config(presence_config(&config))
+        .start()?;
+    let sockets = sockets(&config, &pubsub, &presence)?;
+    let ready = Ready::default();
+    let app = app(&sockets, &ready)?;
+    ready.set(true);
+    announce(&listener, mode, &config);
+    let drained = async {
+        shutdown.await;
+        ready.set(false);
+        tracing::info!("stopping: closing sockets");
+        let report = sockets.drain().await;
+        tracing::info!(
+            n_sockets = report.n_sockets,
+            n_left = report.n_left,
+            "sockets closed"
+        );
+    };
+    serve_with(listener, app, config.http.clone(), drained).await?;
+    presence.shutdown().await;
+    Ok(())
+}
+
+fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
+    let mut presence = config.presence.clone();
+    let general = presence.window;
+    let windows = config
+        .topics
+        .iter()
+        .map(|t| (t.pattern.clone(), t.window.over(general)));
+    presence.windows = windows.collect();
+    presence
+}
+
+fn sockets(
+    config: &ServerConfig,
+    pubsub: &PubSub,
+    presence: &Presence,
+) -> Result<Sockets, RunError> {
+    let mut sockets = Sockets::new(pubsub)
+        .config(config.socket.clone())
+        .drain_config(config.drain.clone())
+        .check_origin(check_origin(&config.check_origin)?)
+        .long_poll(config.longpoll.clone())
+        .connect(async |info| Ok(builtin::connect(&info)));
+    for topic in &config.topics {
+        let rules = Arc::new(Rules {
+            topic: topic.clone(),
+            presence: presence.clone(),
+        });
+        sockets = sockets.channel(&topic.pattern, move || BuiltIn::new(&rules));
+    }
+    Ok(sockets)
+}
+
+fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
+    match origins {
+        Origins::SameHost => Ok(CheckOrigin::same_host()),
+        Origins::Any => Ok(CheckOrigin::off()),
+        Origins::List(list) => CheckOrigin::list(list),
+    }
+}
+
+fn app(sockets: &Sockets, ready: &Ready) -> Result<Router, SocketsError> {
+    let gate = middleware::from_fn_with_state(ready.clone(), refuse_while_draining);
+    let socket = sockets.clone().try_into_router()?.layer(gate);
+    let health = health::router(ready.clone());
+    Ok(Router::new()
+        .nest("/socket", socket)
+        .merge(demo::router())
+        .merge(health))
+}
+
+/// Lets no new socket in once the server stops: its client would only be sent away again.
+async fn refuse_while_draining(
+    State(ready): State<Ready>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if ready.is_set() {
+        next.run(request).await
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    }
+}
+
+/// Says in the log where to go and whom the server believes.
+fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
+    let address = listener.local_addr().unwrap_or(config.listen);
+    tracing::info!(
+        socket = %format_args!("ws://{address}/socket"),
+        demo = %format_args!("http://{address}{}", demo::PATH),
+        "herenow is here"
+    );
+    for topic in &config.topics {
+        let (presence, broadcast) = (topic.presence, topic.broadcast);
+        tracing::info!(
+            pattern = topic.pattern,
+            presence,
+            broadcast,
+            "serving topics"
+        );
+    }
+    let because = mode.reason();
+    if address.ip().is_loopback() {
+        tracing::info!(
+            because,
+            "dev mode: clients are believed to be who they say they are"
+        );
+    } else {
+        tracing::warn!(
+            because,
+            "dev mode on a public address: anyone who reaches it can be anyone"
+        );
+    }
+    if config.jwt_secret.is_some() {
+        tracing::warn!("jwt.secret is set but tokens are not checked in dev mode");
+    }
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there already; stop it, or choose another address with --listen"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}; ports below 1024 need a right of their own")
+        }
+        io::ErrorKind::AddrNotAvailable => format!("{error}; this machine has no such address"),
+        _ => error.to_string(),
+    }
+}

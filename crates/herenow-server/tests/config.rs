@@ -1,0 +1,375 @@
+//! The configuration: precedence of its sources, and how everything wrong with it reads.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it must be"
+)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use herenow_server::config::{Mode, ServerConfig, Sources};
+
+/// A configuration file of its own for one test, removed with it.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("herenow-{}-{name}.toml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+fn sources(file: Option<&File>, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
+    let owned = |pairs: &[(&str, &str)]| {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    Sources {
+        file: file.map(|file| file.0.clone()),
+        environment: owned(environment),
+        flags: owned(flags),
+    }
+}
+
+fn load(file: &str, name: &str) -> Result<ServerConfig, String> {
+    let file = File::new(name, file);
+    let path = file.0.display().to_string();
+    let loaded = ServerConfig::load(&sources(Some(&file), &[], &[]));
+    loaded.map_err(|errors| errors.to_string().replace(&path, "my.toml"))
+}
+
+fn from_environment(name: &str, value: &str) -> Result<ServerConfig, String> {
+    ServerConfig::load(&sources(None, &[(name, value)], &[])).map_err(|errors| errors.to_string())
+}
+
+fn from_flag(key: &str, value: &str) -> Result<ServerConfig, String> {
+    ServerConfig::load(&sources(None, &[], &[(key, value)])).map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn srv_01_without_any_source_the_defaults_hold() {
+    let config = ServerConfig::load(&Sources::default()).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:4000");
+    assert_eq!(config.mode().unwrap(), Mode::DevLoopback);
+    let topics: Vec<_> = config
+        .topics
+        .iter()
+        .map(|t| (t.pattern.as_str(), t.presence, t.broadcast))
+        .collect();
+    assert_eq!(topics, [("room:*", true, true), ("bench:*", false, true)]);
+}
+
+#[test]
+fn srv_02_flag_goes_over_environment_over_file_over_default() {
+    let file = File::new(
+        "srv-02",
+        "listen = \"127.0.0.1:1\"\n[socket]\nidle_timeout = \"1s\"\nmax_channels = 1\nmax_infos = 7\n",
+    );
+    let environment = [
+        ("HERENOW_LISTEN", "127.0.0.1:2"),
+        ("HERENOW_SOCKET_IDLE_TIMEOUT", "2s"),
+        ("PATH", "/bin"),
+    ];
+    let flags = [("listen", "127.0.0.1:3")];
+    let config = ServerConfig::load(&sources(Some(&file), &environment, &flags)).unwrap();
+    assert_eq!(config.listen.port(), 3, "flag");
+    assert_eq!(
+        config.socket.idle_timeout,
+        Duration::from_secs(2),
+        "environment"
+    );
+    assert_eq!(config.socket.max_channels.get(), 1, "file");
+    assert_eq!(config.socket.max_frame_bytes, 10_000_000, "default");
+}
+
+#[test]
+fn srv_02_the_environment_can_name_the_file_and_a_flag_can_name_another() {
+    let one = File::new("srv-02-one", "listen = \"127.0.0.1:1\"");
+    let two = File::new("srv-02-two", "listen = \"127.0.0.1:2\"");
+    let path = one.0.display().to_string();
+    let environment = [("HERENOW_CONFIG", path.as_str())];
+    let config = ServerConfig::load(&sources(None, &environment, &[])).unwrap();
+    assert_eq!(config.listen.port(), 1);
+    let config = ServerConfig::load(&sources(Some(&two), &environment, &[])).unwrap();
+    assert_eq!(config.listen.port(), 2);
+}
+
+#[test]
+fn srv_03_an_unknown_key_is_an_error_that_names_it_its_line_and_a_likely_key() {
+    assert_eq!(
+        load("\n[socket]\nidle_timout = \"3s\"\n", "srv-03-a").unwrap_err(),
+        "my.toml line 3: there is no key `socket.idle_timout`, did you mean `socket.idle_timeout`?"
+    );
+    assert_eq!(
+        load("max_channels = 3\n", "srv-03-b").unwrap_err(),
+        "my.toml line 1: there is no key `max_channels`, did you mean `socket.max_channels`?"
+    );
+    assert_eq!(
+        load("[soket]\nidle_timeout = \"3s\"\n", "srv-03-d").unwrap_err(),
+        "my.toml line 1: there is no key `soket`, did you mean `socket`?"
+    );
+    assert_eq!(
+        load("\n\n[zebra]\nx = 1\n", "srv-03-c").unwrap_err(),
+        "my.toml line 3: there is no key `zebra`"
+    );
+}
+
+#[test]
+fn srv_03_an_unknown_variable_of_ours_is_an_error_and_those_of_kubernetes_are_not() {
+    assert_eq!(
+        from_environment("HERENOW_LISTN", "x").unwrap_err(),
+        "there is no setting for the environment variable HERENOW_LISTN, did you mean \
+         `HERENOW_LISTEN`?"
+    );
+    for name in [
+        "HERENOW_SERVICE_HOST",
+        "HERENOW_PORT",
+        "HERENOW_PORT_4000_TCP_ADDR",
+    ] {
+        from_environment(name, "tcp://10.0.0.1:4000").unwrap();
+    }
+}
+
+#[test]
+fn srv_04_a_value_of_the_wrong_type_names_key_value_source_and_what_it_must_be() {
+    let cases = [
+        (
+            "[socket]\nidle_timeout = 60",
+            "my.toml line 2: socket.idle_timeout is the number 60, it must be a duration such as \
+             \"30s\" (units: us, ms, s, m, h, d)",
+        ),
+        (
+            "[socket]\nmax_channels = \"many\"",
+            "my.toml line 2: socket.max_channels is \"many\", it must be a whole number",
+        ),
+        (
+            "[socket]\nmax_frame_bytes = true",
+            "my.toml line 2: socket.max_frame_bytes is true, it must be a size such as 65536 or \
+             \"64KiB\" (units: B, kB, MB, GB, KiB, MiB, GiB)",
+        ),
+        (
+            "dev = \"yes\"",
+            "my.toml line 1: dev is \"yes\", it must be true or false",
+        ),
+        (
+            "socket = 3",
+            "my.toml line 1: socket is the number 3, it must be a section, [socket]",
+        ),
+        (
+            "listen = \"localhost\"",
+            "my.toml line 1: listen is \"localhost\", it must be an IP address and port such as \
+             \"127.0.0.1:4000\"",
+        ),
+        (
+            "[log]\nformat = \"xml\"",
+            "my.toml line 2: log.format is \"xml\", it must be \"pretty\" or \"json\"",
+        ),
+        (
+            "[socket]\ncheck_origin = [\"example.com\"]",
+            "my.toml line 2: socket.check_origin is a list, it must be true, false, or a list of \
+             origins such as [\"https://example.com\", \"//*.example.com\"]",
+        ),
+        (
+            "topics = \"room:*\"",
+            "my.toml line 1: topics is \"room:*\", it must be a list of tables, [[topics]] in the file",
+        ),
+    ];
+    for (index, (file, error)) in cases.into_iter().enumerate() {
+        assert_eq!(load(file, &format!("srv-04-{index}")).unwrap_err(), error);
+    }
+    assert_eq!(
+        from_environment("HERENOW_SOCKET_IDLE_TIMEOUT", "60").unwrap_err(),
+        "environment variable HERENOW_SOCKET_IDLE_TIMEOUT: socket.idle_timeout is \"60\", it must \
+         be a duration such as \"30s\" (units: us, ms, s, m, h, d)"
+    );
+    assert_eq!(
+        from_flag("log.level", "loud").unwrap_err(),
+        "flag --log-level: log.level is \"loud\", it must be a level (error, warn, info, debug, \
+         trace) or directives such as \"info,herenow_channels=debug\""
+    );
+}
+
+#[test]
+fn srv_05_a_value_out_of_range_names_key_value_source_and_limit() {
+    assert_eq!(
+        load("[socket]\n\nmax_channels = 0", "srv-05").unwrap_err(),
+        "my.toml line 3: socket.max_channels is 0, it must be at least 1"
+    );
+    assert_eq!(
+        from_flag("socket.max_channels", "2_000_000").unwrap_err(),
+        "flag --socket-max-channels: socket.max_channels is 2000000, it must be at most 1000000"
+    );
+    assert_eq!(
+        from_flag("socket.max_channels", "-3").unwrap_err(),
+        "flag --socket-max-channels: socket.max_channels is -3, it must be zero or more"
+    );
+    assert_eq!(
+        from_environment("HERENOW_SOCKET_MAX_FRAME_BYTES", "2GiB").unwrap_err(),
+        "environment variable HERENOW_SOCKET_MAX_FRAME_BYTES: socket.max_frame_bytes is 2GiB, it \
+         must be at most 1GiB"
+    );
+    assert_eq!(
+        from_flag("drain.total", "36h").unwrap_err(),
+        "flag --drain-total: drain.total is 36h, it must be at most 1d"
+    );
+}
+
+#[test]
+fn srv_06_everything_wrong_is_reported_at_once() {
+    let file = File::new("srv-06", "listen = 4000\nport = 4000\n");
+    let flags = [("socket.max_channels", "0")];
+    let errors = ServerConfig::load(&sources(Some(&file), &[("HERENOW_X", "1")], &flags));
+    let errors = errors.unwrap_err().to_string();
+    assert!(
+        errors.starts_with("the configuration has 4 errors:\n  - "),
+        "{errors}"
+    );
+    for part in [
+        "listen is the number 4000",
+        "no key `port`",
+        "HERENOW_X",
+        "max_channels is 0",
+    ] {
+        assert!(errors.contains(part), "{part} in {errors}");
+    }
+}
+
+#[test]
+fn srv_07_two_values_that_do_not_go_together_are_both_named() {
+    let file = File::new("srv-07", "[socket]\nmax_queue_bytes = \"1MiB\"\n");
+    let flags = [("socket.fold_queue_bytes", "2MiB")];
+    let errors = ServerConfig::load(&sources(Some(&file), &[], &flags))
+        .unwrap_err()
+        .to_string();
+    let path = file.0.display();
+    assert_eq!(
+        errors,
+        format!(
+            "flag --socket-fold-queue-bytes: socket.fold_queue_bytes is 2MiB, but \
+             socket.max_queue_bytes is 1MiB ({path} line 2): the first must not be above the \
+             second, or folding begins too late"
+        )
+    );
+}
+
+#[test]
+fn srv_08_a_file_that_is_missing_or_not_toml_is_named() {
+    let file = Some(PathBuf::from("/nowhere/herenow.toml"));
+    let sources = Sources {
+        file,
+        ..Sources::default()
+    };
+    let error = ServerConfig::load(&sources).unwrap_err().to_string();
+    assert!(
+        error.starts_with("cannot read the configuration file /nowhere/herenow.toml: No such file"),
+        "{error}"
+    );
+    let error = load("listen = \"127.0.0.1:1\"\n[socket\n", "srv-08").unwrap_err();
+    assert!(
+        error.starts_with("my.toml line 2: this is not TOML: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn srv_09_topics_come_as_a_list_from_any_source() {
+    let file = "[[topics]]\npattern = \"b:*\"\npresence = true\n[[topics]]\npattern = \"a\"\n\
+                broadcast = true\nmax_payload_bytes = \"1KiB\"\n";
+    let config = load(file, "srv-09").unwrap();
+    assert_eq!(config.topics.len(), 2);
+    assert_eq!(config.topics[0].pattern, "b:*");
+    assert!(config.topics[0].presence && !config.topics[0].broadcast);
+    assert_eq!(config.topics[1].max_payload_bytes, 1024);
+    let list = "[{ pattern = \"chat:*\", broadcast = true }]";
+    for config in [
+        from_environment("HERENOW_TOPICS", list),
+        from_flag("topics", list),
+    ] {
+        let config = config.unwrap();
+        assert_eq!(config.topics.len(), 1);
+        assert_eq!(config.topics[0].pattern, "chat:*");
+    }
+}
+
+#[test]
+fn srv_09_what_is_wrong_with_a_topic_is_named_with_its_place() {
+    let file = "[[topics]]\npatern = \"b:*\"\n[[topics]]\npattern = \"a:*:b\"\n[[topics]]\n\
+                pattern = \"x\"\n[[topics]]\npattern = \"x\"\npresence = 1\n[[topics]]\n";
+    let errors = load(file, "srv-09-wrong").unwrap_err();
+    let lines: Vec<&str> = errors
+        .lines()
+        .skip(1)
+        .map(|line| line.trim_start_matches("  - "))
+        .collect();
+    let expected = [
+        "my.toml line 2: there is no key `topics[0].patern`, did you mean `pattern`?",
+        "my.toml line 4: topics[1].pattern is \"a:*:b\", it must be a topic such as \"lobby\", or \
+         the beginning of one and a single \"*\" at the end, such as \"room:*\"",
+        "my.toml line 9: topics[3].presence is the number 1, it must be true or false",
+        "my.toml line 7: topics[3].pattern is \"x\", but topics[2].pattern is the same (my.toml \
+         line 5): the first match is used, so the second would never be",
+        "my.toml line 10: topics[4].pattern is missing",
+    ];
+    assert_eq!(lines, expected);
+    let error = from_environment("HERENOW_TOPICS", "room:*").unwrap_err();
+    assert!(
+        error.starts_with("environment variable HERENOW_TOPICS: this is not TOML: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn srv_10_dev_mode_is_on_by_itself_only_on_loopback_without_a_secret() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let mode = |flags: &[(&str, &str)]| {
+        let config = ServerConfig::load(&sources(None, &[], flags)).unwrap();
+        config.mode().map_err(|error| error.to_string())
+    };
+    assert_eq!(mode(&[("listen", "[::1]:4000")]), Ok(Mode::DevLoopback));
+    assert_eq!(
+        mode(&[("listen", "0.0.0.0:4000"), ("dev", "true")]),
+        Ok(Mode::DevAsked)
+    );
+    assert_eq!(
+        mode(&[("jwt.secret", secret), ("dev", "true")]),
+        Ok(Mode::DevAsked)
+    );
+    assert_eq!(
+        mode(&[("listen", "0.0.0.0:4000")]).unwrap_err(),
+        "0.0.0.0:4000 is not a loopback address, so dev mode is not on by itself, and identity by \
+         token is not built yet, so there is no way to know who a client is; to trust what clients \
+         say of themselves, start with --dev"
+    );
+    let error = mode(&[("dev", "false")]).unwrap_err();
+    assert!(
+        error.starts_with("dev is false, and identity by token is not built yet"),
+        "{error}"
+    );
+    let error = mode(&[("jwt.secret", secret)]).unwrap_err();
+    assert!(
+        error.starts_with("jwt.secret is set, but this version cannot check tokens"),
+        "{error}"
+    );
+}
+
+#[test]
+fn srv_11_a_secret_is_in_no_error_and_no_debug_output() {
+    let error = from_environment("HERENOW_JWT_SECRET", "hunter2").unwrap_err();
+    assert_eq!(
+        error,
+        "environment variable HERENOW_JWT_SECRET: jwt.secret is 7 bytes long, it must be at least \
+         32 bytes"
+    );
+    let config = from_environment("HERENOW_JWT_SECRET", &"hunter2".repeat(8)).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

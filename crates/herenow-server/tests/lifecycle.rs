@@ -1,0 +1,217 @@
+//! Starting and stopping, in this process and as a program.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it must be"
+)]
+
+#[path = "support/rig.rs"]
+mod rig;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+
+use herenow_server::run;
+use serde_json::json;
+
+use self::rig::{Rig, within};
+
+/// The program, without any configuration from this process's environment.
+fn herenow(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herenow"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HERENOW_")) {
+        command.env_remove(name);
+    }
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn failure(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = herenow(arguments).output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args([name, &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+/// A server as a program, and its log.
+struct Program {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+    address: String,
+}
+
+impl Program {
+    /// Starts it on a free port, and waits until it says where.
+    fn start(arguments: &[&str]) -> Self {
+        let all = [
+            &["serve", "--listen", "127.0.0.1:0", "--log-format", "json"],
+            arguments,
+        ]
+        .concat();
+        let mut child = herenow(&all).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+            let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if let Some(url) = entry["fields"]["socket"].as_str() {
+                break url
+                    .trim_start_matches("ws://")
+                    .trim_end_matches("/socket")
+                    .to_owned();
+            }
+        };
+        Self {
+            child,
+            log,
+            address,
+        }
+    }
+
+    /// Waits for the end: its exit code, and the rest of the log.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+#[tokio::test]
+async fn srv_50_a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = run::listen(address).await.unwrap_err().to_string();
+    let expected = format!(
+        "cannot listen on {address}: another program listens there already; stop it, or choose \
+         another address with --listen"
+    );
+    assert_eq!(error, expected);
+    let (code, stderr) = failure(&["serve", "--listen", &address.to_string()]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains(&expected), "{stderr}");
+}
+
+#[test]
+fn srv_51_the_program_refuses_a_wrong_configuration() {
+    let (code, stderr) = failure(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--socket-max-channels=0",
+    ]);
+    assert_eq!(code, Some(1));
+    let expected =
+        "herenow: flag --socket-max-channels: socket.max_channels is 0, it must be at least 1\n";
+    assert_eq!(stderr, expected);
+    let (code, stderr) = failure(&["serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("start with --dev"), "{stderr}");
+    let (code, stderr) = failure(&["serve", "--bogus"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("--bogus"), "{stderr}");
+}
+
+#[tokio::test]
+async fn srv_52_stopping_closes_sockets_with_1012_and_refuses_new_ones() {
+    let mut rig = Rig::start().await;
+    let mut client = rig
+        .connect("")
+        .await
+        .joined("room:1", json!({ "user_id": "ada" }))
+        .await;
+    let idle = rig.connect("").await;
+    rig.ask_to_stop();
+    assert_eq!(within(client.closed()).await, Some(1012));
+    let mut idle = idle;
+    assert_eq!(
+        within(idle.closed()).await,
+        Some(1012),
+        "also one without a channel"
+    );
+    let address = rig.address;
+    rig.stop().await;
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn srv_53_while_draining_readyz_is_false_and_healthz_true() {
+    let flags = [("socket.close_timeout", "30s"), ("drain.total", "500ms")];
+    let mut rig = Rig::with(&flags).await;
+    // A client that does not answer the close keeps the drain waiting.
+    let _deaf = rig.connect("").await.joined("room:1", json!({})).await;
+    rig.ask_to_stop();
+    let answer = within(async {
+        loop {
+            let answer = rig.get("/readyz").await;
+            if answer.status != 200 {
+                return answer;
+            }
+        }
+    });
+    let answer = answer.await;
+    assert_eq!((answer.status, answer.body.as_str()), (503, "draining\n"));
+    assert_eq!(rig.get("/healthz").await.status, 200);
+    let error = rig
+        .open("/socket/websocket?vsn=2.0.0", &[])
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("503"), "{error}");
+    rig.stop().await;
+}
+
+#[test]
+fn srv_54_a_signal_stops_the_program_in_order() {
+    for name in ["-TERM", "-INT"] {
+        let program = Program::start(&[]);
+        signal(&program.child, name);
+        let (code, log) = program.ended();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("sockets closed"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn srv_55_a_second_signal_stops_the_program_at_once() {
+    let arguments = ["--socket-close-timeout", "1h", "--drain-total", "1h"];
+    let mut program = Program::start(&arguments);
+    let url = format!("ws://{}/socket/websocket?vsn=2.0.0", program.address);
+    let (_deaf, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    signal(&program.child, "-TERM");
+    let mut line = String::new();
+    while !line.contains("stopping") {
+        line.clear();
+        assert_ne!(program.log.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    signal(&program.child, "-TERM");
+    let (code, log) = program.ended();
+    assert_eq!(code, Some(128 + 15), "{log}");
+    assert!(log.contains("stopped by a second signal"), "{log}");
+}
+
+#[test]
+fn srv_56_the_log_says_where_to_go_and_whom_the_server_believes() {
+    let program = Program::start(&["--dev"]);
+    signal(&program.child, "-TERM");
+    let (_, log) = program.ended();
+    assert!(
+        log.contains("clients are believed to be who they say they are"),
+        "{log}"
+    );
+    assert!(log.contains("dev is set"), "{log}");
+}
