@@ -324,6 +324,10 @@ fn decode_delta(decoder: &mut Decoder<'_>, replica: &Arc<Replica>) -> Result<Del
     let base = Version(decoder.u64()?);
     let as_of = plus(to.0, decoder.u64()?)?;
     let n_topics = items(decoder, 0)?;
+    if n_topics > remaining(decoder) / (1 + MIN_ROW_BYTES) {
+        let what = "there are more topics than rows";
+        return Err(DecodeError::Contradiction { what });
+    }
     let mut topics = Vec::with_capacity(n_topics);
     for _ in 0..n_topics {
         topics.push(Topic::new(decoder.str()?)?);

@@ -1,9 +1,15 @@
 //! [`Peers`]: the other nodes' replicas of one shard, and who of them is up, down or buried.
 //!
-//! A node has one replica of a shard at a time. A newer incarnation buries the older one, `Bye` and
-//! long silence bury it without a successor. What is buried is remembered after its rows are gone:
-//! a message of it that was delayed in the network would otherwise bring its presences back as
-//! ghosts. The memory is bounded; the oldest burial is forgotten first.
+//! A node has one replica of a shard at a time. A newer incarnation buries the older one, `Bye`
+//! buries it without a successor. What is buried is remembered after its rows are gone: a message
+//! of it that was delayed in the network would otherwise bring its presences back as ghosts. The
+//! memory is bounded; the oldest burial is forgotten first.
+//!
+//! Long silence forgets a replica without burying it: it may have been cut off all the while, and
+//! is then welcome as if it were new. An incarnation that is lower than the known one is most
+//! likely a late message and dropped; but once the known one is down it may be a node that was
+//! restarted with its clock set back, so then it is taken, and the known one is not buried either,
+//! in case it was a late message after all.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,8 +19,10 @@ use crate::row::{Replica, Version};
 use crate::table::Table;
 use crate::time::MonoTime;
 
-/// Buried incarnations remembered for each peer that may be known at once.
+/// Nodes with buried incarnations that are remembered, for each peer that may be known at once.
 const BURIALS_PER_PEER: usize = 4;
+/// Buried incarnations remembered of one node.
+const BURIALS_PER_NODE: usize = 8;
 
 /// Whether a replica is heard from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +59,9 @@ pub(crate) enum Contact {
     New,
     /// Of a newer life of a known node; the older one must be forgotten first.
     NewLife,
-    /// Of a life that is over.
+    /// Of a life with a lower number than the known one, which is down and must make way.
+    OtherLife,
+    /// Of a life that is over, or seems to be.
     Buried,
     /// Of one peer too many.
     TooMany,
@@ -63,7 +73,7 @@ pub(crate) struct Peers {
     shard: ShardIndex,
     max_peers: usize,
     peers: BTreeMap<NodeName, Peer>,
-    buried: BTreeMap<NodeName, Incarnation>,
+    buried: BTreeMap<NodeName, VecDeque<Incarnation>>,
     burials: VecDeque<NodeName>,
 }
 
@@ -80,16 +90,16 @@ impl Peers {
 
     /// Tells what a sign of life of this node in this life means; changes nothing.
     pub(crate) fn classify(&self, node: &NodeName, incarnation: Incarnation) -> Contact {
-        if self
-            .buried
-            .get(node)
-            .is_some_and(|&last| incarnation <= last)
-        {
+        let lives = self.buried.get(node);
+        if lives.is_some_and(|lives| lives.contains(&incarnation)) {
             return Contact::Buried;
         }
         match self.peers.get(node) {
-            Some(peer) if incarnation < peer.incarnation => Contact::Buried,
             Some(peer) if incarnation > peer.incarnation => Contact::NewLife,
+            Some(peer) if incarnation < peer.incarnation => match peer.status {
+                PeerStatus::Up => Contact::Buried,
+                PeerStatus::Down => Contact::OtherLife,
+            },
             Some(peer) => match peer.status {
                 PeerStatus::Up => Contact::Known,
                 PeerStatus::Down => Contact::Returned,
@@ -118,11 +128,21 @@ impl Peers {
         self.peers.insert(node.clone(), peer);
     }
 
+    /// Takes out a replica, which may come back.
+    pub(crate) fn remove(&mut self, node: &NodeName) -> Option<Peer> {
+        self.peers.remove(node)
+    }
+
     /// Takes out a replica and remembers that this life of it is over.
     pub(crate) fn bury(&mut self, node: &NodeName) -> Option<Peer> {
         let peer = self.peers.remove(node)?;
-        if self.buried.insert(node.clone(), peer.incarnation).is_none() {
+        let lives = self.buried.entry(node.clone()).or_insert_with(|| {
             self.burials.push_back(node.clone());
+            VecDeque::new()
+        });
+        lives.push_back(peer.incarnation);
+        if lives.len() > BURIALS_PER_NODE {
+            lives.pop_front();
         }
         if self.burials.len() > self.max_peers.saturating_mul(BURIALS_PER_PEER)
             && let Some(oldest) = self.burials.pop_front()
@@ -130,6 +150,19 @@ impl Peers {
             self.buried.remove(&oldest);
         }
         Some(peer)
+    }
+
+    /// Counts everyone as heard `grace` before going down, who would otherwise be later.
+    pub(crate) fn grant(&mut self, now: MonoTime, down_period: Duration, grace: Duration) {
+        let least = now
+            .elapsed()
+            .saturating_sub(down_period.saturating_sub(grace));
+        let least = MonoTime::since_origin(least);
+        for peer in self.peers.values_mut() {
+            if peer.status == PeerStatus::Up {
+                peer.last_heard = peer.last_heard.max(least);
+            }
+        }
     }
 
     pub(crate) fn get(&self, node: &NodeName) -> Option<&Peer> {

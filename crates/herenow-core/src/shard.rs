@@ -154,7 +154,7 @@ impl Shard {
         self.advance(now);
         self.serve_waiting();
         if self.now >= self.next_check {
-            self.check_peers();
+            self.check_peers(self.now.duration_since(self.next_check));
             self.schedule_check();
         }
     }

@@ -11,10 +11,9 @@
 //! [`apply`](Table::apply) depends on the size of the table, except a removal told as "all but
 //! these", which walks the part of the log that it speaks of.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use roaring::RoaringTreemap;
 
 use crate::delta::{Delta, Gone, row_bytes};
@@ -207,6 +206,7 @@ impl Table {
         for entry in present {
             versions.insert(entry.version.0);
         }
+        versions.optimize();
         versions
     }
 
@@ -326,10 +326,11 @@ fn replaced_rows(left: &[Arc<Row>], joined: &[Arc<Row>]) -> Replaced {
         replaced.by_left[0] = old.is_same_presence(new).then_some(0);
         return replaced;
     }
-    let mut successors = HashMap::with_capacity_and_hasher(joined.len(), FixedState::default());
-    for (at, row) in joined.iter().enumerate() {
-        successors.insert((row.owner(), row.key(), row.topic()), at);
-    }
+    // Ordered, since the keys are a peer's and could be made to collide.
+    let keyed = joined.iter().enumerate();
+    let mut successors: BTreeMap<_, _> = keyed
+        .map(|(at, row)| ((row.owner(), row.key(), row.topic()), at))
+        .collect();
     for (row, successor) in left.iter().zip(&mut replaced.by_left) {
         *successor = successors.remove(&(row.owner(), row.key(), row.topic()));
     }

@@ -466,3 +466,115 @@ fn rep_17_the_memory_of_lives_that_ended_is_bounded_and_the_latest_stay() {
     shard.handle_heartbeat(at(200), &node("node-199"), life(1), Version::ZERO);
     assert_eq!((shard.peers().count(), shard.stats().n_buried), (0, 1));
 }
+
+#[test]
+fn rep_18_a_node_cut_off_for_longer_than_the_permdown_period_returns() {
+    let mut config = ShardConfig::default();
+    config.permdown_period = Duration::from_secs(60);
+    let mut mesh = Mesh::new(&["a", "b"], &config);
+    for node in 0..2 {
+        track(
+            &mut mesh.shards[node],
+            at(0),
+            1,
+            ROOM,
+            &format!("of-{node}"),
+        );
+    }
+    mesh.pass(Duration::from_secs(1));
+    mesh.cut_both(0, 1);
+    mesh.pass(Duration::from_secs(90));
+    assert_eq!(mesh.shards[0].peers().count(), 0, "forgotten");
+    mesh.cut.clear();
+    mesh.pass(Duration::from_secs(1));
+    for shard in &mesh.shards {
+        assert_eq!(shard.count(&topic(ROOM)), 2, "the same life, heard again");
+    }
+}
+
+#[test]
+fn rep_19_a_node_restarted_with_its_clock_set_back_is_taken_once_its_former_life_is_down() {
+    let mut shard = shard("me");
+    hear(&mut shard, at(0), 100);
+    drain(&mut shard);
+    for second in 1..=4 {
+        hear(&mut shard, seconds(second), 40);
+    }
+    assert_eq!(
+        status(&shard),
+        Some((life(100), PeerStatus::Up)),
+        "it might be a late message"
+    );
+    wait(&mut shard, seconds(6));
+    hear(&mut shard, seconds(6), 40);
+    assert_eq!(status(&shard), Some((life(40), PeerStatus::Up)));
+    let events = [PeerEvent::Down, PeerEvent::Forgotten, PeerEvent::Up];
+    assert_eq!(
+        drain(&mut shard).events,
+        events.map(|event| (node(PEER), event))
+    );
+}
+
+#[test]
+fn rep_20_a_node_that_said_good_bye_may_return_with_its_clock_set_back() {
+    let mut shard = shard("me");
+    hear(&mut shard, at(0), 100);
+    shard.handle_message(
+        at(10),
+        &node(PEER),
+        ShardMessage::Bye {
+            incarnation: life(100),
+        },
+    );
+    hear(&mut shard, at(20), 40);
+    assert_eq!(status(&shard), Some((life(40), PeerStatus::Up)));
+    hear(&mut shard, at(30), 100);
+    assert_eq!(
+        status(&shard),
+        Some((life(40), PeerStatus::Up)),
+        "a life that ended stays ended"
+    );
+}
+
+#[test]
+fn rep_21_a_life_that_was_down_is_not_shut_out_by_a_late_message_of_an_earlier_one() {
+    let mut shard = shard("me");
+    hear(&mut shard, at(0), 100);
+    wait(&mut shard, seconds(6));
+    // Never heard before: the first message of an earlier life, delayed for long.
+    shard.handle_message(seconds(7), &node(PEER), first_delta(40, "ghost"));
+    hear(&mut shard, seconds(8), 100);
+    assert_eq!(status(&shard), Some((life(100), PeerStatus::Up)));
+    assert_eq!(shard.n_rows(), 0);
+    drain(&mut shard);
+}
+
+#[test]
+fn rep_22_a_node_that_was_paused_itself_does_not_take_its_peers_for_silent() {
+    let mut shard = with_peer("ada");
+    for second in 1..=10 {
+        hear(&mut shard, seconds(second), 1);
+        wait(&mut shard, seconds(second));
+    }
+    drain(&mut shard);
+    // Stopped for a minute; the timeout is handled before the messages that wait.
+    shard.handle_timeout(seconds(70));
+    assert_eq!(drain(&mut shard).told(), [""; 0]);
+    wait(&mut shard, seconds(71));
+    hear(&mut shard, seconds(71), 1);
+    assert_eq!(status(&shard), Some((life(1), PeerStatus::Up)));
+    wait(&mut shard, seconds(77));
+    assert_eq!(
+        status(&shard),
+        Some((life(1), PeerStatus::Down)),
+        "silence still counts"
+    );
+    let mut other = with_peer("eve");
+    other.handle_timeout(seconds(70));
+    wait(&mut other, seconds(73));
+    assert_eq!(
+        status(&other),
+        Some((life(1), PeerStatus::Down)),
+        "two heartbeats, no more"
+    );
+}

@@ -260,18 +260,29 @@ fn shd_13_a_handled_timeout_does_nothing_a_second_time() {
     track(&mut shard, at(100), 1, ROOM, "one");
     drain(&mut shard);
     track(&mut shard, at(101), 1, ROOM, "two");
-    shard.handle_timeout(at(6_000));
-    let first = drain(&mut shard);
-    assert_eq!((first.broadcasts.len(), first.events.len()), (1, 1));
-    shard.handle_timeout(at(6_000));
-    let second = drain(&mut shard);
+    let mut n_told = (0, 0);
+    while shard.poll_timeout() <= at(6_000) {
+        let now = shard.poll_timeout();
+        shard.handle_timeout(now);
+        let first = drain(&mut shard);
+        n_told.0 += first.broadcasts.len();
+        n_told.1 += first.events.len();
+        for again in [now, at(0)] {
+            shard.handle_timeout(again);
+            let second = drain(&mut shard);
+            let n_second = (
+                second.broadcasts.len(),
+                second.events.len(),
+                second.sent.len(),
+            );
+            assert_eq!(n_second, (0, 0, 0));
+        }
+        assert!(shard.poll_timeout() > now);
+    }
     assert_eq!(
-        (
-            second.broadcasts.len(),
-            second.events.len(),
-            second.sent.len()
-        ),
-        (0, 0, 0)
+        n_told,
+        (1, 1),
+        "the second delta, and the peer that is silent"
     );
 }
 
@@ -351,4 +362,87 @@ fn shd_16_flushing_is_due_only_after_the_interval_however_long_the_interval() {
         n_deltas += drain(&mut shard).broadcasts.len();
     }
     assert_eq!(n_deltas, 4, "at 0, 300, 600 and 900 ms");
+}
+
+#[test]
+fn shd_17_a_gap_is_asked_for_at_once_even_by_a_reader_just_welcomed() {
+    let mut owner = with_silent_peer(&ShardConfig::default());
+    let mut reader = shard("reader");
+    reader.handle_heartbeat(at(0), &node("me"), Incarnation(1), Version::ZERO);
+    assert_eq!(
+        drain(&mut reader).sent.len(),
+        1,
+        "the welcome asks, and nothing answers"
+    );
+    track(&mut owner, at(100), 1, ROOM, "lost");
+    drain(&mut owner);
+    track(&mut owner, at(200), 1, ROOM, "arrives");
+    let second = drain(&mut owner).broadcasts.remove(0);
+    reader.handle_message(at(200), &node("me"), second);
+    let sent = drain(&mut reader).sent;
+    assert!(
+        matches!(&sent[..], [(_, ShardMessage::Request { .. })]),
+        "not {sent:?}"
+    );
+}
+
+#[test]
+fn shd_18_a_refused_answer_is_not_asked_for_again_at_once() {
+    let mut owner = shard("me");
+    for n in 0..20 {
+        track(&mut owner, at(0), n, ROOM, &n.to_string());
+    }
+    drain(&mut owner);
+    let mut config = ShardConfig::default();
+    config.max_peer_rows = 19;
+    let mut reader = shard_with("reader", 1, &config);
+    reader.handle_heartbeat(at(0), &node("me"), Incarnation(1), owner.announced());
+    for ms in 0..2_000 {
+        reader.handle_timeout(at(ms));
+        for (_, message) in drain(&mut reader).sent {
+            owner.handle_message(at(ms), &node("reader"), message);
+        }
+        owner.handle_timeout(at(ms));
+        for (_, message) in drain(&mut owner).sent {
+            reader.handle_message(at(ms), &node("me"), message);
+        }
+    }
+    let n_requests = reader.stats().n_requests;
+    assert!(
+        (1..=5).contains(&n_requests),
+        "{n_requests} requests in 2 s"
+    );
+}
+
+#[test]
+fn shd_19_a_network_that_doubles_messages_does_not_multiply_answers() {
+    let mut config = ShardConfig::default();
+    config.max_delta_bytes = 1024;
+    let mut owner = shard_with("me", 1, &config);
+    for n in 0..1_000 {
+        track(&mut owner, at(0), n, ROOM, &n.to_string());
+    }
+    drain(&mut owner);
+    let mut reader = shard_with("reader", 1, &config);
+    reader.handle_heartbeat(at(0), &node("me"), Incarnation(1), owner.announced());
+    let mut now = 0;
+    while reader.n_rows() < 1_000 && now < 10_000 {
+        now += 1;
+        reader.handle_timeout(at(now));
+        for (_, message) in drain(&mut reader).sent {
+            owner.handle_message(at(now), &node("reader"), message.clone());
+            owner.handle_message(at(now), &node("reader"), message);
+        }
+        owner.handle_timeout(at(now));
+        for (_, message) in drain(&mut owner).sent {
+            reader.handle_message(at(now), &node("me"), message.clone());
+            reader.handle_message(at(now), &node("me"), message);
+        }
+    }
+    assert_eq!(reader.n_rows(), 1_000);
+    let (n_needed, n_sent) = (reader.stats().n_applied, owner.stats().n_transfers);
+    assert!(
+        n_sent <= 3 * n_needed,
+        "{n_sent} chunks instead of {n_needed}"
+    );
 }

@@ -1,9 +1,11 @@
 //! What peers say, what is said to them, and which of them are alive.
 
+use std::time::Duration;
+
 use crate::delta::Delta;
 use crate::diff::{Change, LeaveReason};
 use crate::ids::{Incarnation, NodeName};
-use crate::liveness::{Contact, PeerStatus};
+use crate::liveness::{Contact, Peer, PeerStatus};
 use crate::message::ShardMessage;
 use crate::row::Version;
 use crate::shard::{Output, PeerEvent, Shard};
@@ -37,7 +39,7 @@ impl Shard {
             }
             ShardMessage::Bye { incarnation } => {
                 if self.contact(from, incarnation) {
-                    self.forget(from);
+                    self.bury(from);
                 }
             }
         }
@@ -81,6 +83,10 @@ impl Shard {
             Contact::Known => {}
             Contact::Returned => self.set_up(from),
             Contact::NewLife => {
+                self.bury(from);
+                self.welcome(from, incarnation);
+            }
+            Contact::OtherLife => {
                 self.forget(from);
                 self.welcome(from, incarnation);
             }
@@ -123,45 +129,53 @@ impl Shard {
         self.on_announced(from, as_of);
     }
 
+    /// Only an answer that brought something new is a reason to ask on at once. Else a refused one
+    /// would be asked for without end, and one that arrives twice would make two of each that
+    /// follows.
     fn on_transfer(&mut self, from: &NodeName, delta: Delta) {
-        if let Some(peer) = self.peers.get_mut(from) {
+        let as_of = delta.as_of;
+        if self.apply(from, delta)
+            && let Some(peer) = self.peers.get_mut(from)
+        {
             peer.requested_at = None;
         }
-        self.on_delta(from, delta);
+        self.on_announced(from, as_of);
     }
 
-    fn apply(&mut self, from: &NodeName, delta: Delta) {
+    /// Returns whether the delta brought its table forward.
+    fn apply(&mut self, from: &NodeName, delta: Delta) -> bool {
         let Some(peer) = self.peers.get_mut(from) else {
-            return;
+            return false;
         };
         let n_rows = peer.table.n_rows() + delta.n_rows();
         let has_room = n_rows <= self.config.max_peer_rows;
         if !has_room || !delta.is_well_formed() {
             self.stats.n_refused += 1;
             tracing::warn!(peer = %from, n_rows, max_rows = self.config.max_peer_rows, "refused a delta");
-            return;
+            return false;
         }
-        match peer.table.apply(delta, &mut self.index, &mut self.changes) {
-            Applied::Forward => {
-                self.stats.n_applied += 1;
-                if peer.table.seen() >= peer.announced {
-                    peer.requested_at = None;
-                }
-            }
+        let applied = peer.table.apply(delta, &mut self.index, &mut self.changes);
+        match applied {
+            Applied::Forward => self.stats.n_applied += 1,
             Applied::Stale => self.stats.n_stale += 1,
             Applied::Gap => self.stats.n_gaps += 1,
         }
+        applied == Applied::Forward
     }
 
     /// Asks a peer for what it has announced and we lack, unless an answer may be under way.
     fn request_if_behind(&mut self, node: &NodeName) {
-        let Some(peer) = self.peers.get(node) else {
+        let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
+        if peer.table.seen() >= peer.announced {
+            peer.requested_at = None;
+            return;
+        }
         let is_waiting = peer
             .requested_at
             .is_some_and(|at| self.now.duration_since(at) < self.config.request_timeout);
-        if peer.table.seen() < peer.announced && !is_waiting {
+        if !is_waiting {
             self.request(node);
         }
     }
@@ -211,7 +225,13 @@ impl Shard {
         }
     }
 
-    pub(super) fn check_peers(&mut self) {
+    /// Looks who fell silent, and who is to be asked again; `late` is how long this was overdue.
+    pub(super) fn check_peers(&mut self, late: Duration) {
+        if late >= self.config.down_period / 2 {
+            // We were stopped ourselves: what the peers said meanwhile is still to be read.
+            let grace = self.config.heartbeat_period * 2;
+            self.peers.grant(self.now, self.config.down_period, grace);
+        }
         for node in self.peers.fallen_silent(self.now, self.config.down_period) {
             self.set_down(&node);
         }
@@ -276,10 +296,21 @@ impl Shard {
         self.report_peer(node, incarnation, PeerEvent::Down);
     }
 
+    /// Drops a replica that may come back in the same life.
     fn forget(&mut self, node: &NodeName) {
-        let Some(peer) = self.peers.bury(node) else {
-            return;
-        };
+        if let Some(peer) = self.peers.remove(node) {
+            self.drop_rows(node, &peer);
+        }
+    }
+
+    /// Drops a replica whose life is over.
+    fn bury(&mut self, node: &NodeName) {
+        if let Some(peer) = self.peers.bury(node) {
+            self.drop_rows(node, &peer);
+        }
+    }
+
+    fn drop_rows(&mut self, node: &NodeName, peer: &Peer) {
         let was_up = peer.status == PeerStatus::Up;
         for slot in peer.table.slots() {
             let row = self.index.remove(slot);
