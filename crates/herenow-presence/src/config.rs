@@ -38,6 +38,8 @@ pub struct PresenceConfig {
     pub max_pending_changes: usize,
     /// How long a look-up of [`Fetch`](crate::Fetch) may hold a diff or a list. Default 1 s.
     pub fetch_deadline: Duration,
+    /// How long those who list an unchanged topic share one look-up. Default 10 s.
+    pub fetch_max_age: Duration,
     /// Look-ups that run at the same time; the next ones wait, within their deadline. Default 32.
     pub max_fetches: NonZero<u32>,
     /// How long one call of [`HandleMetas`](crate::HandleMetas) may take. Default 5 s.
@@ -64,6 +66,7 @@ impl Default for PresenceConfig {
             windows: Vec::new(),
             max_pending_changes: 16_384,
             fetch_deadline: Duration::from_secs(1),
+            fetch_max_age: Duration::from_secs(10),
             max_fetches: NonZero::new(32).expect("32 is not zero"),
             observe_deadline: Duration::from_secs(5),
             max_observed: 1024,

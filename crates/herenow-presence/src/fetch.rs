@@ -120,6 +120,13 @@ impl<F: Fetch> ErasedFetch for F {
     }
 }
 
+/// What came of a look-up.
+pub(crate) struct Fetched {
+    pub(crate) fields: FieldMap,
+    /// Whether it failed, so that these are what was known before.
+    pub(crate) is_known_only: bool,
+}
+
 /// The fetch hook of a presence system, and the fields known last.
 pub(crate) struct Fetcher {
     hook: Arc<dyn ErasedFetch>,
@@ -147,18 +154,27 @@ impl Fetcher {
 
     /// Returns the fields of `keys`: looked up, or else those known last. Never fails, and takes
     /// little longer than the deadline.
-    pub(crate) async fn fields(&self, views: &Views, topic: &Topic, keys: Vec<Key>) -> FieldMap {
+    pub(crate) async fn fields(&self, views: &Views, topic: &Topic, keys: Vec<Key>) -> Fetched {
         if keys.is_empty() {
-            return FieldMap::default();
+            return Fetched {
+                fields: FieldMap::default(),
+                is_known_only: false,
+            };
         }
         let keys: Arc<[Key]> = keys.into();
         let looked_up = self.look_up(topic, &keys).await;
         match looked_up {
             Some(fields) => {
                 self.remember(views, topic, &fields);
-                fields
+                Fetched {
+                    fields,
+                    is_known_only: false,
+                }
             }
-            None => self.known_fields(topic, &keys),
+            None => Fetched {
+                fields: self.known_fields(topic, &keys),
+                is_known_only: true,
+            },
         }
     }
 

@@ -21,7 +21,8 @@ use herenow_pubsub::{LocalPayload, Payload};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::meta;
 
@@ -120,19 +121,22 @@ pub(crate) struct Snapshot {
     entries: Entries,
     json: OnceLock<Bytes>,
     /// What `fetch` added, shared by all who list this snapshot.
-    pub(crate) enriched: OnceCell<Arc<Enriched>>,
+    enriched: Mutex<Option<Arc<Enriched>>>,
 }
 
 /// The fields of a snapshot, and its JSON with them.
 pub(crate) struct Enriched {
     fields: Arc<FieldMap>,
+    good_until: Instant,
     json: OnceLock<Bytes>,
 }
 
 impl Enriched {
-    pub(crate) fn new(fields: Arc<FieldMap>) -> Self {
+    pub(crate) fn new(fields: FieldMap, good_until: Instant) -> Self {
+        let fields = Arc::new(fields);
         Self {
             fields,
+            good_until,
             json: OnceLock::new(),
         }
     }
@@ -145,7 +149,7 @@ impl Snapshot {
             version,
             entries,
             json: OnceLock::new(),
-            enriched: OnceCell::new(),
+            enriched: Mutex::new(None),
         }
     }
 
@@ -155,6 +159,20 @@ impl Snapshot {
 
     pub(crate) fn entries(&self) -> &Entries {
         &self.entries
+    }
+
+    /// Returns what `look_up` finds, shared by all who ask while it is good. They wait for one
+    /// another; if the one who looks up goes away, the next one does it.
+    pub(crate) async fn enriched(&self, look_up: impl AsyncFnOnce() -> Enriched) -> Arc<Enriched> {
+        let mut shared = self.enriched.lock().await;
+        if let Some(enriched) = &*shared
+            && Instant::now() < enriched.good_until
+        {
+            return enriched.clone();
+        }
+        let enriched = Arc::new(look_up().await);
+        *shared = Some(enriched.clone());
+        enriched
     }
 
     fn render(&self, fields: Option<&FieldMap>) -> Bytes {

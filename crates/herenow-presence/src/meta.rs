@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use herenow_core::{MetaRef, Row};
+use herenow_core::Row;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -80,23 +80,17 @@ pub(crate) fn render(row: &Row, out: &mut Vec<u8>) {
     let meta = row.meta().as_bytes();
     let body = meta.strip_suffix(b"}").unwrap_or(b"{");
     out.extend_from_slice(body);
-    if body.iter().skip(1).any(|byte| !byte.is_ascii_whitespace()) {
-        out.push(b',');
-    }
-    render_ref(REF, row.meta_ref(), out);
+    // Each field in one piece: this runs for every presence of every changed list.
+    let mut field = *b",\"phx_ref\":\"0123456789abcdef\"}";
+    field[12..28].copy_from_slice(row.meta_ref().as_str().as_bytes());
+    let is_first = body[1..].iter().all(u8::is_ascii_whitespace);
+    out.extend_from_slice(if is_first { &field[1..] } else { &field });
     if let Some(prev) = row.prev_ref() {
-        out.push(b',');
-        render_ref(PREV_REF, prev, out);
+        let mut field = *b",\"phx_ref_prev\":\"0123456789abcdef\"}";
+        field[17..33].copy_from_slice(prev.as_str().as_bytes());
+        out.pop();
+        out.extend_from_slice(&field);
     }
-    out.push(b'}');
-}
-
-fn render_ref(name: &str, meta_ref: MetaRef, out: &mut Vec<u8>) {
-    out.push(b'"');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":\"");
-    out.extend_from_slice(meta_ref.as_str().as_bytes());
-    out.push(b'"');
 }
 
 /// Writes a text as a JSON string.

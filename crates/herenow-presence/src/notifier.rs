@@ -272,8 +272,8 @@ impl Notifier {
         keys.dedup();
         let (topic, views) = (topic.clone(), self.views.clone());
         Some(Box::pin(async move {
-            let fields = fetcher.fields(&views, &topic, keys).await;
-            (topic, fields)
+            let fetched = fetcher.fields(&views, &topic, keys).await;
+            (topic, fetched.fields)
         }))
     }
 

@@ -8,11 +8,12 @@ use herenow_core::{Key, LeaveReason, MetaRef, Topic};
 use herenow_pubsub::PubSub;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::config::{ConfigError, PresenceConfig};
 use crate::errors::{TrackError, UpdateError};
-use crate::fetch::{Fetch, Fetcher};
-use crate::group::{Enriched, Entry, FieldMap, Presences};
+use crate::fetch::{Fetch, Fetched, Fetcher};
+use crate::group::{Enriched, Entry, Presences};
 use crate::meta;
 use crate::metrics::{Metrics, PresenceStats};
 use crate::notifier::Shared;
@@ -296,7 +297,7 @@ impl Presence {
     /// Returns who is present in a topic, with the fields that `fetch` adds.
     ///
     /// Empty for a topic nobody is in. Without `fetch` it does not wait; with it, all who list the
-    /// topic between two changes share one look-up.
+    /// topic between two changes share one look-up for a while.
     pub async fn list(&self, topic: &str) -> Presences {
         let snapshot = self.inner.tracker.snapshot(topic);
         let Some(fetcher) = &self.inner.shared.fetcher else {
@@ -305,15 +306,22 @@ impl Presence {
         if snapshot.entries().n_metas() == 0 {
             return Presences::new(snapshot, None);
         }
-        let enriching = snapshot.enriched.get_or_init(async || {
+        let look_up = async || {
             let mut keys = Vec::new();
             snapshot
                 .entries()
                 .for_each_key(|rows| keys.push(rows[0].key().clone()));
-            let fields = self.fields(fetcher, snapshot.topic(), keys).await;
-            Arc::new(Enriched::new(Arc::new(fields)))
-        });
-        let enriched = enriching.await.clone();
+            let fetched = self.fetched(fetcher, snapshot.topic(), keys).await;
+            // After a failure the next one may try again soon.
+            let config = self.config();
+            let max_age = if fetched.is_known_only {
+                config.fetch_deadline
+            } else {
+                config.fetch_max_age
+            };
+            Enriched::new(fetched.fields, Instant::now() + max_age)
+        };
+        let enriched = snapshot.enriched(look_up).await;
         Presences::new(snapshot, Some(enriched))
     }
 
@@ -326,14 +334,14 @@ impl Presence {
         let fields = match &self.inner.shared.fetcher {
             Some(fetcher) => {
                 let keys = vec![first.key().clone()];
-                Some(self.fields(fetcher, snapshot.topic(), keys).await)
+                Some(self.fetched(fetcher, snapshot.topic(), keys).await.fields)
             }
             None => None,
         };
         Entry::new(rows, fields.as_ref())
     }
 
-    async fn fields(&self, fetcher: &Fetcher, topic: &Topic, keys: Vec<Key>) -> FieldMap {
+    async fn fetched(&self, fetcher: &Fetcher, topic: &Topic, keys: Vec<Key>) -> Fetched {
         fetcher
             .fields(self.inner.tracker.views(topic.as_str()), topic, keys)
             .await

@@ -293,6 +293,56 @@ async fn prs_22_state_and_the_diffs_after_it_equal_the_list_for_every_reader() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn prs_24_readers_stay_exact_while_several_threads_write() {
+    let pubsub = PubSub::local();
+    let mut config = PresenceConfig::default();
+    config.window.free_subscribers = 4;
+    config.window.per_subscriber = Duration::from_micros(300);
+    let presence = Presence::builder(&pubsub).config(config).start().unwrap();
+    let writers: Vec<_> = (0..4u64)
+        .map(|writer| {
+            let presence = presence.clone();
+            tokio::spawn(async move {
+                let mut dice = Dice(writer);
+                let mut held: Vec<Here> = Vec::new();
+                for _ in 0..600 {
+                    // Few at a time, so that the topic is empty now and then.
+                    if held.len() < 2 {
+                        let key = format!("u{}", dice.roll(3));
+                        held.push(presence.track_on(TOPIC, key, json!({})).await.unwrap());
+                    } else if dice.roll(3) == 0 {
+                        held[0].update(json!({"n": dice.roll(9)})).await.unwrap();
+                    } else {
+                        held.truncate(dice.roll(2));
+                    }
+                }
+                held
+            })
+        })
+        .collect();
+    let mut readers = Vec::new();
+    while writers.iter().any(|writer| !writer.is_finished()) {
+        if readers.len() < 40 {
+            readers.push(Reader::new(&pubsub, &presence).await);
+        }
+        tokio::task::yield_now().await;
+    }
+    let held = futures_util::future::join_all(writers).await;
+    in_time(presence.flush()).await;
+    let expected = refs(&list(&presence, TOPIC).await);
+    for (at, reader) in readers.iter_mut().enumerate() {
+        reader.take();
+        if at % 2 == 0 {
+            reader.fold_as_one()
+        } else {
+            reader.fold_each()
+        }
+        assert_eq!(reader.held, expected);
+    }
+    drop(held);
+}
+
 #[tokio::test(start_paused = true)]
 async fn y_17_own_diff_before_or_after_the_state_ends_in_the_right_list() {
     let (pubsub, presence) = start();

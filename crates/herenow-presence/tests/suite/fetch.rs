@@ -329,4 +329,30 @@ async fn prs_12_all_who_list_a_snapshot_share_one_fetch() {
     presence.list(TOPIC).await;
     assert_eq!(extra.n_calls(), 2);
     assert_eq!(extra.calls.lock()[1].1, ["u1", "u2", "u3"]);
+    // The topic is quiet, but its fields grow old.
+    tokio::time::advance(Duration::from_secs(11)).await;
+    presence.list(TOPIC).await;
+    assert_eq!(extra.n_calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn prs_23_a_failed_look_up_of_a_list_is_tried_again_soon() {
+    let (_, presence, extra) = start_with(|_| {});
+    extra.set(TOPIC, Some(Mood::Stall));
+    let _here = presence.track_on(TOPIC, "u1", name("u1")).await.unwrap();
+    let began = Instant::now();
+    let lists = (0..50).map(|_| list_bare(&presence, TOPIC));
+    let lists = futures_util::future::join_all(lists).await;
+    assert!(lists.iter().all(|list| *list == entry("u1", &[name("u1")])));
+    assert_eq!(
+        began.elapsed().as_secs(),
+        1,
+        "all wait for one deadline, not each for its own"
+    );
+    extra.set(TOPIC, None);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(
+        list_bare(&presence, TOPIC).await,
+        with_extra("u1", &[name("u1")])
+    );
 }
