@@ -1,7 +1,6 @@
 // A real headless Chromium. A machine without one fails these tests: they are the ones that matter most.
 
-import { access } from "node:fs/promises";
-import { mkdir } from "node:fs/promises";
+import { access, mkdir } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -10,12 +9,13 @@ const ARTIFACTS = fileURLToPath(new URL("../artifacts/", import.meta.url));
 /** Nothing but the page: no updates, no look-ups, no phone calls home. */
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
-export async function launch() {
+/** Starts the browser, with `flags` besides the usual ones. */
+export async function launch(flags = []) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
   await access(executablePath).catch(() => {
     throw new Error(`no Chromium at ${executablePath}: install the chromium package or set CHROMIUM`);
   });
-  return chromium.launch({ executablePath, args: FLAGS });
+  return chromium.launch({ executablePath, args: [...FLAGS, ...flags] });
 }
 
 /** A page that keeps everything it complains about in `complaints`. */

@@ -96,9 +96,9 @@ test("SRV-214 a binary push over long poll reaches a WebSocket as a binary broad
       const socket = new Client(server.ws, { library, transport: "WebSocket", vsn: "2.0.0" });
       inner.after(() => Promise.all([poll.close(), socket.close()]));
       const reader = await socket.join(topic, { user_id: "reader" });
-      const writer = await poll.join(topic);
-      writer.channel.push("blob", bytes(9, 8, 7));
-      assert.deepEqual(listOf(await reader.hears("blob")), [9, 8, 7]);
+      const writer = await poll.join(topic, { user_id: "writer" });
+      writer.channel.push("blob", bytes(9, 8, 255));
+      assert.deepEqual(listOf(await reader.hears("blob")), [9, 8, 255]);
     });
   }
 });
