@@ -30,11 +30,6 @@
 //!
 //! # Features
 //!
-//! - `conformance`: the suite in [`conformance`](crate::conformance) that every adapter must pass.
-
-//!
-//! # Features
-//!
 //! - `conformance`: the suite `herenow_pubsub::conformance`, which every adapter must pass.
 
 mod adapter;

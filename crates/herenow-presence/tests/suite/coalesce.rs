@@ -287,7 +287,7 @@ async fn prs_22_state_and_the_diffs_after_it_equal_the_list_for_every_reader() {
     windowed.free_subscribers = 0;
     windowed.per_subscriber = Duration::from_millis(7);
     windowed.max = Duration::from_millis(20);
-    for seed in 0..20 {
+    for seed in 0..12 {
         random_history(seed, Window::none()).await;
         random_history(seed, windowed).await;
     }
