@@ -1,11 +1,14 @@
 // The demo page as two people use it: what the README's first command ends with.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
+import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { launch, openPage, screenshot } from "../lib/browser.js";
-import { startServer } from "../lib/server.js";
+import { binary, startServer } from "../lib/server.js";
+import { until } from "../lib/until.js";
 
 let server;
 let browser;
@@ -51,6 +54,14 @@ async function join(page, name) {
   await page.press("#name", "Enter");
   await seat(page, name).waitFor();
 }
+
+test("SRV-219 the address that the program prints when it starts is the page", async (context) => {
+  const [address] = server.output.match(/http:\/\/\S+\/demo/u) ?? assert.fail(`no address of the page in:\n${server.output}`);
+  const page = await openPage(await browser.newContext(), address);
+  context.after(() => page.context().close());
+  await page.locator('#link[data-state="live"]').waitFor();
+  assert.match(await page.title(), /herenow/u);
+});
 
 test("SRV-220 two tabs with two names see each other", async (context) => {
   const room = newRoom();
@@ -289,6 +300,27 @@ test("SRV-229 the policy lets nothing in but the page's own files, and hostile w
   await first.locator("#messages").getByText("<script>").waitFor();
   assert.equal(await first.locator("#seats img, #messages script").count(), 0);
   await isClean();
+});
+
+test("SRV-239 whoever joins in the page is seen by the terminal's watch within a blink", async (context) => {
+  const room = newRoom();
+  const { tab } = await profile(context);
+  const page = await tab(room);
+  const watch = spawn(binary(), ["watch", server.ws, `room:${room}`], { stdio: ["ignore", "pipe", "inherit"] });
+  context.after(() => watch.kill("SIGKILL"));
+  const lines = createInterface({ input: watch.stdout });
+  const events = [];
+  lines.on("line", (line) => events.push({ ...JSON.parse(line), at: Date.now() }));
+  await until("the watch is connected", () => events.some(({ event }) => event === "connected"));
+  await page.fill("#name", "Ada Lovelace");
+  const before = Date.now();
+  await page.press("#name", "Enter");
+  const joined = await until("the watch tells", () => events.find(({ event }) => event === "joined"));
+  assert.equal(joined.meta.name, "Ada Lovelace");
+  // A blink of an eye takes 300 ms; a busy machine may close its eyes a little longer.
+  assert.ok(joined.at - before < 1500, `${joined.at - before} ms`);
+  await page.close();
+  await until("the watch tells of the leave", () => events.some(({ event }) => event === "left"));
 });
 
 test("SRV-234 the page works over long poll as well", async (context) => {

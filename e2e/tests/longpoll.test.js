@@ -99,3 +99,27 @@ test("SRV-216 messages that wait are delivered in order, whatever the number of 
   await until("all are heard", () => tab.events.filter((one) => one.event === "chat").length === 200);
   assert.deepEqual(tab.events.filter((one) => one.event === "chat").map((one) => one.payload.n), Array.from({ length: 200 }, (_, n) => n));
 });
+
+test("SRV-217 a client that stops polling without a word has left", async (context) => {
+  const own = await startServer(context, { args: ["--longpoll-window", "200ms"] });
+  const reader = new Client(own.ws);
+  const silent = new Client(own.ws, LONG_POLL);
+  context.after(() => reader.close());
+  const ada = await reader.join("room:silence", { user_id: "ada" });
+  await silent.join("room:silence", { user_id: "silent" });
+  await ada.sees("ada", "silent");
+  await silent.close();
+  await ada.sees("ada");
+});
+
+test("SRV-218 a server that is killed and comes back gives a polling client a new session", async (context) => {
+  const own = await startServer(context);
+  const polling = new Client(own.ws, LONG_POLL);
+  context.after(() => polling.close());
+  const ada = await polling.join("room:again", { user_id: "ada" });
+  await ada.sees("ada");
+  await own.restart("SIGTERM");
+  await ada.joined(2);
+  await ada.sees("ada");
+  assert.deepEqual((await ada.push("echo", { again: true })).response, { again: true });
+});
