@@ -16,6 +16,7 @@ use minicbor::{Decoder, Encoder};
 use roaring::RoaringTreemap;
 
 use crate::delta::{Delta, Gone};
+use crate::diff::LeaveReason;
 use crate::ids::{IdError, Incarnation, Key, NodeName, OwnerId, ReplicaId, ShardIndex, Topic};
 use crate::message::{NodeHeartbeat, ShardMessage};
 use crate::row::{Meta, NewRow, Replica, Row, Version};
@@ -34,6 +35,8 @@ const KIND_BYE: u8 = 3;
 const KIND_HEARTBEAT: u8 = 4;
 const GONE_EXACTLY: u8 = 0;
 const GONE_ALL_BUT: u8 = 1;
+/// The lowest bits of a removal say why.
+const REASON_BITS: u32 = 2;
 
 /// Why bytes are not a message.
 #[derive(Debug, thiserror::Error)]
@@ -248,11 +251,12 @@ impl Writer {
 
     fn gone(&mut self, gone: &Gone) {
         match gone {
-            Gone::Exactly(versions) => {
-                self.array(2).u8(GONE_EXACTLY).array(versions.len());
+            Gone::Exactly(rows) => {
+                self.array(2).u8(GONE_EXACTLY).array(rows.len());
                 let mut before = 0;
-                for version in versions {
-                    self.u64(version.0 - before);
+                for (version, reason) in rows {
+                    let step = (version.0 - before) << REASON_BITS;
+                    self.u64(step | u64::from(reason.code()));
                     before = version.0;
                 }
             }
@@ -399,15 +403,16 @@ fn decode_gone(decoder: &mut Decoder<'_>) -> Result<Gone, DecodeError> {
     items(decoder, 2)?;
     match decoder.u8()? {
         GONE_EXACTLY => {
-            let n_versions = items(decoder, 0)?;
-            let mut versions = Vec::with_capacity(n_versions);
+            let n_rows = items(decoder, 0)?;
+            let mut rows = Vec::with_capacity(n_rows);
             let mut before = 0;
-            for _ in 0..n_versions {
-                let version = plus(before, decoder.u64()?)?;
+            for _ in 0..n_rows {
+                let word = decoder.u64()?;
+                let version = plus(before, word >> REASON_BITS)?;
                 before = version.0;
-                versions.push(version);
+                rows.push((version, reason_in(word)?));
             }
-            Ok(Gone::Exactly(versions))
+            Ok(Gone::Exactly(rows))
         }
         GONE_ALL_BUT if decoder.datatype()? == Type::Bytes => {
             let what = "a set of versions is malformed";
@@ -417,4 +422,11 @@ fn decode_gone(decoder: &mut Decoder<'_>) -> Result<Gone, DecodeError> {
         }
         kind => Err(DecodeError::Kind { kind }),
     }
+}
+
+fn reason_in(word: u64) -> Result<LeaveReason, DecodeError> {
+    let code = u8::try_from(word & ((1 << REASON_BITS) - 1)).ok();
+    let what = "a row left for no known reason";
+    let reason = code.and_then(LeaveReason::from_code);
+    reason.ok_or(DecodeError::Contradiction { what })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use roaring::RoaringTreemap;
 
+use crate::diff::LeaveReason;
 use crate::row::{Row, Version};
 
 /// What happened at one replica in the range `(from, to]`, as its owner knew it at `as_of`.
@@ -30,8 +31,8 @@ pub struct Delta {
 /// Which rows of `from` or earlier are gone.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Gone {
-    /// These; ascending.
-    Exactly(Vec<Version>),
+    /// These, for these reasons; ascending.
+    Exactly(Vec<(Version, LeaveReason)>),
     /// All but these.
     AllBut(RoaringTreemap),
 }
@@ -91,9 +92,9 @@ impl Delta {
         let last_within = rows.last().is_none_or(|row| row.version() <= *to);
         let replaces_older = rows.iter().all(|row| row.prev_or_zero() < row.version());
         let gone_before = match gone {
-            Gone::Exactly(versions) => {
-                versions.is_sorted_by(|a, b| a < b)
-                    && versions.last().is_none_or(|last| last <= from)
+            Gone::Exactly(rows) => {
+                rows.is_sorted_by(|(a, _), (b, _)| a < b)
+                    && rows.last().is_none_or(|(last, _)| last <= from)
             }
             Gone::AllBut(_) => true,
         };

@@ -7,8 +7,8 @@ use crate::row::Row;
 
 /// Why a presence left.
 ///
-/// Known exactly on the presence's own node; other nodes are told [`Left`](Self::Left) whatever the
-/// owner's reason was, and find out [`NodeDown`](Self::NodeDown) by themselves.
+/// Other nodes are told the reason too. A node that missed so much that the presence's own node no
+/// longer remembers is told [`Closed`](Self::Closed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LeaveReason {
     /// It was untracked.
@@ -19,6 +19,28 @@ pub enum LeaveReason {
     NodeDown,
     /// It was made to leave, for instance by a limit or an operator.
     Evicted,
+}
+
+impl LeaveReason {
+    /// Returns the reason as history and messages write it: two bits.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Left => 0,
+            Self::Closed => 1,
+            Self::NodeDown => 2,
+            Self::Evicted => 3,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Left),
+            1 => Some(Self::Closed),
+            2 => Some(Self::NodeDown),
+            3 => Some(Self::Evicted),
+            _ => None,
+        }
+    }
 }
 
 /// One change of what local readers see.

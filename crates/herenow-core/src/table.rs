@@ -22,6 +22,8 @@ use crate::history::History;
 use crate::index::{Index, SlotId};
 use crate::row::{Replica, Row, Version};
 
+/// Why a row left whose owner does not remember why: most end with their owner.
+const UNKNOWN: LeaveReason = LeaveReason::Closed;
 /// Logs shorter than this are not worth compacting.
 const MIN_COMPACT: usize = 64;
 
@@ -119,12 +121,18 @@ impl Table {
         }
         let mut left = Vec::new();
         match &delta.gone {
-            Gone::Exactly(versions) => left.extend(versions.iter().filter_map(|&v| self.take(v))),
+            Gone::Exactly(rows) => {
+                let taken = rows.iter().map(|(row, reason)| (self.take(*row), *reason));
+                left.extend(taken.filter_map(|(slot, reason)| Some((slot?, reason))));
+            }
             Gone::AllBut(alive) => self.take_all_but(alive, delta.from, &mut left),
         }
         let n_known = delta.rows.partition_point(|row| row.version() <= self.seen);
         self.take_overlapped(delta.from, &delta.rows[..n_known], &mut left);
-        let left = left.into_iter().map(|slot| index.remove(slot)).collect();
+        let left = left.into_iter();
+        let left = left
+            .map(|(slot, reason)| (index.remove(slot), reason))
+            .collect();
         let joined = delta.rows.into_iter().skip(n_known);
         let joined = joined.map(|row| self.insert(row, index)).collect();
         report(left, joined, changes);
@@ -221,25 +229,35 @@ impl Table {
         Some(slot)
     }
 
-    fn take_all_but(&mut self, alive: &RoaringTreemap, last: Version, left: &mut Vec<SlotId>) {
+    fn take_all_but(
+        &mut self,
+        alive: &RoaringTreemap,
+        last: Version,
+        left: &mut Vec<(SlotId, LeaveReason)>,
+    ) {
         let end = self.log.partition_point(|entry| entry.version <= last);
         for at in 0..end {
             if !alive.contains(self.log[at].version.0) {
-                left.extend(self.take_at(at));
+                left.extend(self.take_at(at).map(|slot| (slot, UNKNOWN)));
             }
         }
         self.compact_if_worth();
     }
 
     /// Takes out what is held in `(from, seen]` and is not among `known`, which ascends.
-    fn take_overlapped(&mut self, from: Version, known: &[Arc<Row>], left: &mut Vec<SlotId>) {
+    fn take_overlapped(
+        &mut self,
+        from: Version,
+        known: &[Arc<Row>],
+        left: &mut Vec<(SlotId, LeaveReason)>,
+    ) {
         let mut known = known.iter().map(|row| row.version()).peekable();
         let first = self.log.partition_point(|entry| entry.version <= from);
         for at in first..self.log.len() {
             let version = self.log[at].version;
             while known.next_if(|&known| known < version).is_some() {}
             if known.peek() != Some(&version) {
-                left.extend(self.take_at(at));
+                left.extend(self.take_at(at).map(|slot| (slot, UNKNOWN)));
             }
         }
         self.compact_if_worth();
@@ -287,15 +305,12 @@ impl Table {
 }
 
 /// Reports what left and joined, the same presence in both as an update.
-fn report(left: Vec<Arc<Row>>, joined: Vec<Arc<Row>>, changes: &mut Vec<Change>) {
+fn report(left: Vec<(Arc<Row>, LeaveReason)>, joined: Vec<Arc<Row>>, changes: &mut Vec<Change>) {
     let mut replaced = replaced_rows(&left, &joined);
-    for (row, new) in left.into_iter().zip(replaced.by_left) {
+    for ((row, reason), new) in left.into_iter().zip(replaced.by_left) {
         match new {
             Some(at) => replaced.by_joined[at] = Some(row),
-            None => changes.push(Change::Left {
-                row,
-                reason: LeaveReason::Left,
-            }),
+            None => changes.push(Change::Left { row, reason }),
         }
     }
     for (new, old) in joined.into_iter().zip(replaced.by_joined) {
@@ -314,7 +329,7 @@ struct Replaced {
     by_joined: Vec<Option<Arc<Row>>>,
 }
 
-fn replaced_rows(left: &[Arc<Row>], joined: &[Arc<Row>]) -> Replaced {
+fn replaced_rows(left: &[(Arc<Row>, LeaveReason)], joined: &[Arc<Row>]) -> Replaced {
     let mut replaced = Replaced {
         by_left: vec![None; left.len()],
         by_joined: vec![None; joined.len()],
@@ -322,7 +337,7 @@ fn replaced_rows(left: &[Arc<Row>], joined: &[Arc<Row>]) -> Replaced {
     if left.is_empty() || joined.is_empty() {
         return replaced;
     }
-    if let ([old], [new]) = (left, joined) {
+    if let ([(old, _)], [new]) = (left, joined) {
         replaced.by_left[0] = old.is_same_presence(new).then_some(0);
         return replaced;
     }
@@ -331,7 +346,7 @@ fn replaced_rows(left: &[Arc<Row>], joined: &[Arc<Row>]) -> Replaced {
     let mut successors: BTreeMap<_, _> = keyed
         .map(|(at, row)| ((row.owner(), row.key(), row.topic()), at))
         .collect();
-    for (row, successor) in left.iter().zip(&mut replaced.by_left) {
+    for ((row, _), successor) in left.iter().zip(&mut replaced.by_left) {
         *successor = successors.remove(&(row.owner(), row.key(), row.topic()));
     }
     replaced

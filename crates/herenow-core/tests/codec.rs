@@ -3,8 +3,8 @@
 mod support;
 
 use herenow_core::{
-    DecodeError, Incarnation, LeaveReason, MAX_MESSAGE_BYTES, NodeHeartbeat, OwnerId, Shard,
-    ShardConfig, ShardMessage, Version, check,
+    Change, DecodeError, Incarnation, LeaveReason, MAX_MESSAGE_BYTES, NodeHeartbeat, OwnerId,
+    Shard, ShardConfig, ShardMessage, Version, check,
 };
 use proptest::prelude::*;
 use support::{SHARD, at, drain, listed, node, shard, shard_with, track};
@@ -277,13 +277,66 @@ fn cod_9_deltas_that_contradict_themselves_are_refused() {
         delta(&with([4, 2, 4, 0], &row(0, 1, 9))).is_err(),
         "a row that replaced nothing"
     );
-    let gone = |version: u8| [&[4, 2, 4, 0, 0x80, 0x80, 0x82, 0, 0x81][..], &[version]].concat();
+    let gone = |version: u8| {
+        [
+            &[4, 2, 4, 0, 0x80, 0x80, 0x82, 0, 0x81][..],
+            &[version << 2],
+        ]
+        .concat()
+    };
     assert!(delta(&gone(4)).is_ok());
     assert!(delta(&gone(5)).is_err(), "gone before it was written");
     assert!(
         delta(&[4, 2, 4, 0, 0x80, 0x80, 0x82, 1, 0x43, 1, 2, 3]).is_err(),
         "no bitmap"
     );
+}
+
+#[test]
+fn cod_12_more_topics_than_rows_are_refused_before_they_take_memory() {
+    let n_topics = 60_000_u16;
+    let mut bytes = vec![1, 0x83, 0, 1, 0x87, 0, 5, 0, 0, 0x99];
+    bytes.extend_from_slice(&n_topics.to_be_bytes());
+    bytes.extend(std::iter::repeat_n(0x60, n_topics.into()));
+    bytes.extend_from_slice(&[0x80, 0x82, 0, 0x80]);
+    let refused = decode(&bytes);
+    assert!(
+        matches!(refused, Err(DecodeError::Contradiction { .. })),
+        "not {refused:?}"
+    );
+}
+
+#[test]
+fn cod_13_what_is_gone_keeps_its_reason() {
+    let mut owner = shard_with(OWNER, 1, &ShardConfig::default());
+    owner.handle_heartbeat(at(0), &node("b"), Incarnation(1), Version::ZERO);
+    let reasons = [
+        LeaveReason::Evicted,
+        LeaveReason::Left,
+        LeaveReason::Closed,
+        LeaveReason::NodeDown,
+    ];
+    for n in 0..4 {
+        track(&mut owner, at(0), n, ROOM, &n.to_string());
+    }
+    let joins = drain(&mut owner).broadcasts.remove(0);
+    for (n, reason) in (0..).zip(reasons) {
+        owner.handle_owner_end(at(10), OwnerId(n), reason);
+    }
+    let leaves = drain(&mut owner).broadcasts.remove(0);
+    let mut reader = shard("reader");
+    for message in [joins, leaves] {
+        let message = decode(&message.encode()).unwrap();
+        reader.handle_message(at(20), &node(OWNER), message);
+    }
+    let told = drain(&mut reader)
+        .changes
+        .into_iter()
+        .filter_map(|change| match change {
+            Change::Left { reason, .. } => Some(reason),
+            Change::Joined(_) | Change::Updated { .. } => None,
+        });
+    assert_eq!(told.collect::<Vec<_>>(), reasons);
 }
 
 proptest! {

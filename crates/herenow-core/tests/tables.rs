@@ -872,3 +872,58 @@ fn tbl_30_bytes_of_a_peer_that_is_not_the_owner_cannot_change_the_owners_rows() 
     assert_eq!(listed(&mesh.shards[1], ROOM), ["alice"]);
     assert_eq!(mesh.shards[1].rows_of_peer(&node("c")).count(), 0);
 }
+
+#[test]
+fn tbl_32_a_leave_on_another_node_comes_with_its_reason() {
+    let mut mesh = mesh(&["a", "b"]);
+    let reasons = [
+        LeaveReason::Left,
+        LeaveReason::Closed,
+        LeaveReason::NodeDown,
+        LeaveReason::Evicted,
+    ];
+    for n in 0..4 {
+        join(&mut mesh, 0, n, &format!("user-{n}"));
+    }
+    mesh.settle();
+    later(&mut mesh);
+    update(&mut mesh, 0, 3, "user-3", "updated first");
+    for (n, reason) in (0..).zip(reasons) {
+        let now = mesh.now;
+        mesh.shards[0].handle_owner_end(now, OwnerId(n), reason);
+    }
+    let told = mesh.settle();
+    let told = told[1].changes.iter().map(|change| match change {
+        Change::Left { reason, .. } => *reason,
+        Change::Joined(_) | Change::Updated { .. } => panic!("leaves only"),
+    });
+    assert_eq!(told.collect::<Vec<_>>(), reasons);
+}
+
+#[test]
+fn tbl_33_the_set_of_what_is_alive_is_compressed() {
+    let mut config = ShardConfig::default();
+    config.max_history = 0;
+    let mut owner = shard_with("a", 1, &config);
+    for n in 0..5_000 {
+        track(&mut owner, at(0), n, ROOM, &n.to_string());
+    }
+    owner.handle_owner_end(at(0), OwnerId(77), LeaveReason::Left);
+    drain(&mut owner);
+    let request = ShardMessage::Request {
+        incarnation: owner.id().incarnation,
+        owner: owner.id().incarnation,
+        seen: Version(5_000),
+        pruned: Version(5_000),
+    };
+    owner.handle_message(at(10), &node("b"), request);
+    let sent = drain(&mut owner).sent;
+    let transfers = sent
+        .iter()
+        .filter(|(_, m)| matches!(m, ShardMessage::Transfer { .. }));
+    let n_bytes: usize = transfers.map(|(_, message)| message.encode().len()).sum();
+    assert!(
+        (1..100).contains(&n_bytes),
+        "{n_bytes} bytes for 4,999 rows in two runs"
+    );
+}

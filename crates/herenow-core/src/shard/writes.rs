@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::diff::{Change, LeaveReason};
+use crate::history::Cause;
 use crate::ids::{Key, OwnerId, Topic};
 use crate::index::SlotId;
 use crate::row::{Meta, NewRow, Row, Version};
@@ -92,7 +93,7 @@ impl Shard {
         let row = self.new_row(owner, old.topic().clone(), old.key().clone(), meta, ended);
         let (slot, new) = self.insert_own(row);
         self.own.write(new.version(), Some(slot), Some(ended));
-        self.history.note(new.version(), ended);
+        self.history.note(new.version(), ended, Cause::Updated);
         let update = Change::Updated {
             old,
             new: new.clone(),
@@ -137,7 +138,8 @@ impl Shard {
         let row = self.index.remove_own(slot);
         let version = self.own.seen().next();
         self.own.write(version, None, Some(row.version()));
-        self.history.note(version, row.version());
+        self.history
+            .note(version, row.version(), Cause::Left(reason));
         self.changes.push(Change::Left { row, reason });
     }
 
