@@ -525,3 +525,37 @@ async fn soc_48_a_topic_over_its_limit_is_refused_with_the_limit() {
     );
     drop(client);
 }
+
+#[tokio::test]
+async fn soc_49_a_flood_of_broadcasts_does_not_make_slow_readers_of_those_who_read() {
+    const N: usize = 5_000;
+    let fixture = Fixture::with(|config| {
+        config.max_queue_messages = NonZero::new(1_000).unwrap();
+    })
+    .await;
+    let mut reader = fixture.client().await;
+    reader.join_plain("room:1").await;
+    let mut stream = slow_reader(&fixture).await;
+    let join = json!(["1", "1", "room:1", "phx_join", { "how": "plain" }]).to_string();
+    let mut bytes = frame(0x81, join.as_bytes());
+    for n in 0..N {
+        let shout = json!(["1", null, "room:1", "shout", { "n": n }]).to_string();
+        bytes.extend_from_slice(&frame(0x81, shout.as_bytes()));
+    }
+    let (mut from_server, mut to_server) = stream.split();
+    let mut sink = tokio::io::sink();
+    let reading = async {
+        for n in 0..N {
+            assert_eq!(reader.event("room:1", "shout").await["n"], n);
+        }
+    };
+    tokio::select! {
+        () = async {
+            to_server.write_all(&bytes).await.unwrap();
+            reading.await;
+        } => {}
+        _ = tokio::io::copy(&mut from_server, &mut sink) => panic!("the flooder was cut off"),
+    }
+    assert_eq!(fixture.sockets.metrics().slow_readers.value(), 0);
+    fixture.assert_unharmed().await;
+}

@@ -20,7 +20,10 @@ use crate::socket::Session;
 /// Size of the buffer that all connections of a thread read into.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Rounds of reading, running and writing before other tasks get their turn.
-const MAX_ROUNDS: usize = 32;
+const MAX_ROUNDS: usize = 8;
+/// Frames of the client before other tasks get their turn. Each may be a broadcast: handling more
+/// of them at once would fill the queues of connections that had no chance to write.
+const MAX_FRAMES: usize = 128;
 
 thread_local! {
     /// Taken out while in use, because callbacks run while it is.
@@ -33,8 +36,10 @@ pub(crate) struct Connection<Io> {
     codec: Codec,
     session: Session,
     writer: Writer,
-    /// Bytes that were read while the channels could take no more.
+    /// Bytes that were read while the channels could take no more, or it was others' turn.
     stalled: Option<Vec<u8>>,
+    /// Frames that may still be handled in this turn.
+    n_frames_left: usize,
     /// Idle time-out, then close time-out. Rewound only when it fires.
     timer: Pin<Box<Sleep>>,
     last_read: Instant,
@@ -72,6 +77,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             session,
             writer: Writer::default(),
             stalled: (!read.is_empty()).then(|| read.to_vec()),
+            n_frames_left: MAX_FRAMES,
             timer: Box::pin(sleep(config.idle_timeout)),
             last_read: Instant::now(),
             phase: Phase::Open,
@@ -81,6 +87,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// Reads, runs and writes until nothing more can be done now.
     fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<End> {
         self.session.mailbox().unpark();
+        self.n_frames_left = MAX_FRAMES;
         for _ in 0..MAX_ROUNDS {
             let has_read = match self.read(context) {
                 Ok(has_read) => has_read,
@@ -107,10 +114,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         Poll::Pending
     }
 
-    /// Reads once and handles what came; false if the client or the channels must come first.
+    /// Reads once and handles what came; true if there may be more to read at once.
     fn read(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
         if !self.session.is_ready() {
             return Ok(false);
+        }
+        if self.n_frames_left == 0 {
+            return Ok(true);
         }
         if let Some(stalled) = self.stalled.take() {
             self.handle_bytes(context, &stalled)?;
@@ -138,7 +148,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 
     fn handle_bytes(&mut self, context: &mut Context<'_>, mut bytes: &[u8]) -> Result<(), End> {
         loop {
-            if !self.session.is_ready() {
+            if !self.session.is_ready() || self.n_frames_left == 0 {
                 self.stalled = Some(bytes.to_vec());
                 return Ok(());
             }
@@ -151,6 +161,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 );
                 End::Order(order)
             })?;
+            self.n_frames_left -= 1;
             match incoming {
                 Some(Incoming::Message(message)) => self.session.handle_frame(context, &message),
                 // Closed: the connection is about to be closed for its slow reader.
