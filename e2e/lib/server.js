@@ -10,7 +10,7 @@ import { until } from "./until.js";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const START_MS = 15000;
 const STOP_MS = 40000;
-const OUTPUT_LINES = 200;
+const OUTPUT_CHUNKS = 200;
 
 let built = null;
 
@@ -37,6 +37,7 @@ export async function startServer(context, { args = [], env = {} } = {}) {
 export class Server {
   #child = null;
   #output = [];
+  #panicked = false;
 
   constructor(port, args, env) {
     this.port = port;
@@ -52,7 +53,7 @@ export class Server {
     return `ws://127.0.0.1:${this.port}/socket`;
   }
 
-  /** The latest lines the program wrote, for the message of a failing test. */
+  /** The latest that the program wrote, for the message of a failing test. */
   get output() {
     return this.#output.join("");
   }
@@ -66,7 +67,8 @@ export class Server {
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (data) => {
         this.#output.push(data.toString());
-        this.#output.splice(0, this.#output.length - OUTPUT_LINES);
+        this.#output.splice(0, Math.max(0, this.#output.length - OUTPUT_CHUNKS));
+        this.#panicked ||= data.includes("panicked at");
       });
     }
     await until(
@@ -106,8 +108,12 @@ export class Server {
     return end;
   }
 
+  /** Ends the server, and fails if it panicked at any time: nothing that a client does may make it. */
   async stop() {
     await this.kill("SIGKILL");
+    if (this.#panicked) {
+      throw new Error(`herenow panicked\n${this.output}`);
+    }
   }
 }
 
