@@ -20,6 +20,7 @@ mod length;
 mod bench;
 mod ci;
 mod e2e;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -46,6 +47,12 @@ enum Chore {
     Imports,
     /// Drives the stock JavaScript clients and a browser against a server built here.
     E2e,
+    /// Runs many seeds of the simulator, and prints how to repeat the first that fails.
+    Sim {
+        /// Passed to the simulator; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Runs the benchmarks and says how to load a server.
     Bench {
         /// Passed to Criterion, for instance part of a benchmark's name.
@@ -61,6 +68,7 @@ fn main() -> ExitCode {
         Chore::Conformance => conformance::run(),
         Chore::Imports => imports::run(),
         Chore::E2e => e2e::run(),
+        Chore::Sim { arguments } => sim::run(&arguments),
         Chore::Bench { criterion } => bench::run(&criterion),
     };
     match outcome {
