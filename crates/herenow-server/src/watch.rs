@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use self::view::{Format, Sight, View};
+use self::view::{Format, Person, Sight, View};
 
 /// What to watch, and how to show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,7 +207,9 @@ impl Follower {
             }
             (State::Told, event) => self.change(view, now, &event).into_iter().collect(),
             (State::Lost(waiting), event) => {
-                waiting.push(event);
+                if is_change(&event) {
+                    waiting.push(event);
+                }
                 Vec::new()
             }
             (State::New, _) => Vec::new(),
@@ -216,60 +218,68 @@ impl Follower {
 
     /// A line for every meta of everyone here.
     fn everyone(&self, view: &View, now: Timestamp) -> Vec<String> {
-        let metas = self.presence.list().list().flat_map(|(key, entry)| {
+        let mut lines = Vec::new();
+        for (key, entry) in self.presence.list().list() {
+            let name: Option<String> = entry.field("name");
+            let who = Person {
+                key,
+                name: name.as_deref(),
+            };
             let n_metas = entry.metas().len();
-            entry
-                .metas()
-                .iter()
-                .map(move |meta| (key, value(meta), n_metas))
-        });
-        let line = |(key, meta, n_metas): (&str, Value, usize)| {
-            view.line(
-                now,
-                &Sight::Here {
-                    key,
-                    meta: &meta,
-                    n_metas,
-                },
-            )
-        };
-        metas.map(line).collect()
+            for meta in entry.metas() {
+                let meta = &value(meta);
+                lines.push(view.line(now, &Sight::Here { who, meta, n_metas }));
+            }
+        }
+        lines
     }
 
     /// The line of one change; `None` for what is not about presence.
     fn change(&self, view: &View, now: Timestamp, event: &PresenceEvent) -> Option<String> {
-        let n_metas = |key: &str| {
-            self.presence
-                .list()
-                .get(key)
-                .map_or(0, |entry| entry.metas().len())
+        let (PresenceEvent::Joined { key, .. }
+        | PresenceEvent::Updated { key, .. }
+        | PresenceEvent::Left { key, .. }) = event
+        else {
+            return None;
         };
-        let line = match event {
-            PresenceEvent::Joined { key, meta, .. } => {
-                let (meta, n_metas) = (&value(meta), n_metas(key));
-                view.line(now, &Sight::Joined { key, meta, n_metas })
+        let entry = self.presence.list().get(key);
+        let name: Option<String> = entry.and_then(|entry| entry.field("name"));
+        let who = Person {
+            key,
+            name: name.as_deref(),
+        };
+        let n_metas = entry.map_or(0, |entry| entry.metas().len());
+        match event {
+            PresenceEvent::Joined { meta, .. } => {
+                let meta = &value(meta);
+                Some(view.line(now, &Sight::Joined { who, meta, n_metas }))
             }
-            PresenceEvent::Updated { key, old, new, .. } => {
-                let (before, after) = (&value(old), &value(new));
-                let n_metas = n_metas(key);
-                view.line(
+            PresenceEvent::Updated { old, new, .. } => {
+                let (before, after) = (Some(&value(old)), &value(new));
+                Some(view.line(
                     now,
                     &Sight::Updated {
-                        key,
-                        before: Some(before),
+                        who,
+                        before,
                         after,
                         n_metas,
                     },
-                )
+                ))
             }
-            PresenceEvent::Left { key, meta, .. } => {
-                let (meta, n_metas) = (&value(meta), n_metas(key));
-                view.line(now, &Sight::Left { key, meta, n_metas })
+            PresenceEvent::Left { meta, .. } => {
+                let meta = &value(meta);
+                Some(view.line(now, &Sight::Left { who, meta, n_metas }))
             }
-            _ => return None,
-        };
-        Some(line)
+            _ => None,
+        }
     }
+}
+
+fn is_change(event: &PresenceEvent) -> bool {
+    matches!(
+        event,
+        PresenceEvent::Joined { .. } | PresenceEvent::Updated { .. } | PresenceEvent::Left { .. }
+    )
 }
 
 impl WatchOptions {

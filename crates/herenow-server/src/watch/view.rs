@@ -38,6 +38,15 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Somebody who was seen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Person<'a> {
+    /// What presences are grouped by.
+    pub(crate) key: &'a str,
+    /// What the server knows the person by, beside the metas.
+    pub(crate) name: Option<&'a str>,
+}
+
 /// One thing that was seen.
 #[derive(Debug)]
 pub(crate) enum Sight<'a> {
@@ -45,26 +54,26 @@ pub(crate) enum Sight<'a> {
     Connected { n_keys: usize },
     /// A presence that was here before us.
     Here {
-        key: &'a str,
+        who: Person<'a>,
         meta: &'a Value,
         n_metas: usize,
     },
     /// A presence came; its key has `n_metas` now.
     Joined {
-        key: &'a str,
+        who: Person<'a>,
         meta: &'a Value,
         n_metas: usize,
     },
     /// A meta was replaced.
     Updated {
-        key: &'a str,
+        who: Person<'a>,
         before: Option<&'a Value>,
         after: &'a Value,
         n_metas: usize,
     },
     /// A presence left; its key has `n_metas` still.
     Left {
-        key: &'a str,
+        who: Person<'a>,
         meta: &'a Value,
         n_metas: usize,
     },
@@ -109,18 +118,18 @@ impl View {
         let fields = match sight {
             Sight::Connected { n_keys } => json!({ "url": self.url, "count": n_keys }),
             Sight::Disconnected { reason } => json!({ "url": self.url, "reason": reason }),
-            Sight::Here { key, meta, n_metas }
-            | Sight::Joined { key, meta, n_metas }
-            | Sight::Left { key, meta, n_metas } => {
-                json!({ "key": key, "name": name(key, meta), "metas": n_metas, "meta": meta })
+            Sight::Here { who, meta, n_metas }
+            | Sight::Joined { who, meta, n_metas }
+            | Sight::Left { who, meta, n_metas } => {
+                json!({ "key": who.key, "name": who.name_in(meta), "metas": n_metas, "meta": meta })
             }
             Sight::Updated {
-                key,
+                who,
                 before,
                 after,
                 n_metas,
             } => json!({
-                "key": key, "name": name(key, after), "metas": n_metas, "meta": after, "before": before,
+                "key": who.key, "name": who.name_in(after), "metas": n_metas, "meta": after, "before": before,
             }),
         };
         if let Value::Object(fields) = fields {
@@ -145,39 +154,38 @@ impl View {
                     clean(reason)
                 )
             }
-            Sight::Here { key, meta, n_metas } => {
+            Sight::Here { who, meta, n_metas } => {
                 let since = since(meta).map(|since| format!("since {}", self.clock(since)));
                 let rest = parts([since, devices(*n_metas), details(meta)]);
-                format!("{time} {mark} {}{rest}", self.who(key, meta))
+                format!("{time} {mark} {}{rest}", self.who(*who, meta))
             }
-            Sight::Joined { key, meta, n_metas } => {
+            Sight::Joined { who, meta, n_metas } => {
                 let rest = parts([devices(*n_metas), details(meta)]);
-                format!("{time} {mark} {} joined{rest}", self.who(key, meta))
+                format!("{time} {mark} {} joined{rest}", self.who(*who, meta))
             }
             Sight::Updated {
-                key, before, after, ..
+                who, before, after, ..
             } => {
                 let changes = changes(*before, after);
-                format!("{time} {mark} {} {changes}", self.who(key, after))
+                format!("{time} {mark} {} {changes}", self.who(*who, after))
             }
-            Sight::Left { key, meta, n_metas } => {
+            Sight::Left { who, meta, n_metas } => {
                 let stayed = since(meta).map(|since| stayed(now.duration_since(since)));
                 let what = if *n_metas == 0 { "left" } else { "closed one" };
                 let rest = parts([stayed, still(*n_metas)]);
-                format!("{time} {mark} {} {what}{rest}", self.who(key, meta))
+                format!("{time} {mark} {} {what}{rest}", self.who(*who, meta))
             }
         }
     }
 
     /// A person's name, with the key if that is something else.
-    fn who(&self, key: &str, meta: &Value) -> String {
-        let name = name(key, meta);
+    fn who(&self, who: Person<'_>, meta: &Value) -> String {
+        let name = who.name_in(meta);
         let shown = self.paint(NAME, &clean(name));
-        if name == key {
-            shown
-        } else {
-            format!("{shown} {}", self.paint(QUIET, &clean(key)))
+        if name == who.key {
+            return shown;
         }
+        format!("{shown} {}", self.paint(QUIET, &clean(who.key)))
     }
 
     fn clock(&self, time: Timestamp) -> String {
@@ -219,12 +227,14 @@ impl Sight<'_> {
     }
 }
 
-/// The meta's `name`, else the key.
-fn name<'a>(key: &'a str, meta: &'a Value) -> &'a str {
-    meta.get("name")
-        .and_then(Value::as_str)
-        .filter(|name| !name.trim().is_empty())
-        .unwrap_or(key)
+impl<'a> Person<'a> {
+    /// The meta's `name`, else the one that the server knows, else the key.
+    fn name_in(self, meta: &'a Value) -> &'a str {
+        let in_meta = meta.get("name").and_then(Value::as_str);
+        let is_shown = |name: &&str| !name.trim().is_empty();
+        let name = in_meta.filter(is_shown).or(self.name.filter(is_shown));
+        name.unwrap_or(self.key)
+    }
 }
 
 /// When the presence began: `online_at` in Unix seconds, as text or a number.
@@ -352,6 +362,10 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn person(key: &str) -> Person<'_> {
+        Person { key, name: None }
+    }
+
     fn plain(sight: &Sight<'_>) -> String {
         view(Format::Plain).line(at(7_323), sight)
     }
@@ -359,14 +373,14 @@ mod tests {
     #[test]
     fn srv_60_lines_for_people_say_who_and_when() {
         let meta = json!({ "name": "Ada", "online_at": "7200", "phx_ref": "x", "status": "away" });
-        let (key, meta) = ("42", &meta);
+        let (who, meta) = (person("42"), &meta);
         assert_eq!(
             plain(&Sight::Connected { n_keys: 2 }),
             "02:02:03 = room:lobby at ws://127.0.0.1:4000: 2 here\n"
         );
         assert_eq!(
             plain(&Sight::Here {
-                key,
+                who,
                 meta,
                 n_metas: 2
             }),
@@ -374,7 +388,7 @@ mod tests {
         );
         assert_eq!(
             plain(&Sight::Joined {
-                key,
+                who,
                 meta,
                 n_metas: 1
             }),
@@ -382,7 +396,7 @@ mod tests {
         );
         assert_eq!(
             plain(&Sight::Left {
-                key,
+                who,
                 meta,
                 n_metas: 0
             }),
@@ -390,7 +404,7 @@ mod tests {
         );
         assert_eq!(
             plain(&Sight::Left {
-                key,
+                who,
                 meta,
                 n_metas: 1
             }),
@@ -399,11 +413,19 @@ mod tests {
     }
 
     #[test]
+    fn srv_60_the_name_is_the_metas_or_the_servers_or_the_key() {
+        let name = |name, meta: Value| Person { key: "42", name }.name_in(&meta).to_owned();
+        assert_eq!(name(Some("Server"), json!({ "name": "Meta" })), "Meta");
+        assert_eq!(name(Some("Server"), json!({ "name": " " })), "Server");
+        assert_eq!(name(None, json!({})), "42");
+    }
+
+    #[test]
     fn srv_60_an_update_says_what_changed() {
         let before = json!({ "status": "online", "mood": 3, "phx_ref": "a" });
         let after = json!({ "status": "away", "place": "x", "phx_ref": "b", "phx_ref_prev": "a" });
         let sight = Sight::Updated {
-            key: "ada",
+            who: person("ada"),
             before: Some(&before),
             after: &after,
             n_metas: 1,
@@ -418,7 +440,7 @@ mod tests {
     fn srv_61_colour_is_only_added_when_asked_for() {
         let meta = json!({});
         let sight = Sight::Joined {
-            key: "ada",
+            who: person("ada"),
             meta: &meta,
             n_metas: 1,
         };
@@ -430,7 +452,7 @@ mod tests {
     fn srv_62_a_line_of_json_has_time_event_topic_key_and_meta() {
         let meta = json!({ "name": "Ada", "phx_ref": "x" });
         let sight = Sight::Joined {
-            key: "42",
+            who: person("42"),
             meta: &meta,
             n_metas: 1,
         };
@@ -450,7 +472,7 @@ mod tests {
     fn srv_63_a_strangers_name_cannot_command_the_terminal() {
         let meta = json!({ "name": "\u{1b}[2Jx\r\n\u{202e}y", "status": "s".repeat(100) });
         let line = plain(&Sight::Joined {
-            key: "k\u{7}",
+            who: person("k\u{7}"),
             meta: &meta,
             n_metas: 1,
         });
