@@ -320,7 +320,10 @@ impl Shard {
             }
         }
         self.report_peer(node, peer.incarnation, PeerEvent::Forgotten);
-        self.schedule_check();
+        // The check of the others stays when it was due: peers that come and go must not put it off.
+        if self.peers.is_empty() {
+            self.next_check = MonoTime::MAX;
+        }
     }
 
     fn report_peer(&mut self, node: &NodeName, incarnation: Incarnation, event: PeerEvent) {
