@@ -82,10 +82,6 @@ impl Shard {
         match self.peers.classify(from, incarnation) {
             Contact::Known => {}
             Contact::Returned => self.set_up(from),
-            Contact::NewLife => {
-                self.bury(from);
-                self.welcome(from, incarnation);
-            }
             Contact::OtherLife => {
                 self.forget(from);
                 self.welcome(from, incarnation);
