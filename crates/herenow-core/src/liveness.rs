@@ -178,6 +178,11 @@ impl Peers {
         self.peers.is_empty()
     }
 
+    /// Returns how many nodes there are of which a life is known to be over.
+    pub(crate) fn n_burials(&self) -> usize {
+        self.buried.len()
+    }
+
     /// Returns the nodes that are up and were silent for `down_period`.
     pub(crate) fn fallen_silent(&self, now: MonoTime, down_period: Duration) -> Vec<NodeName> {
         self.silent(now, PeerStatus::Up, down_period)

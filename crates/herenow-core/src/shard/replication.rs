@@ -151,6 +151,7 @@ impl Shard {
             return false;
         }
         let applied = peer.table.apply(delta, &mut self.index, &mut self.changes);
+        self.stats.n_visited += peer.table.take_n_visited();
         match applied {
             Applied::Forward => self.stats.n_applied += 1,
             Applied::Stale => self.stats.n_stale += 1,
