@@ -327,6 +327,27 @@ async fn x_05_the_drain_of_a_mount_is_configured_at_run_time() {
 }
 
 #[tokio::test]
+async fn soc_300_a_drain_does_not_wait_for_clients_that_answered_to_hang_up() {
+    let mut config = SocketConfig::default();
+    config.close_timeout = Duration::from_secs(3_600);
+    let mut drain = DrainConfig::default();
+    drain.total = Duration::from_secs(3_600);
+    let sockets = sockets(&PubSub::local()).config(config).drain_config(drain);
+    let handle = sockets.clone();
+    let address = start(sockets).await;
+    let mut socket = joined(address).await;
+    let answer = async {
+        while !socket.next().await.unwrap().unwrap().is_close() {}
+        // The answer is written, or already was; the connection stays open.
+        let _written = socket.flush().await;
+    };
+    let drained = async { tokio::join!(handle.drain(), answer) };
+    let (report, ()) = tokio::time::timeout(DEADLINE, drained).await.unwrap();
+    assert_eq!((report.n_sockets, report.n_left), (1, 0));
+    drop(socket);
+}
+
+#[tokio::test]
 async fn soc_140_a_stopping_server_drains_its_sockets_of_both_transports() {
     let sockets = sockets(&PubSub::local());
     let app = Router::new().nest("/ws", sockets.into_router());

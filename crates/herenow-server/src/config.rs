@@ -28,7 +28,7 @@ use std::time::Duration;
 use herenow_channels::{DrainConfig, LongPollConfig, ServeConfig, SocketConfig};
 use herenow_presence::{PresenceConfig, Window};
 
-pub(crate) use keys::keys;
+pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::Key;
 pub use load::Sources;
 pub(crate) use load::{TOPICS, flag_name, is_switch, variable_name};

@@ -18,6 +18,8 @@ mod health;
 
 pub mod run;
 
+pub mod signals;
+
 pub mod watch;
 
 pub mod cli;

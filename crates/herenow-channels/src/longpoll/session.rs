@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use herenow_protocol::{CloseCode, Encoded, LongPollSession, PollAnswer, PollId, PollStep};
+use herenow_protocol::{
+    BufferError, CloseCode, Encoded, LongPollSession, PollAnswer, PollId, PollStep,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -237,9 +239,16 @@ impl SessionTask {
 
     fn keep(&mut self, frames: Vec<Encoded>) {
         for frame in frames {
-            if let Err(error) = self.state.handle_frame(frame) {
-                tracing::warn!(%error, "frame lost on long poll");
-                if !matches!(error, herenow_protocol::BufferError::Binary { .. }) {
+            match self.state.handle_frame(frame) {
+                Ok(()) => {}
+                Err(error @ BufferError::Binary { .. }) => {
+                    // One broadcast is lost on every session of its topic: a line for each would
+                    // be a flood.
+                    self.session.shared().metrics.binary_frames_lost.increment();
+                    tracing::debug!(%error, "frame lost on long poll");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "long poll too slow");
                     let order = CloseOrder::slow_reader(error.to_string());
                     self.session.mailbox().order_close(order);
                 }
