@@ -9,6 +9,7 @@ mod writes;
 mod folds;
 mod counts;
 mod ghosts;
+mod goodbyes;
 mod deadlines;
 mod memory;
 mod cost;
@@ -63,6 +64,7 @@ pub(crate) struct Checks {
     tables: tables::Tables,
     folds: folds::Folds,
     ghosts: ghosts::Ghosts,
+    goodbyes: goodbyes::Goodbyes,
     cost: cost::Cost,
 }
 
@@ -72,6 +74,7 @@ impl Checks {
         self.tables.begin(index);
         self.folds.begin(index);
         self.ghosts.begin(index);
+        self.goodbyes.begin(index);
         self.cost.begin(index);
     }
 
@@ -95,9 +98,10 @@ impl Checks {
             index,
             node,
         };
-        self.tables.check(view)?;
+        self.tables.check(view, step)?;
         self.folds.check(view, step)?;
         self.ghosts.check(view, step)?;
+        self.goodbyes.check(view, step)?;
         self.cost.check(view, step)?;
         deadlines::check(view)?;
         if !step.changes.is_empty() {

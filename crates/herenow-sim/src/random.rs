@@ -64,5 +64,5 @@ mod tests {
         assert_ne!(Random::new(8).below(1000), PINNED[0]);
     }
 
-    const PINNED: [u64; 4] = [0, 0, 0, 0];
+    const PINNED: [u64; 4] = [419, 238, 420, 513];
 }

@@ -135,9 +135,9 @@ impl Plan {
 
 fn config(random: &mut Random) -> ShardConfig {
     let mut config = ShardConfig::default();
-    config.heartbeat_period = Duration::from_millis(random.pick(&[300, 1000]));
+    config.heartbeat_period = Duration::from_millis(random.pick(&[500, 1000]));
     config.down_period = config.heartbeat_period * random.pick(&[3, 5, 8]);
-    config.permdown_period = config.down_period * random.pick(&[2, 5]);
+    config.permdown_period = config.down_period * random.pick(&[2, 4]);
     config.flush_interval = Duration::from_millis(random.pick(&[0, 5, 50]));
     config.request_timeout = Duration::from_millis(random.pick(&[100, 500]));
     config.max_delta_bytes = random.pick(&[1024, 1024, 4096, 256 * 1024]);
@@ -173,7 +173,7 @@ fn step(random: &mut Random, odds: &Odds) -> Step {
     let after = match random.below(100) {
         0..60 => random.micros(0, 20_000),
         60..90 => random.millis(20, 1_500),
-        90..98 => random.millis(1_500, 8_000),
+        90..99 => random.millis(1_500, 6_000),
         _ => random.millis(8_000, 45_000),
     };
     let kind = odds.draw(random);

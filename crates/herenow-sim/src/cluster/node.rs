@@ -82,6 +82,8 @@ pub struct Node {
 pub(crate) struct Step {
     /// Whom it heard, in this order.
     pub(crate) heard: Vec<(NodeName, Incarnation)>,
+    /// Which lives told it that they end.
+    pub(crate) goodbyes: Vec<(NodeName, Incarnation)>,
     /// What it told its local readers.
     pub(crate) changes: Vec<Change>,
     pub(crate) events: Vec<(NodeName, PeerEvent)>,
@@ -270,6 +272,9 @@ impl Node {
                 Input::Message(from, message) => {
                     let (incarnation, span) = incarnation_and_span(&message);
                     step.heard.push((from.clone(), incarnation));
+                    if matches!(message, ShardMessage::Bye { .. }) {
+                        step.goodbyes.push((from.clone(), incarnation));
+                    }
                     step.span += span;
                     self.shard.handle_message(local, &from, message);
                 }
