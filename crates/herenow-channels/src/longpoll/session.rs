@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{LongPoll, SessionId};
+use crate::auth::Transport;
 use crate::frame::Frame;
 use crate::reason::CloseOrder;
 use crate::socket::Session;
@@ -126,7 +127,8 @@ impl SessionTask {
         } = self;
         // Before the channels terminate: from now on the session is gone for its client.
         drop((listed, waiting));
-        tracing::debug!(reason = ?order.reason, "long-poll session over");
+        let socket = session.mailbox().id().map(|id| &**id);
+        order.log(Transport::LongPoll.as_str(), socket);
         poll_fn(|cx| {
             session.end(cx, &order.reason);
             Poll::Ready(())
@@ -248,7 +250,6 @@ impl SessionTask {
                     tracing::debug!(%error, "frame lost on long poll");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "long poll too slow");
                     let order = CloseOrder::slow_reader(error.to_string());
                     self.session.mailbox().order_close(order);
                 }

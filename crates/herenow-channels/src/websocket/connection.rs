@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::codec::{Codec, Incoming};
 use super::writer::Writer;
+use crate::auth::Transport;
 use crate::frame::Frame;
 use crate::reason::CloseOrder;
 use crate::socket::Session;
@@ -212,12 +213,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             }
             End::Lost => (CloseOrder::closed(CloseCode::NORMAL), Phase::Gone),
         };
-        tracing::debug!(
-            code = order.code.0,
-            text = order.close_text(),
-            socket = self.session.mailbox().id().map(|id| &**id),
-            "socket closes"
-        );
+        let socket = self.session.mailbox().id().map(|id| &**id);
+        order.log(Transport::WebSocket.as_str(), socket);
         if order.code == CloseCode::POLICY_VIOLATION {
             // It would not read them, so the close frame must not wait behind them.
             self.writer.discard();
