@@ -91,6 +91,8 @@ struct Waiting {
 /// What the session has come to.
 enum Progress {
     Frames(Vec<Encoded>),
+    /// Channels that were too busy for another frame can take one now.
+    Ready,
     Over(CloseOrder),
 }
 
@@ -134,7 +136,12 @@ impl SessionTask {
             Poll::Ready(())
         })
         .await;
-        poll_fn(|cx| session.poll_end(cx)).await;
+        let config = session.shared().config.clone();
+        let limit = config.close_timeout.max(config.terminate_timeout);
+        let ended = tokio::time::timeout(limit, poll_fn(|cx| session.poll_end(cx)));
+        if ended.await.is_err() {
+            session.abort();
+        }
     }
 
     async fn run_until_over(&mut self) -> CloseOrder {
@@ -143,7 +150,7 @@ impl SessionTask {
             let can_write = !self.waiting.is_empty();
             let is_ready = self.session.is_ready();
             let progress = tokio::select! {
-                progress = poll_fn(|cx| poll_progress(&mut self.session, cx, can_write)) => Some(progress),
+                progress = poll_fn(|cx| poll_progress(&mut self.session, cx, can_write, is_ready)) => Some(progress),
                 Some(answer) = self.polls.recv() => {
                     self.on_poll(answer);
                     None
@@ -157,7 +164,7 @@ impl SessionTask {
             match progress {
                 Some(Progress::Frames(frames)) => self.on_frames(frames),
                 Some(Progress::Over(order)) => return order,
-                None => {}
+                Some(Progress::Ready) | None => {}
             }
         }
     }
@@ -288,16 +295,21 @@ fn is_within_limit(session: &Session, frame: &Encoded) -> bool {
     len <= max
 }
 
-/// Runs the channels until there are frames, if someone waits for them, or the session is over.
+/// Runs the channels until there are frames, if someone waits for them, or the session is over, or
+/// it can take frames again that it could not when the caller looked.
 fn poll_progress(
     session: &mut Session,
     context: &mut Context<'_>,
     can_write: bool,
+    was_ready: bool,
 ) -> Poll<Progress> {
     session.mailbox().unpark();
     loop {
         if let Poll::Ready(order) = session.poll(context) {
             return Poll::Ready(Progress::Over(order));
+        }
+        if !was_ready && session.is_ready() {
+            return Poll::Ready(Progress::Ready);
         }
         if can_write {
             let frames = take_encoded(session);

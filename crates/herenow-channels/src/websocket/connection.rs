@@ -100,6 +100,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         self.session.mailbox().unpark();
         self.n_frames_left = MAX_FRAMES;
         for _ in 0..MAX_ROUNDS {
+            let was_ready = self.session.is_ready();
             let has_read = match self.read(context) {
                 Ok(has_read) => has_read,
                 Err(end) => return Poll::Ready(end),
@@ -117,7 +118,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 self.session.shared().metrics.idle_timeouts.increment();
                 return Poll::Ready(End::Order(CloseOrder::idle()));
             }
-            if !has_read && self.session.mailbox().park(context, written.is_ready()) {
+            // Channels that were too busy to be read for may have caught up in this very round, and
+            // nothing else would wake the task for what the client has sent meanwhile.
+            let may_read = has_read || (!was_ready && self.session.is_ready());
+            if !may_read && self.session.mailbox().park(context, written.is_ready()) {
                 return Poll::Pending;
             }
         }
