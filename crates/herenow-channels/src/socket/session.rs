@@ -186,9 +186,9 @@ impl Session {
         if aside.is_empty() {
             return;
         }
-        for aside in aside {
-            if let Some(at) = self.find(aside.slot) {
-                self.slots[at].lane.deliver_aside(&aside.diffs);
+        for (slot, diffs) in aside {
+            if let Some(at) = self.find(slot) {
+                self.slots[at].lane.deliver_aside(&diffs);
             }
         }
         self.mailbox.take_frames(frames);
