@@ -130,14 +130,17 @@ impl Peers {
         self.peers.remove(node)
     }
 
-    /// Takes out a replica and remembers that this life of it is over.
-    pub(crate) fn bury(&mut self, node: &NodeName) -> Option<Peer> {
-        let peer = self.peers.remove(node)?;
+    /// Remembers that a life of a node is over, and takes out its replica if that is the known one.
+    ///
+    /// The good-bye of a life may come after another has taken its place, and counts then too.
+    pub(crate) fn bury(&mut self, node: &NodeName, incarnation: Incarnation) -> Option<Peer> {
         let lives = self.buried.entry(node.clone()).or_insert_with(|| {
             self.burials.push_back(node.clone());
             VecDeque::new()
         });
-        lives.push_back(peer.incarnation);
+        if !lives.contains(&incarnation) {
+            lives.push_back(incarnation);
+        }
         if lives.len() > BURIALS_PER_NODE {
             lives.pop_front();
         }
@@ -146,7 +149,12 @@ impl Peers {
         {
             self.buried.remove(&oldest);
         }
-        Some(peer)
+        let is_known = |peer: &Peer| peer.incarnation == incarnation;
+        if self.peers.get(node).is_some_and(is_known) {
+            self.peers.remove(node)
+        } else {
+            None
+        }
     }
 
     /// Counts everyone as heard `grace` before going down, who would otherwise be later.

@@ -578,3 +578,23 @@ fn rep_22_a_node_that_was_paused_itself_does_not_take_its_peers_for_silent() {
         "two heartbeats, no more"
     );
 }
+
+#[test]
+fn rep_511_a_good_bye_counts_though_another_life_took_the_place() {
+    // Simulator seed 48: the good-bye of a life came after its successor, whose clock was set back.
+    let mut shard = shard("me");
+    hear(&mut shard, at(0), 100);
+    shard.handle_peer_gone(at(10), &node(PEER));
+    hear(&mut shard, at(20), 40);
+    let bye = ShardMessage::Bye {
+        incarnation: life(100),
+    };
+    shard.handle_message(at(30), &node(PEER), bye);
+    assert_eq!(status(&shard), Some((life(40), PeerStatus::Up)));
+    wait(&mut shard, seconds(6));
+    assert_eq!(status(&shard), Some((life(40), PeerStatus::Down)));
+    shard.handle_message(seconds(7), &node(PEER), first_delta(100, "ghost"));
+    assert_eq!(status(&shard), Some((life(40), PeerStatus::Down)));
+    assert_eq!(shard.n_rows(), 0);
+    drain(&mut shard);
+}

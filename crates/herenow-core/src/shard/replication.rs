@@ -38,8 +38,10 @@ impl Shard {
                 }
             }
             ShardMessage::Bye { incarnation } => {
-                if self.contact(from, incarnation) {
-                    self.bury(from);
+                if *from == self.id.node {
+                    self.stats.n_refused += 1;
+                } else {
+                    self.bury(from, incarnation);
                 }
             }
         }
@@ -300,10 +302,11 @@ impl Shard {
         }
     }
 
-    /// Drops a replica whose life is over.
-    fn bury(&mut self, node: &NodeName) {
-        if let Some(peer) = self.peers.bury(node) {
-            self.drop_rows(node, &peer);
+    /// Drops a replica whose life is over; one that is not known is over nevertheless.
+    fn bury(&mut self, node: &NodeName, incarnation: Incarnation) {
+        match self.peers.bury(node, incarnation) {
+            Some(peer) => self.drop_rows(node, &peer),
+            None => self.stats.n_buried += 1,
         }
     }
 
