@@ -21,6 +21,12 @@ pub enum Act {
     Write { node: usize, write: Write },
     /// Many owners join at once.
     Burst { node: usize, n_joins: u64 },
+    /// Owners of one node do much in a short time.
+    Storm {
+        node: usize,
+        writes: Vec<Write>,
+        gap: Duration,
+    },
     /// The network becomes better or worse.
     Weather(Weather),
     /// Links between two halves are cut: bit 0 of the mask is the first node.
@@ -80,6 +86,7 @@ struct Odds(Vec<(u64, Kind)>);
 enum Kind {
     Write,
     Burst,
+    Storm,
     Weather,
     Split,
     Cut,
@@ -138,11 +145,11 @@ fn config(random: &mut Random) -> ShardConfig {
     config.heartbeat_period = Duration::from_millis(random.pick(&[500, 1000]));
     config.down_period = config.heartbeat_period * random.pick(&[3, 5, 8]);
     config.permdown_period = config.down_period * random.pick(&[2, 4]);
-    config.flush_interval = Duration::from_millis(random.pick(&[0, 5, 50]));
+    config.flush_interval = Duration::from_millis(random.pick(&[0, 5, 50, 300, 300]));
     config.request_timeout = Duration::from_millis(random.pick(&[100, 500]));
-    config.max_delta_bytes = random.pick(&[1024, 1024, 4096, 256 * 1024]);
+    config.max_delta_bytes = random.pick(&[1024, 1024, 1024, 4096, 256 * 1024]);
     config.transfer_bytes_per_second = random.pick(&[256 * 1024, 64 * 1024 * 1024]);
-    config.max_history = random.pick(&[0, 2, 16, 65_536]);
+    config.max_history = random.pick(&[0, 2, 16, 65_536, 65_536]);
     config.max_peers = 48;
     config.hash_seed = random.below(u64::MAX);
     config
@@ -151,7 +158,12 @@ fn config(random: &mut Random) -> ShardConfig {
 impl Odds {
     fn random(random: &mut Random) -> Self {
         let writes = random.pick(&[100, 300, 600]);
-        let mut odds = vec![(writes, Kind::Write), (20, Kind::Mend), (40, Kind::Restart)];
+        let mut odds = vec![
+            (writes, Kind::Write),
+            (30, Kind::Storm),
+            (20, Kind::Mend),
+            (40, Kind::Restart),
+        ];
         odds.extend(FAULTS.into_iter().filter(|_| random.per_mille(550)));
         Self(odds)
     }
@@ -191,6 +203,11 @@ fn act(random: &mut Random, kind: Kind) -> Act {
         Kind::Burst => Act::Burst {
             node,
             n_joins: random.between(10, 80),
+        },
+        Kind::Storm => Act::Storm {
+            node,
+            gap: random.micros(0, 20_000),
+            writes: (0..random.between(10, 60)).map(|_| write(random)).collect(),
         },
         Kind::Weather => Act::Weather(Weather::random(random)),
         Kind::Split => Act::Split {
@@ -265,7 +282,9 @@ pub(crate) fn numbered_meta(number: u64) -> Meta {
 }
 
 fn meta(random: &mut Random) -> Meta {
-    let filler = "x".repeat(random.index(60));
+    // Now and then so long that a few rows fill a chunk.
+    let longest = random.pick(&[60, 60, 60, 600]);
+    let filler = "x".repeat(random.index(longest));
     let text = format!("{{\"n\":{},\"s\":\"{filler}\"}}", random.below(1_000_000));
     Meta::new(text).expect("a small object is fine")
 }

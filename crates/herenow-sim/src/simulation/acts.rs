@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Failure, Simulation};
+use crate::cluster::Write;
 use crate::network::NodeIndex;
 use crate::schedule::Act;
 
@@ -25,6 +26,10 @@ impl Simulation {
             },
             Act::Burst { node, n_joins } => match self.nth_running(*node) {
                 Some(at) => self.burst(at, *n_joins),
+                None => Ok(()),
+            },
+            Act::Storm { node, writes, gap } => match self.nth_running(*node) {
+                Some(at) => self.storm(at, writes, *gap),
                 None => Ok(()),
             },
             Act::Rolling { gap } => self.roll(*gap),
@@ -100,6 +105,14 @@ impl Simulation {
                 }
             }
         }
+    }
+
+    fn storm(&mut self, at: NodeIndex, writes: &[Write], gap: Duration) -> Result<(), Failure> {
+        for write in writes {
+            self.write(at, write)?;
+            self.pass(gap)?;
+        }
+        Ok(())
     }
 
     fn roll(&mut self, gap: Duration) -> Result<(), Failure> {
