@@ -85,11 +85,8 @@ impl NatsAdapter {
     async fn finish(&self, mut tasks: JoinSet<()>) {
         // The sender is the only task that ends by itself.
         let ended = timeout(self.checked.config.close_timeout, tasks.join_next()).await;
-        match ended {
-            Ok(Some(Err(error))) => {
-                tracing::error!(node = self.mailroom.node(), %error, "the adapter's task failed");
-            }
-            Ok(Some(Ok(())) | None) | Err(_) => {}
+        if let Ok(Some(Err(error))) = ended {
+            tracing::error!(node = self.mailroom.node(), %error, "the adapter's task failed");
         }
         tasks.shutdown().await;
         self.mailroom.end();

@@ -114,11 +114,8 @@ impl Adapter for RedisAdapter {
             self.mailroom.outbox().close();
             let mut tasks = std::mem::take(&mut *self.tasks.lock());
             let ended = timeout(self.checked.config.close_timeout, tasks.join_next()).await;
-            match ended {
-                Ok(Some(Err(error))) => {
-                    tracing::error!(node = self.mailroom.node(), %error, "the adapter's task failed");
-                }
-                Ok(Some(Ok(())) | None) | Err(_) => {}
+            if let Ok(Some(Err(error))) = ended {
+                tracing::error!(node = self.mailroom.node(), %error, "the adapter's task failed");
             }
             tasks.shutdown().await;
             self.first.lock().take();
