@@ -33,6 +33,15 @@ const EARLY_PART: u32 = 100;
 /// Nodes with another number of shards that are remembered; those beyond are counted only.
 const MAX_MISFITS: usize = 256;
 
+/// Returns the version of the format in which nodes tell each other of presences.
+///
+/// Nodes of different formats cannot read each other; a cluster is to agree on it.
+pub fn shard_format() -> u8 {
+    let incarnation = Incarnation(0);
+    let bytes = ShardMessage::Bye { incarnation }.encode();
+    bytes.first().copied().unwrap_or_default()
+}
+
 /// Monotonic time as the shards take it, from tokio's clock.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {

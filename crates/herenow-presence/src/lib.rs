@@ -41,6 +41,7 @@ mod tracker;
 mod watch;
 mod presence;
 
+pub use cluster::shard_format;
 pub use config::{ConfigError, PresenceConfig, Window};
 pub use diff::{Event, PresenceDiff};
 pub use errors::{NameError, TrackError, UpdateError};
