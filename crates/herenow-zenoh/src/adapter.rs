@@ -81,8 +81,8 @@ pub enum OpenError {
 impl ZenohAdapter {
     /// Opens the node: binds what it listens on and begins to connect to its peers.
     ///
-    /// Waits up to half a second for the peers, then goes on without: that none is there, or none
-    /// is let in, is no error but [`ZenohStats::n_peers`] of zero. Runs in any tokio runtime.
+    /// Waits up to 150 ms for the peers, then goes on without: that none is there, or none is let
+    /// in, is no error but [`ZenohStats::n_peers`] of zero. Runs in any tokio runtime.
     ///
     /// # Errors
     ///

@@ -4,19 +4,21 @@
 //! inside some runtimes. So everything that may block happens on this thread, which belongs to no
 //! runtime, and nobody else holds the session.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use zenoh::bytes::ZBytes;
-use zenoh::config::Locator;
+use zenoh::config::{Locator, ZenohId};
 use zenoh::internal::runtime::{Runtime, RuntimeBuilder, ZRuntime};
 use zenoh::liveliness::LivelinessToken;
 use zenoh::pubsub::Publisher;
 use zenoh::qos::CongestionControl;
 use zenoh::sample::{Locality, Sample, SampleKind};
-use zenoh::session::LinkEvent;
+use zenoh::session::{LinkEvent, TransportEvent};
 use zenoh::{Config, Session, Wait};
 
 use super::inbox;
@@ -42,9 +44,11 @@ pub(super) fn run(
     {
         tracing::error!(%error, "the engine ended");
     }
-    drop(runtime);
-    if let Err(error) = session.close().wait() {
-        tracing::warn!(%error, "the engine did not close cleanly");
+    // The session does not own its runtime, since it did not make it.
+    for closed in [session.close().wait(), runtime.close().wait()] {
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the engine did not close cleanly");
+        }
     }
 }
 
@@ -56,6 +60,7 @@ fn open(config: Config) -> Result<(Session, Runtime), zenoh::Error> {
         if let Err(error) = runtime.start().await {
             // Some of the listeners may be open.
             session.close().await?;
+            runtime.close().await?;
             return Err(error);
         }
         Ok((session, runtime))
@@ -186,7 +191,7 @@ fn on_token(shared: &Shared, own: &str, sample: &Sample) {
     }
 }
 
-/// Reports the links that come down to `lost`, if this node had dialled them: it does not know the
+/// Reports the peers whose link is lost to `lost`, if this node had dialled: it does not know the
 /// address of the others.
 fn watch_links(
     session: &Session,
@@ -194,20 +199,34 @@ fn watch_links(
     lost: mpsc::Sender<LostLink>,
 ) -> Result<(), zenoh::Error> {
     let own_ports: Vec<String> = runtime.get_locators().iter().filter_map(port).collect();
+    let dialled: Arc<Mutex<HashMap<ZenohId, Locator>>> = Arc::default();
+    let up = dialled.clone();
     let on_link = move |event: LinkEvent| {
         let link = event.link();
         let is_dialled = port(link.src()).is_some_and(|port| !own_ports.contains(&port));
-        if matches!(event.kind(), SampleKind::Delete) && is_dialled {
-            let (peer, address) = (*link.zid(), link.dst().clone());
+        if matches!(event.kind(), SampleKind::Put) && is_dialled {
+            up.lock().insert(*link.zid(), link.dst().clone());
+        }
+    };
+    // A link that this node closes itself is not reported as such, but its transport is.
+    let on_transport = move |event: TransportEvent| {
+        let peer = *event.transport().zid();
+        if matches!(event.kind(), SampleKind::Delete)
+            && let Some(address) = dialled.lock().remove(&peer)
+        {
             tracing::debug!(peer = %peer, address = %address, "lost a link");
             if lost.try_send(LostLink { peer, address }).is_err() {
                 tracing::warn!(peer = %peer, "too many links lost at once, one is not dialled again");
             }
         }
     };
-    session
-        .info()
-        .link_events_listener()
+    let info = session.info();
+    info.transport_events_listener()
+        .callback(on_transport)
+        .background()
+        .wait()?;
+    info.link_events_listener()
+        .history(true)
         .callback(on_link)
         .background()
         .wait()

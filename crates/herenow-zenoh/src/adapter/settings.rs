@@ -11,6 +11,15 @@ use crate::config::{Discovery, Tls, ZenohConfig};
 /// first, at most, and the growth between.
 const REDIAL: (u64, u64, f64) = (200, 4000, 2.0);
 
+/// How long opening waits for the first links, in milliseconds: those of a local network are up by
+/// then, and a node that is alone, or that knows one peer in two ways, does not wait for long.
+const OPENING: u64 = 150;
+
+/// How long a link may be silent before it is closed, in milliseconds; four signs are sent in it.
+///
+/// A cut network shows by this alone, and only a link that is closed is dialled again.
+const LEASE: u64 = 5000;
+
 /// Returns zenoh's configuration; what it does not know it says by itself.
 pub(super) fn zenoh_config(config: &ZenohConfig) -> Result<Config, zenoh::Error> {
     let mut settings = vec![
@@ -35,6 +44,8 @@ pub(super) fn zenoh_config(config: &ZenohConfig) -> Result<Config, zenoh::Error>
             "transport/link/tx/queue/congestion_control/block/wait_before_close",
             json!(u64::try_from(config.max_stall.as_micros()).unwrap_or(u64::MAX)),
         ),
+        ("scouting/delay", json!(OPENING)),
+        ("transport/link/tx/lease", json!(LEASE)),
         // A message that is over our limit is dropped by its receiver, whoever sent it.
         (
             "transport/link/rx/max_message_size",

@@ -16,16 +16,16 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// How long to wait for what must come: a busy machine is no failure.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Returns an address that nobody listens on.
-pub fn free_address(scheme: &str) -> String {
+pub(crate) fn free_address(scheme: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("{scheme}/{}", listener.local_addr().unwrap())
 }
 
 /// Returns the settings of a node that listens on a free port and knows `peers`.
-pub fn config(cluster: &str, node: &str, peers: &[&str]) -> ZenohConfig {
+pub(crate) fn config(cluster: &str, node: &str, peers: &[&str]) -> ZenohConfig {
     let mut config = ZenohConfig::default();
     config.cluster = cluster.into();
     config.node = node.into();
@@ -36,23 +36,23 @@ pub fn config(cluster: &str, node: &str, peers: &[&str]) -> ZenohConfig {
 
 /// What a node got: (sender, subject, message), and the reports of peers in their order.
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub messages: Vec<(String, String, Bytes)>,
-    pub reports: Vec<(String, Report)>,
+pub(crate) struct Seen {
+    pub(crate) messages: Vec<(String, String, Bytes)>,
+    pub(crate) reports: Vec<(String, Report)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
+pub(crate) enum Report {
     Seen,
     Gone,
 }
 
 impl Seen {
-    pub fn senders(&self) -> BTreeSet<&str> {
+    pub(crate) fn senders(&self) -> BTreeSet<&str> {
         self.messages.iter().map(|(from, ..)| &**from).collect()
     }
 
-    pub fn last_report(&self, peer: &str) -> Option<Report> {
+    pub(crate) fn last_report(&self, peer: &str) -> Option<Report> {
         let mut reports = self.reports.iter().rev();
         reports
             .find(|(node, _)| node == peer)
@@ -91,14 +91,14 @@ impl Receiver for Recorder {
 }
 
 /// A started node.
-pub struct Node {
-    pub adapter: Arc<ZenohAdapter>,
-    pub address: String,
+pub(crate) struct Node {
+    pub(crate) adapter: Arc<ZenohAdapter>,
+    pub(crate) address: String,
     recorder: Arc<Recorder>,
 }
 
 impl Node {
-    pub async fn start(config: &ZenohConfig) -> Self {
+    pub(crate) async fn start(config: &ZenohConfig) -> Self {
         let adapter = ZenohAdapter::open(config).await.unwrap();
         let recorder = Arc::new(Recorder::default());
         adapter.start(recorder.clone());
@@ -110,7 +110,7 @@ impl Node {
     }
 
     /// Waits until what the node got is as it should be.
-    pub async fn wait_for(&self, what: &str, is_met: impl Fn(&Seen) -> bool) {
+    pub(crate) async fn wait_for(&self, what: &str, is_met: impl Fn(&Seen) -> bool) {
         let waited = timeout(DEADLINE, async {
             while !is_met(&self.recorder.seen.lock()) {
                 self.recorder.changed.notified().await;
@@ -128,7 +128,12 @@ impl Node {
     }
 
     /// Broadcasts `subject` again and again until `is_met`: what is sent too early is lost.
-    pub async fn broadcast_until(&self, subject: &str, what: &str, is_met: impl Fn(&Seen) -> bool) {
+    pub(crate) async fn broadcast_until(
+        &self,
+        subject: &str,
+        what: &str,
+        is_met: impl Fn(&Seen) -> bool,
+    ) {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         let probing = async {
             while !self.has(&is_met) {
@@ -141,27 +146,27 @@ impl Node {
         assert!(probed, "{:?} waited in vain for {what}", self.adapter);
     }
 
-    pub fn has(&self, is_met: impl Fn(&Seen) -> bool) -> bool {
+    pub(crate) fn has(&self, is_met: impl Fn(&Seen) -> bool) -> bool {
         is_met(&self.recorder.seen.lock())
     }
 
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         *self.recorder.seen.lock() = Seen::default();
     }
 }
 
 /// What a child answers to a broadcast [`PING`], directly.
-pub const PONG: &str = "pong";
-pub const PING: &str = "ping";
+pub(crate) const PONG: &str = "pong";
+pub(crate) const PING: &str = "ping";
 
 /// A node in a process of its own, which answers each [`PING`] with a [`PONG`]. Killed on drop.
-pub struct ChildNode(Child);
+pub(crate) struct ChildNode(Child);
 
 const CHILD_VARIABLE: &str = "HERENOW_ZENOH_CHILD";
 
 impl ChildNode {
     /// Starts this test program again, to run nothing but its test `child_node`.
-    pub fn spawn(config: &ZenohConfig) -> Self {
+    pub(crate) fn spawn(config: &ZenohConfig) -> Self {
         let words = [
             &[
                 config.cluster.clone(),
@@ -181,16 +186,16 @@ impl ChildNode {
     }
 
     /// As SIGKILL: no good-bye.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal("-STOP");
     }
 
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.signal("-CONT");
     }
 
@@ -228,7 +233,7 @@ impl Receiver for Answering {
 }
 
 /// The body of the test `child_node`: a node, if this process is a child, until its parent ends.
-pub async fn run_child() {
+pub(crate) async fn run_child() {
     let Ok(words) = std::env::var(CHILD_VARIABLE) else {
         return;
     };
