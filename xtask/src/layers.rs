@@ -48,6 +48,16 @@ const RULES: &[Rule] = &[
         never: &[WEB, BROKERS],
     },
     Rule {
+        name: "herenow-nats",
+        may: &["herenow-pubsub"],
+        never: &[WEB],
+    },
+    Rule {
+        name: "herenow-redis",
+        may: &["herenow-pubsub"],
+        never: &[WEB],
+    },
+    Rule {
         name: "herenow-presence",
         may: &["herenow-core", "herenow-protocol", "herenow-pubsub"],
         never: &[WEB, BROKERS],

@@ -3,7 +3,7 @@
 //! Rust tools come from crates.io in a fixed version, everything else from the system's own
 //! packages (Debian and Ubuntu). What is there already is used as it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -28,6 +28,9 @@ const MACHETE: CargoTool = CargoTool {
     version: "0.9.2",
 };
 
+/// Programs of tests, each in the package of its name; Debian's are in `/usr/sbin` or on the path.
+const BROKERS: [&str; 2] = ["nats-server", "redis-server"];
+
 /// Names under which Chromium is installed; Debian's comes first.
 const BROWSERS: [&str; 5] = [
     "chromium",
@@ -47,8 +50,15 @@ pub(crate) fn ensure_checkers() -> Result<()> {
     ensure_cargo_tool(&MACHETE)
 }
 
-/// Installs the test runner.
+/// Installs the test runner, and the brokers that the adapters' tests start.
 pub(crate) fn ensure_nextest() -> Result<()> {
+    let missing: Vec<&str> = BROKERS
+        .into_iter()
+        .filter(|name| shell::find(name).is_none() && !Path::new("/usr/sbin").join(name).exists())
+        .collect();
+    if !missing.is_empty() {
+        install_packages(&missing)?;
+    }
     ensure_cargo_tool(&NEXTEST)
 }
 

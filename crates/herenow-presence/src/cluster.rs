@@ -3,9 +3,11 @@
 //!
 //! A frame is one byte of kind, two bytes of the sender's number of shards, two of the shard, and
 //! what `herenow-core`'s codec wrote. Nothing here trusts a peer: a frame that cannot be read is
-//! counted and dropped, and so is one of a node that spreads topics over another number of shards.
+//! counted and dropped, and so is one of a node that spreads topics over another number of shards;
+//! such a node is logged once, and kept for who asks.
 //! Nothing here waits: a full inbox drops, and the next heartbeat repairs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use herenow_core::{
     Incarnation, MonoTime, NodeHeartbeat, NodeName, ShardIndex, ShardMessage, Version,
 };
 use herenow_pubsub::{Link, Receiver};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -27,6 +30,17 @@ const KIND_HEARTBEAT: u8 = 2;
 const HEAD_BYTES: usize = 5;
 /// A heartbeat out of turn comes after this part of the period.
 const EARLY_PART: u32 = 100;
+/// Nodes with another number of shards that are remembered; those beyond are counted only.
+const MAX_MISFITS: usize = 256;
+
+/// Returns the version of the format in which nodes tell each other of presences.
+///
+/// Nodes of different formats cannot read each other; a cluster is to agree on it.
+pub fn shard_format() -> u8 {
+    let incarnation = Incarnation(0);
+    let bytes = ShardMessage::Bye { incarnation }.encode();
+    bytes.first().copied().unwrap_or_default()
+}
 
 /// Monotonic time as the shards take it, from tokio's clock.
 #[derive(Clone, Copy)]
@@ -104,10 +118,50 @@ fn frame(kind: u8, n_shards: u16, shard: u16, body: &[u8]) -> Bytes {
 /// Hands what other nodes send to the shards' queues.
 pub(crate) struct Inbound {
     pub(crate) queues: Vec<Arc<ShardQueue>>,
+    pub(crate) misfits: Arc<Misfits>,
+    pub(crate) beat_soon: Arc<Notify>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// Nodes with another number of shards, and theirs.
+#[derive(Default)]
+pub(crate) struct Misfits(Mutex<BTreeMap<NodeName, u16>>);
+
+impl Misfits {
+    /// Takes note; true if it is news.
+    fn note(&self, node: &NodeName, n_shards: u16) -> bool {
+        let mut known = self.0.lock();
+        let has_room = known.len() < MAX_MISFITS || known.contains_key(node);
+        has_room && known.insert(node.clone(), n_shards) != Some(n_shards)
+    }
+
+    fn forget(&self, node: &NodeName) {
+        let mut known = self.0.lock();
+        if !known.is_empty() {
+            known.remove(node);
+        }
+    }
+
+    pub(crate) fn list(&self) -> Vec<(NodeName, u16)> {
+        let known = self.0.lock();
+        known.iter().map(|(node, n)| (node.clone(), *n)).collect()
+    }
+}
+
 impl Inbound {
+    fn refuse(&self, from: &NodeName, n_theirs: u16) {
+        self.metrics.n_malformed.count();
+        if self.misfits.note(from, n_theirs) {
+            let n_ours = self.queues.len();
+            tracing::warn!(
+                peer = %from,
+                n_theirs,
+                n_ours,
+                "refused a node: its number of shards is another, a cluster must agree on it"
+            );
+        }
+    }
+
     fn push(&self, queue: &ShardQueue, command: Command) {
         if !queue.push_message(command) {
             self.metrics.n_inbox_full.count();
@@ -122,7 +176,8 @@ impl Inbound {
             u16::from_be_bytes([high, low]),
         );
         if usize::from(n_shards) != self.queues.len() {
-            return Err("its node has another number of shards");
+            self.refuse(from, n_shards);
+            return Ok(());
         }
         let body = &bytes[HEAD_BYTES..];
         match kind {
@@ -147,6 +202,7 @@ impl Inbound {
                 if heartbeat.node != *from || heartbeat.versions.len() != self.queues.len() {
                     return Err("its heartbeat is another node's");
                 }
+                self.misfits.forget(from);
                 let incarnation = heartbeat.incarnation;
                 for (queue, announced) in self.queues.iter().zip(heartbeat.versions) {
                     let from = from.clone();
@@ -184,7 +240,8 @@ impl Receiver for Inbound {
     }
 
     fn peer_seen(&self, _peer: &str) {
-        // Its heartbeat will say so, with its versions.
+        // It learns from a heartbeat what there is to ask for, and so does this node from its own.
+        self.beat_soon.notify_one();
     }
 
     fn peer_gone(&self, peer: &str) {

@@ -28,6 +28,7 @@ use crate::group::{EntriesEdit, PresenceMeta, Snapshot, is_same_write};
 use crate::metrics::Metrics;
 use crate::notifier::{Batch, Inbox};
 use crate::queue::{Command, ShardQueue, Tracked, UpdateAnswer, Updated, Write};
+use crate::status::ShardStatus;
 use crate::view::Views;
 
 /// Commands between two publications at most, so that deadlines and readers are served.
@@ -161,6 +162,9 @@ impl Driver {
             Command::Bye(done) => {
                 self.shard.handle_shutdown(now);
                 self.replies.push(Reply::Bye(done));
+            }
+            Command::Inspect(answer) => {
+                let _ = answer.send(ShardStatus::of(&self.shard, now)); // The caller may be gone.
             }
         }
     }
@@ -296,18 +300,23 @@ impl Driver {
     }
 
     fn note(&self, peer: &NodeName, event: PeerEvent) {
-        let shard = self.outbox.shard;
         match event {
             PeerEvent::Up => {
                 self.metrics.n_peers_up.count();
                 self.outbox.beat_soon();
-                tracing::debug!(shard, %peer, "replica up");
             }
-            PeerEvent::Down => {
-                self.metrics.n_peers_down.count();
-                tracing::debug!(shard, %peer, "replica down");
-            }
-            PeerEvent::Forgotten => tracing::debug!(shard, %peer, "replica forgotten"),
+            PeerEvent::Down => self.metrics.n_peers_down.count(),
+            PeerEvent::Forgotten => {}
+        }
+        let what = match event {
+            PeerEvent::Up => "peer up",
+            PeerEvent::Down => "peer down: its presences are hidden",
+            PeerEvent::Forgotten => "peer forgotten",
+        };
+        // Heartbeats are a node's: all shards see the same, one speaks for all.
+        match self.outbox.shard {
+            0 => tracing::info!(%peer, "{what}"),
+            shard => tracing::debug!(shard, %peer, "{what}"),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::notifier::Shared;
 use crate::observer::{ErasedHandleMetas, HandleMetas};
 use crate::owner::{Holder, Owner};
 use crate::queue::Updated;
+use crate::status::ClusterStatus;
 use crate::tracker::Tracker;
 use crate::watch::Watch;
 
@@ -397,6 +398,22 @@ impl Presence {
     /// dropped before or after.
     pub async fn shutdown(&self) {
         self.inner.tracker.shutdown().await;
+    }
+
+    /// Tells all other nodes that this one's presences are gone, ahead of
+    /// [`shutdown`](Self::shutdown). On this node nothing changes.
+    ///
+    /// For a server that is about to close its sockets: what it says of them from here on is not
+    /// heard by nodes that know it is going.
+    pub async fn say_bye(&self) {
+        self.inner.tracker.say_bye().await;
+    }
+
+    /// Returns what this node knows of the others: who is up, and how far their rows are here.
+    ///
+    /// Asks every shard, so it costs shards times nodes.
+    pub async fn cluster(&self) -> ClusterStatus {
+        self.inner.tracker.status().await
     }
 
     /// Returns what was counted so far, and what is held.

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::errors::{TrackError, UpdateError};
+use crate::status::ShardStatus;
 
 /// Messages of other nodes that wait for one shard.
 const MAX_MESSAGES: usize = 4096;
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     PeerGone(NodeName),
     Flush(oneshot::Sender<()>),
     Bye(oneshot::Sender<()>),
+    Inspect(oneshot::Sender<ShardStatus>),
 }
 
 /// Where the outcome of an update goes.

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Clock, Inbound, Outbox, Pulse};
+use crate::cluster::{Clock, Inbound, Misfits, Outbox, Pulse};
 use crate::config::{ConfigError, PresenceConfig};
 use crate::driver::{Driver, Part};
 use crate::errors::{NameError, TrackError, UpdateError};
@@ -31,6 +31,7 @@ use crate::notifier::{Notifier, Shared};
 use crate::observer::{ErasedHandleMetas, ObserverQueue};
 use crate::owner::Owner;
 use crate::queue::{Command, ShardQueue, Updated, Write};
+use crate::status::ClusterStatus;
 use crate::view::Views;
 
 /// All shards of this node.
@@ -40,6 +41,8 @@ pub(crate) struct Tracker {
     is_clustered: bool,
     /// Told by drivers that meet a peer, which is to learn this node's versions.
     beat_soon: Arc<Notify>,
+    misfits: Arc<Misfits>,
+    identity: (NodeName, Incarnation),
     cancel: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -60,7 +63,8 @@ impl Tracker {
                 announced: Arc::new(AtomicU64::new(0)),
             })
             .collect();
-        let link = open_link(shared, &parts)?;
+        let (beat_soon, misfits) = (Arc::default(), Arc::default());
+        let link = open_link(shared, &parts, &misfits, &beat_soon)?;
         let node =
             NodeName::new(shared.pubsub.node_name()).map_err(|_| ConfigError::OutOfRange {
                 field: "node name bytes",
@@ -72,7 +76,9 @@ impl Tracker {
             parts,
             shared: shared.clone(),
             is_clustered: link.is_some(),
-            beat_soon: Arc::default(),
+            beat_soon,
+            misfits,
+            identity: (node.clone(), incarnation),
             cancel: CancellationToken::new(),
             tasks: Mutex::default(),
         };
@@ -349,11 +355,32 @@ impl Tracker {
         self.ask_all(Command::Flush).await;
     }
 
-    pub(crate) async fn shutdown(&self) {
-        self.flush().await;
+    /// Tells the other nodes that this one's presences are gone; here nothing changes.
+    pub(crate) async fn say_bye(&self) {
         if self.is_clustered {
             self.ask_all(Command::Bye).await;
         }
+    }
+
+    /// Returns what every shard knows of itself and its peers.
+    pub(crate) async fn status(&self) -> ClusterStatus {
+        let mut waiting = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let (answer, answered) = oneshot::channel();
+            part.queue.push(Command::Inspect(answer));
+            waiting.push(answered);
+        }
+        let mut shards = Vec::with_capacity(waiting.len());
+        for answered in waiting {
+            shards.extend(answered.await.ok());
+        }
+        let (node, incarnation) = &self.identity;
+        ClusterStatus::of(node.clone(), *incarnation, &shards, self.misfits.list())
+    }
+
+    pub(crate) async fn shutdown(&self) {
+        self.flush().await;
+        self.say_bye().await;
         self.cancel.cancel();
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
@@ -429,13 +456,20 @@ impl Drop for Closer {
     }
 }
 
-fn open_link(shared: &Shared, parts: &[Part]) -> Result<Option<Arc<Link>>, ConfigError> {
+fn open_link(
+    shared: &Shared,
+    parts: &[Part],
+    misfits: &Arc<Misfits>,
+    beat_soon: &Arc<Notify>,
+) -> Result<Option<Arc<Link>>, ConfigError> {
     if !shared.pubsub.is_clustered() {
         return Ok(None);
     }
     let queues = parts.iter().map(|part| part.queue.clone()).collect();
     let inbound = Arc::new(Inbound {
         queues,
+        misfits: misfits.clone(),
+        beat_soon: beat_soon.clone(),
         metrics: shared.metrics.clone(),
     });
     let name = &shared.config.name;

@@ -3,37 +3,60 @@
 //! An adapter's tests implement [`Harness`] and call each function from a test of its own, or all
 //! of them by [`check_all`]. A check that fails panics with what it waited for.
 
-use std::collections::BTreeSet;
-use std::fmt;
+mod recorder;
+mod limits;
+mod outage;
+mod process;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::adapter::{Adapter, AdapterError, Receiver};
+use crate::adapter::{Adapter, AdapterError};
+
+pub use limits::{
+    close_loses_nothing_of_a_burst, messages_of_every_size_arrive_or_are_refused,
+    messages_to_one_node_keep_their_order, names_of_any_text_work,
+    subjects_of_any_text_arrive_as_sent,
+};
+pub use outage::{an_outage_heals_by_itself, publishing_never_blocks_in_an_outage};
+pub use process::BrokerProcess;
+
+use recorder::{Node, connect, message, nodes};
 
 /// What the suite needs to know about an engine.
 pub trait Harness: Send + Sync {
     /// Returns a new adapter, not yet started, for `node` of the cluster `cluster`.
     ///
     /// Clusters of different names must not hear each other; each check uses names of its own.
-    fn adapter<'a>(
-        &'a self,
-        cluster: &'a str,
-        node: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Arc<dyn Adapter>> + Send + 'a>>;
+    fn adapter<'a>(&'a self, cluster: &'a str, node: &'a str) -> Step<'a, Arc<dyn Adapter>>;
 
     /// Returns how long to wait for what must come.
     fn deadline(&self) -> Duration;
 
     /// Returns whether the engine promises to report peers that come, and go by `close`.
     fn reports_peers(&self) -> bool;
+
+    /// Begins an outage: nodes of `cluster` do not hear each other until
+    /// [`end_outage`](Self::end_outage). Returns false where none can be made, and ends such checks.
+    fn begin_outage<'a>(&'a self, cluster: &'a str) -> Step<'a, bool> {
+        let _ = cluster;
+        Box::pin(async { false })
+    }
+
+    /// Ends the outage that [`begin_outage`](Self::begin_outage) began.
+    fn end_outage<'a>(&'a self, cluster: &'a str) -> Step<'a, ()> {
+        let _ = cluster;
+        Box::pin(async {})
+    }
 }
+
+/// What a [`Harness`] does in its own time.
+pub type Step<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Runs every check, one after the other.
 pub async fn check_all(harness: &dyn Harness) {
@@ -48,6 +71,13 @@ pub async fn check_all(harness: &dyn Harness) {
     a_closed_adapter_refuses(harness).await;
     a_name_can_come_back(harness).await;
     peers_are_reported(harness).await;
+    subjects_of_any_text_arrive_as_sent(harness).await;
+    names_of_any_text_work(harness).await;
+    messages_of_every_size_arrive_or_are_refused(harness).await;
+    messages_to_one_node_keep_their_order(harness).await;
+    close_loses_nothing_of_a_burst(harness).await;
+    an_outage_heals_by_itself(harness).await;
+    publishing_never_blocks_in_an_outage(harness).await;
 }
 
 /// PUB-1: a broadcast reaches every other node once, with its sender and subject.
@@ -260,146 +290,4 @@ pub async fn peers_are_reported(harness: &dyn Harness) {
     nodes[0]
         .wait_for(harness, "b gone", |seen| seen.peers_gone.contains("b"))
         .await;
-}
-
-/// The subject of the messages that show that two nodes hear each other.
-const PROBE: &str = "conformance/probe";
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Message {
-    from: String,
-    subject: String,
-    bytes: Bytes,
-}
-
-fn message(from: &str, subject: &str, bytes: &'static [u8]) -> Message {
-    Message {
-        from: from.into(),
-        subject: subject.into(),
-        bytes: Bytes::from_static(bytes),
-    }
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    messages: Vec<Message>,
-    probed_by: BTreeSet<String>,
-    peers_seen: BTreeSet<String>,
-    peers_gone: BTreeSet<String>,
-}
-
-/// Writes down what arrives.
-#[derive(Default)]
-struct Recorder {
-    seen: Mutex<Seen>,
-    changed: Notify,
-}
-
-impl Receiver for Recorder {
-    fn receive(&self, from: &str, subject: &str, bytes: Bytes) {
-        let mut seen = self.seen.lock();
-        if subject == PROBE {
-            seen.probed_by.insert(from.into());
-        } else {
-            seen.messages.push(Message {
-                from: from.into(),
-                subject: subject.into(),
-                bytes,
-            });
-        }
-        drop(seen);
-        self.changed.notify_one();
-    }
-
-    fn peer_seen(&self, peer: &str) {
-        self.seen.lock().peers_seen.insert(peer.into());
-        self.changed.notify_one();
-    }
-
-    fn peer_gone(&self, peer: &str) {
-        self.seen.lock().peers_gone.insert(peer.into());
-        self.changed.notify_one();
-    }
-}
-
-/// A started adapter and what it got.
-struct Node {
-    name: String,
-    adapter: Arc<dyn Adapter>,
-    recorder: Arc<Recorder>,
-}
-
-impl Node {
-    async fn start(harness: &dyn Harness, cluster: &str, name: &str) -> Self {
-        let adapter = harness.adapter(cluster, name).await;
-        assert_eq!(
-            adapter.node_name(),
-            name,
-            "the adapter's name is the node's"
-        );
-        let recorder = Arc::new(Recorder::default());
-        adapter.start(recorder.clone());
-        Self {
-            name: name.to_owned(),
-            adapter,
-            recorder,
-        }
-    }
-
-    fn messages(&self) -> Vec<Message> {
-        self.recorder.seen.lock().messages.clone()
-    }
-
-    async fn wait_for(&self, harness: &dyn Harness, what: &str, is_met: impl Fn(&Seen) -> bool) {
-        let waited = timeout(harness.deadline(), async {
-            while !is_met(&self.recorder.seen.lock()) {
-                self.recorder.changed.notified().await;
-            }
-        });
-        if waited.await.is_err() {
-            panic!(
-                "node {} waited in vain for {what}: {:?}",
-                self.name, self.recorder.seen
-            );
-        }
-    }
-}
-
-impl fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.seen.lock().fmt(f)
-    }
-}
-
-/// Starts nodes and waits until each hears each.
-async fn nodes(harness: &dyn Harness, cluster: &str, names: &[&str]) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    for name in names {
-        nodes.push(Node::start(harness, cluster, name).await);
-    }
-    connect(harness, &nodes.iter().collect::<Vec<_>>()).await;
-    nodes
-}
-
-async fn connect(harness: &dyn Harness, nodes: &[&Node]) {
-    let probing = timeout(harness.deadline(), async {
-        loop {
-            let is_done = nodes.iter().all(|node| {
-                let seen = node.recorder.seen.lock();
-                nodes
-                    .iter()
-                    .all(|peer| peer.name == node.name || seen.probed_by.contains(&peer.name))
-            });
-            if is_done {
-                return;
-            }
-            for node in nodes {
-                node.adapter
-                    .broadcast(PROBE, Bytes::new())
-                    .expect("accepted");
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    probing.await.expect("all nodes hear each other in time");
 }

@@ -30,7 +30,9 @@
 //!
 //! # Features
 //!
+//! - `broker`: the module `herenow_pubsub::broker`, what adapters of outside brokers share.
 //! - `conformance`: the suite `herenow_pubsub::conformance`, which every adapter must pass.
+//! - `sealed`: the adapter `herenow_pubsub::sealed::Sealed`, which authenticates what another carries.
 
 mod adapter;
 mod broadcast;
@@ -38,6 +40,10 @@ mod registry;
 mod subscription;
 mod pubsub;
 mod memory;
+#[cfg(feature = "sealed")]
+pub mod sealed;
+#[cfg(feature = "broker")]
+pub mod broker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 

@@ -1,12 +1,10 @@
 //! The in-process adapter: the suite, and its own switches. Time is paused.
 #![allow(clippy::unwrap_used)]
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herenow_pubsub::conformance::{self, Harness};
+use herenow_pubsub::conformance::{self, Harness, Step};
 use herenow_pubsub::{Adapter, MemoryCluster, Payload, PubSub, Subscription};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
@@ -16,17 +14,8 @@ use tokio::time::{Instant, timeout};
 struct Memory(Mutex<Vec<(String, MemoryCluster)>>);
 
 impl Harness for Memory {
-    fn adapter<'a>(
-        &'a self,
-        cluster: &'a str,
-        node: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Arc<dyn Adapter>> + Send + 'a>> {
-        let mut clusters = self.0.lock();
-        if !clusters.iter().any(|(name, _)| name == cluster) {
-            clusters.push((cluster.to_owned(), MemoryCluster::new()));
-        }
-        let (_, cluster) = clusters.iter().find(|(name, _)| name == cluster).unwrap();
-        let adapter: Arc<dyn Adapter> = cluster.adapter(node);
+    fn adapter<'a>(&'a self, cluster: &'a str, node: &'a str) -> Step<'a, Arc<dyn Adapter>> {
+        let adapter: Arc<dyn Adapter> = self.cluster(cluster).adapter(node);
         Box::pin(async move { adapter })
     }
 
@@ -36,6 +25,27 @@ impl Harness for Memory {
 
     fn reports_peers(&self) -> bool {
         true
+    }
+
+    fn begin_outage<'a>(&'a self, cluster: &'a str) -> Step<'a, bool> {
+        self.cluster(cluster).partition(&["a"]);
+        Box::pin(async { true })
+    }
+
+    fn end_outage<'a>(&'a self, cluster: &'a str) -> Step<'a, ()> {
+        self.cluster(cluster).heal();
+        Box::pin(async {})
+    }
+}
+
+impl Memory {
+    fn cluster(&self, name: &str) -> MemoryCluster {
+        let mut clusters = self.0.lock();
+        if !clusters.iter().any(|(known, _)| known == name) {
+            clusters.push((name.to_owned(), MemoryCluster::new()));
+        }
+        let (_, cluster) = clusters.iter().find(|(known, _)| known == name).unwrap();
+        cluster.clone()
     }
 }
 
@@ -92,6 +102,41 @@ async fn pub_10_a_name_can_come_back() {
 #[tokio::test(start_paused = true)]
 async fn pub_11_peers_are_reported() {
     conformance::peers_are_reported(&Memory::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pub_100_subjects_of_any_text_arrive_as_sent() {
+    conformance::subjects_of_any_text_arrive_as_sent(&Memory::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pub_101_names_of_any_text_work() {
+    conformance::names_of_any_text_work(&Memory::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pub_102_messages_of_every_size_arrive_or_are_refused() {
+    conformance::messages_of_every_size_arrive_or_are_refused(&Memory::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pub_103_messages_to_one_node_keep_their_order() {
+    conformance::messages_to_one_node_keep_their_order(&Memory::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pub_104_close_loses_nothing_of_a_burst() {
+    conformance::close_loses_nothing_of_a_burst(&Memory::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pub_105_an_outage_heals_by_itself() {
+    conformance::an_outage_heals_by_itself(&Memory::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pub_106_publishing_never_blocks_in_an_outage() {
+    conformance::publishing_never_blocks_in_an_outage(&Memory::default()).await;
 }
 
 #[tokio::test(start_paused = true)]

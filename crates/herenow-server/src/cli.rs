@@ -10,7 +10,14 @@ use crate::config::{self, Key, ServerConfig, Sources, TopicConfig};
 use crate::watch::{Colour, Output, WatchOptions};
 
 /// Flags that the short help shows; the others are in `--help`.
-const COMMON: [&str; 3] = ["listen", "dev", "log.level"];
+const COMMON: [&str; 6] = [
+    "listen",
+    "dev",
+    "log.level",
+    "cluster.engine",
+    "cluster.node",
+    "cluster.peers",
+];
 
 const CONFIG: &str = "config";
 
@@ -125,7 +132,10 @@ fn flag(key: &'static Key<ServerConfig>, default: &ServerConfig) -> Arg {
         .help_heading(heading)
         .hide_short_help(!COMMON.contains(&key.name))
         .allow_hyphen_values(true)
-        .action(ArgAction::Set);
+        .action(match config::is_list(key) {
+            true => ArgAction::Append,
+            false => ArgAction::Set,
+        });
     match config::is_switch(key) {
         true => arg
             .num_args(0..=1)
@@ -141,8 +151,9 @@ fn sources(
 ) -> Sources {
     let names = config::keys().map(|key| key.name).chain([config::TOPICS]);
     let given = names.filter_map(|name| {
-        let value = matches.get_one::<String>(name)?;
-        Some((name.to_owned(), value.clone()))
+        let values = matches.get_many::<String>(name)?;
+        let values: Vec<&str> = values.map(String::as_str).collect();
+        Some((name.to_owned(), values.join(",")))
     });
     let mut environment: Vec<_> = environment.into_iter().collect();
     // The system gives variables in no order; errors should come in one.

@@ -17,6 +17,7 @@
 
 mod units;
 mod kind;
+mod cluster;
 mod keys;
 mod load;
 
@@ -28,10 +29,11 @@ use std::time::Duration;
 use herenow_channels::{DrainConfig, LongPollConfig, ServeConfig, SocketConfig};
 use herenow_presence::{PresenceConfig, Window};
 
+pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::Key;
 pub use load::Sources;
-pub(crate) use load::{TOPICS, flag_name, is_switch, variable_name};
+pub(crate) use load::{TOPICS, flag_name, is_list, is_switch, variable_name};
 
 /// Everything about a server that can be configured.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ pub struct ServerConfig {
     pub longpoll: LongPollConfig,
     /// Limits of presences.
     pub presence: PresenceConfig,
+    /// What connects this node to others, nothing.
+    pub cluster: ClusterConfig,
     /// What is done on which topics, the first match from the front: `room:*` with presence and
     /// broadcast, `bench:*` with broadcast only.
     pub topics: Vec<TopicConfig>,
@@ -209,6 +213,29 @@ pub enum ConfigError {
     /// Two values that do not go together.
     #[error(transparent)]
     Conflict(Box<Conflict>),
+    /// The engine asked for is not part of this program.
+    #[error(
+        "{origin}: cluster.engine is {engine}, but this program was built without it (it has: \
+         {built}); build it with --features {engine}"
+    )]
+    EngineNotBuilt {
+        /// Where the engine was asked for.
+        origin: Origin,
+        /// The engine.
+        engine: Engine,
+        /// The engines that the program has, or `none`.
+        built: String,
+    },
+    /// The file with the cluster's secret could not be read.
+    #[error("{origin}: cannot read cluster.secret_file {path}: {cause}")]
+    SecretFile {
+        /// Where the file was named.
+        origin: Origin,
+        /// The file.
+        path: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
     /// A secret is set and dev mode is not, but tokens cannot be checked.
     #[error(
         "jwt.secret is set, but this version cannot check tokens yet, and without them it does not \
@@ -317,6 +344,7 @@ impl Default for ServerConfig {
             socket: SocketConfig::default(),
             longpoll: LongPollConfig::default(),
             presence: PresenceConfig::default(),
+            cluster: ClusterConfig::default(),
             topics: vec![room, bench],
         }
     }
@@ -368,6 +396,11 @@ impl Secret {
     /// Takes `text` out of sight.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// The text, for what needs it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether the process lives (`/healthz`) and whether it wants new work (`/readyz`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -9,23 +9,43 @@ use axum::http::header::CACHE_CONTROL;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-/// Whether the server takes new work; false from the moment it begins to stop.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Ready(Arc<AtomicBool>);
+const JOINING: u8 = 0;
+const READY: u8 = 1;
+const DRAINING: u8 = 2;
+
+/// How far the server is: joining its cluster, ready, draining; in this order.
+#[derive(Debug, Clone)]
+pub(crate) struct Ready(Arc<AtomicU8>);
 
 impl Ready {
-    /// Says that from now on the answer is `is_ready`.
-    pub(crate) fn set(&self, is_ready: bool) {
-        self.0.store(is_ready, Ordering::Relaxed);
+    /// A server that has just begun.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicU8::new(JOINING)))
     }
 
-    /// Whether new work is taken.
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// The presences of the cluster are here, as far as they can be waited for.
+    pub(crate) fn become_ready(&self) {
+        self.0.fetch_max(READY, Ordering::Relaxed);
+    }
+
+    /// The server begins to stop.
+    pub(crate) fn begin_to_drain(&self) {
+        self.0.fetch_max(DRAINING, Ordering::Relaxed);
+    }
+
+    /// Whether new work is wanted.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == READY
+    }
+
+    /// Whether new work is refused.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == DRAINING
     }
 }
 
-/// Routes: `/healthz` is always 200 `ok`; `/readyz` is 200 `ready`, or 503 `draining`.
+/// Routes: `/healthz` is always 200 `ok`; `/readyz` is 200 `ready`, or 503 with `joining the
+/// cluster` or `draining`.
 pub(crate) fn router(ready: Ready) -> Router {
     Router::new()
         .route("/healthz", get(|| async { answer(StatusCode::OK, "ok\n") }))
@@ -33,10 +53,12 @@ pub(crate) fn router(ready: Ready) -> Router {
 }
 
 fn readiness(ready: &Ready) -> impl IntoResponse + use<> {
-    if ready.is_set() {
+    if ready.is_ready() {
         answer(StatusCode::OK, "ready\n")
-    } else {
+    } else if ready.is_draining() {
         answer(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        answer(StatusCode::SERVICE_UNAVAILABLE, "joining the cluster\n")
     }
 }
 

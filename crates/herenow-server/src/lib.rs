@@ -5,6 +5,7 @@
 //!
 //! # Features
 //!
+//! - `zenoh` (on by default), `nats`, `redis`: clusters over these engines.
 //! - `jemalloc`: the program's memory comes from jemalloc, which gives more of it back when
 //!   connections close. Off by default because building it needs `make`.
 
@@ -15,6 +16,10 @@ mod builtin;
 mod demo;
 
 mod health;
+
+pub mod cluster;
+
+mod api;
 
 pub mod run;
 

@@ -14,7 +14,9 @@ use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
 use tokio::net::TcpListener;
 
+use crate::api::{self, Api};
 use crate::builtin::{self, BuiltIn, Rules};
+use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
 use crate::demo;
 use crate::health::{self, Ready};
@@ -43,6 +45,9 @@ pub enum RunError {
     /// The limits of sockets or of long polling contradict each other, or a topic's pattern is none.
     #[error("sockets: {0}")]
     Sockets(#[from] SocketsError),
+    /// The node cannot take part in its cluster.
+    #[error("cluster: {0}")]
+    Cluster(#[from] ClusterError),
     /// The limits of HTTP contradict each other, or the listener is not usable.
     #[error("http: {0}")]
     Http(#[from] herenow_channels::ServeError),
@@ -61,8 +66,9 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
 
 /// Runs a server on `listener` until `shutdown` completes, then stops it in order.
 ///
-/// Stopping: `/readyz` turns false and no new socket is let in; the open ones are closed with 1012
-/// over [`ServerConfig::drain`]; requests in hand are finished; all presences leave.
+/// Stopping: `/readyz` turns false and no new socket is let in; the other nodes of a cluster are
+/// told that the presences of this one are gone; the open sockets are closed with 1012 over
+/// [`ServerConfig::drain`]; requests in hand are finished; all presences leave.
 ///
 /// # Errors
 ///
@@ -73,29 +79,60 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let mode = config.mode()?;
-    let pubsub = PubSub::local();
+    let cluster = Cluster::join(&config).await?.map(Arc::new);
+    let pubsub = match &cluster {
+        Some(cluster) => cluster.pubsub.clone(),
+        None => PubSub::local(),
+    };
     let presence = Presence::builder(&pubsub)
         .config(presence_config(&config))
         .start()?;
     let sockets = sockets(&config, &pubsub, &presence)?;
-    let ready = Ready::default();
-    let app = app(&sockets, &ready)?;
-    ready.set(true);
-    announce(&listener, mode, &config);
-    let drained = async {
-        shutdown.await;
-        ready.set(false);
-        tracing::info!("stopping: closing sockets");
-        let report = sockets.drain().await;
-        tracing::info!(
-            n_sockets = report.n_sockets,
-            n_still_open = report.n_left,
-            "sockets closed"
-        );
+    let ready = Ready::new();
+    let api = Api {
+        presence: presence.clone(),
+        cluster: cluster.clone(),
+        ready: ready.clone(),
     };
-    serve_with(listener, app, config.http.clone(), drained).await?;
+    let app = app(&sockets, &ready)?.merge(api::router(api));
+    announce(&listener, mode, &config);
+    let stopped = async {
+        tokio::select! {
+            () = shutdown => {}
+            () = settle(cluster.as_deref(), &presence, &ready) => {}
+        }
+        ready.begin_to_drain();
+        if let Some(cluster) = &cluster {
+            tracing::info!("stopping: saying good-bye to the cluster");
+            cluster.say_bye(&presence).await;
+        }
+        drain(&sockets).await;
+    };
+    serve_with(listener, app, config.http.clone(), stopped).await?;
     presence.shutdown().await;
+    if let Some(cluster) = &cluster {
+        cluster.leave().await;
+    }
     Ok(())
+}
+
+/// Becomes ready when the cluster's presences are here; never ends.
+async fn settle(cluster: Option<&Cluster>, presence: &Presence, ready: &Ready) {
+    if let Some(cluster) = cluster {
+        cluster.settle(presence).await;
+    }
+    ready.become_ready();
+    std::future::pending().await
+}
+
+async fn drain(sockets: &Sockets) {
+    tracing::info!("stopping: closing sockets");
+    let report = sockets.drain().await;
+    tracing::info!(
+        n_sockets = report.n_sockets,
+        n_still_open = report.n_left,
+        "sockets closed"
+    );
 }
 
 fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
@@ -163,10 +200,10 @@ async fn refuse_while_draining(
     request: Request,
     next: Next,
 ) -> Response {
-    if ready.is_set() {
-        next.run(request).await
-    } else {
+    if ready.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    } else {
+        next.run(request).await
     }
 }
 

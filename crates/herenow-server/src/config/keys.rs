@@ -1,6 +1,7 @@
 //! Every key of the configuration, once: the file, the environment, the flags and the documentation
 //! are all made from these tables.
 
+mod cluster;
 mod presence;
 mod socket;
 mod topic;
@@ -8,6 +9,7 @@ mod topic;
 use std::num::NonZero;
 use std::time::Duration;
 
+use self::cluster::CLUSTER_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
 pub(crate) use self::topic::TOPIC_KEYS;
@@ -24,9 +26,15 @@ const GIB: usize = 1 << 30;
 ///
 /// `topics`, the one key that is a list of tables, is read by [`super::load`].
 pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
-    [SERVER_KEYS, SOCKET_KEYS, LONGPOLL_KEYS, PRESENCE_KEYS]
-        .into_iter()
-        .flatten()
+    [
+        SERVER_KEYS,
+        CLUSTER_KEYS,
+        SOCKET_KEYS,
+        LONGPOLL_KEYS,
+        PRESENCE_KEYS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 static SERVER_KEYS: &[Key<ServerConfig>] = &[

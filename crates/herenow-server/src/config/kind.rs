@@ -63,6 +63,20 @@ pub(crate) enum Kind<C: 'static> {
         get: fn(&C) -> String,
         set: fn(&mut C, String),
     },
+    /// Text that `check` accepts and that has no default; `show` is how the configured one is shown.
+    MaybeText {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+        show: fn(&C) -> Option<String>,
+        set: fn(&mut C, String),
+    },
+    /// A list of texts that `check` accepts; as a flag, it can be repeated.
+    Texts {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+        get: fn(&C) -> Vec<String>,
+        set: fn(&mut C, Vec<String>),
+    },
     /// Text that is never shown, not even in an error.
     Secret {
         min_bytes: usize,
@@ -113,6 +127,8 @@ impl<C> Key<C> {
             Kind::Address { get, .. } => Some(get(default).to_string()),
             Kind::Choice { get, .. } => Some(get(default).to_owned()),
             Kind::Text { get, .. } | Kind::SwitchOrTexts { get, .. } => Some(get(default)),
+            Kind::MaybeText { show, .. } => show(default),
+            Kind::Texts { get, .. } => Some(get(default).join(",")),
             Kind::Secret { .. } => None,
         }
     }
@@ -128,7 +144,9 @@ impl<C> Key<C> {
             | Kind::Address { .. }
             | Kind::Text { .. }
             | Kind::Secret { .. }
-            | Kind::SwitchOrTexts { .. } => &[],
+            | Kind::SwitchOrTexts { .. }
+            | Kind::MaybeText { .. }
+            | Kind::Texts { .. } => &[],
         }
     }
 
@@ -141,7 +159,8 @@ impl<C> Key<C> {
             Kind::Duration { .. } => "DURATION",
             Kind::Address { .. } => "ADDRESS",
             Kind::Choice { .. } => "WORD",
-            Kind::Text { .. } | Kind::Secret { .. } => "TEXT",
+            Kind::Text { .. } | Kind::MaybeText { .. } | Kind::Secret { .. } => "TEXT",
+            Kind::Texts { .. } => "LIST",
             Kind::SwitchOrTexts { .. } => "BOOL|LIST",
         }
     }
@@ -188,10 +207,22 @@ impl<C> Key<C> {
                 check,
                 set,
                 ..
+            }
+            | Kind::MaybeText {
+                expected,
+                check,
+                set,
+                ..
             } => {
                 let text = raw.text().filter(|text| check(text));
                 set(config, text.ok_or_else(|| raw.not(expected))?.to_owned());
             }
+            Kind::Texts {
+                expected,
+                check,
+                set,
+                ..
+            } => set(config, texts(raw, *check).ok_or_else(|| raw.not(expected))?),
             Kind::Secret { min_bytes, set } => set(config, secret(raw, *min_bytes)?),
             Kind::SwitchOrTexts {
                 expected,
@@ -328,6 +359,10 @@ fn switch_or_texts(raw: Raw<'_>, check: fn(&str) -> bool) -> Option<SwitchOrText
     if let Some(on) = raw.switch() {
         return Some(SwitchOrTexts::Switch(on));
     }
+    texts(raw, check).map(SwitchOrTexts::Texts)
+}
+
+fn texts(raw: Raw<'_>, check: fn(&str) -> bool) -> Option<Vec<String>> {
     let texts: Vec<&str> = match raw {
         Raw::Text(text) => text.split(',').map(str::trim).collect(),
         Raw::Toml(value) => value
@@ -337,5 +372,5 @@ fn switch_or_texts(raw: Raw<'_>, check: fn(&str) -> bool) -> Option<SwitchOrText
             .collect::<Option<_>>()?,
     };
     let all_pass = texts.iter().all(|text| check(text));
-    all_pass.then(|| SwitchOrTexts::Texts(texts.into_iter().map(str::to_owned).collect()))
+    all_pass.then(|| texts.into_iter().map(str::to_owned).collect())
 }

@@ -9,7 +9,9 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{TOPIC_KEYS, keys};
 use super::kind::{Kind, Raw, Refusal};
 use super::units::show_size;
-use super::{ConfigError, ConfigErrors, Conflict, Key, Origin, ServerConfig, TopicConfig};
+use super::{
+    ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, cluster,
+};
 
 /// The key that is a list of tables.
 pub(crate) const TOPICS: &str = "topics";
@@ -84,14 +86,28 @@ impl Sources {
     }
 }
 
+/// Keys whose flags and variables are shorter than their names.
+const SHORT: [(&str, &str); 5] = [
+    ("cluster.engine", "cluster"),
+    ("cluster.node", "node"),
+    ("cluster.peers", "peers"),
+    ("cluster.nats_url", "nats_url"),
+    ("cluster.redis_url", "redis_url"),
+];
+
+fn short(key: &str) -> &str {
+    let found = SHORT.iter().find(|(long, _)| *long == key);
+    found.map_or(key, |(_, short)| short)
+}
+
 /// The flag of a key: `socket.idle_timeout` is set by `--socket-idle-timeout`.
 pub(crate) fn flag_name(key: &str) -> String {
-    format!("--{}", key.replace(['.', '_'], "-"))
+    format!("--{}", short(key).replace(['.', '_'], "-"))
 }
 
 /// The environment variable of a key: `socket.idle_timeout` is set by `HERENOW_SOCKET_IDLE_TIMEOUT`.
 pub(crate) fn variable_name(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
+    format!("{PREFIX}{}", short(key).replace('.', "_").to_uppercase())
 }
 
 impl Loader {
@@ -300,6 +316,69 @@ impl Loader {
                 rule: "the first must not be above the second, or folding begins too late",
             })));
         }
+        self.check_cluster();
+    }
+
+    fn check_cluster(&mut self) {
+        let origins = &self.origins;
+        let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Default);
+        let is_set = |key: &str| origins.contains_key(key);
+        let show = |config: &ServerConfig, key: &str| {
+            let key = keys().find(|known| known.name == key);
+            key.and_then(|key| key.show_default(config))
+                .unwrap_or_else(|| "set".to_owned())
+        };
+        let config = &self.config;
+        let conflicts = keys()
+            .filter(|key| is_set(key.name))
+            .filter_map(|key| cluster::conflict(config, key.name, &is_set));
+        for (key, other, rule) in conflicts {
+            self.errors.push(ConfigError::Conflict(Box::new(Conflict {
+                origin: origin(key),
+                key: key.to_owned(),
+                value: show(config, key),
+                other: other.to_owned(),
+                other_value: show(config, other),
+                other_origin: origin(other),
+                rule,
+            })));
+        }
+        let missing = cluster::missing(config, &is_set).into_iter();
+        self.errors
+            .extend(missing.map(|(because, key)| ConfigError::Missing {
+                origin: origin(because),
+                key: key.to_owned(),
+            }));
+        if let Some(engine) = config.cluster.engine
+            && !engine.is_built()
+        {
+            self.errors.push(ConfigError::EngineNotBuilt {
+                origin: origin("cluster.engine"),
+                engine,
+                built: Engine::built(),
+            });
+        }
+        if let Some(path) = config.cluster.secret_file.clone() {
+            let origin = origin("cluster.secret_file");
+            self.read_secret(&path, origin);
+        }
+    }
+
+    /// Reads the cluster's secret from its file; line breaks at the end are not part of it.
+    fn read_secret(&mut self, path: &str, origin: Origin) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let text = text.trim_end_matches(['\r', '\n']);
+                if let Some(key) = keys().find(|key| key.name == "cluster.secret") {
+                    self.read_key(key, origin, Raw::Text(text));
+                }
+            }
+            Err(cause) => self.errors.push(ConfigError::SecretFile {
+                origin,
+                path: path.to_owned(),
+                cause,
+            }),
+        }
     }
 
     fn origin(&self, key: &str) -> Origin {
@@ -384,4 +463,9 @@ fn closest(wrong: &str, names: impl Iterator<Item = String>) -> Option<String> {
 /// Tells whether a key's flag may stand without a value.
 pub(crate) fn is_switch(key: &Key<ServerConfig>) -> bool {
     matches!(key.kind, Kind::Switch { .. })
+}
+
+/// Tells whether a key's flag may be repeated.
+pub(crate) fn is_list(key: &Key<ServerConfig>) -> bool {
+    matches!(key.kind, Kind::Texts { .. })
 }

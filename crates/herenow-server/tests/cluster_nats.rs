@@ -1,0 +1,41 @@
+//! Three real processes, connected by NATS.
+
+#[path = "support/cluster.rs"]
+mod cluster;
+
+use self::cluster::Engine;
+
+#[tokio::test]
+async fn srv_520_nats_joins_are_seen_everywhere() {
+    cluster::joins_are_seen_everywhere(Engine::Nats).await;
+}
+
+#[tokio::test]
+async fn srv_521_nats_a_killed_node_takes_its_users_and_can_come_back() {
+    cluster::a_killed_node_takes_its_users_and_can_come_back(Engine::Nats).await;
+}
+
+#[tokio::test]
+async fn srv_522_nats_a_frozen_node_is_hidden_and_returns() {
+    cluster::a_frozen_node_is_hidden_and_returns(Engine::Nats).await;
+}
+
+#[tokio::test]
+async fn srv_523_nats_a_graceful_stop_is_seen_at_once() {
+    cluster::a_graceful_stop_is_seen_at_once(Engine::Nats).await;
+}
+
+#[tokio::test]
+async fn srv_524_nats_a_rolling_restart_loses_nobody() {
+    cluster::a_rolling_restart_loses_nobody(Engine::Nats).await;
+}
+
+#[tokio::test]
+async fn srv_525_nats_strangers_are_refused_and_told() {
+    cluster::strangers_are_refused_and_told(Engine::Nats).await;
+}
+
+#[tokio::test]
+async fn srv_526_nats_a_restarted_broker_is_a_partition_that_heals() {
+    cluster::a_restarted_broker_is_a_partition_that_heals(Engine::Nats).await;
+}

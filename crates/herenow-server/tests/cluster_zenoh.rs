@@ -1,0 +1,36 @@
+//! Three real processes, connected by zenoh.
+
+#[path = "support/cluster.rs"]
+mod cluster;
+
+use self::cluster::Engine;
+
+#[tokio::test]
+async fn srv_520_zenoh_joins_are_seen_everywhere() {
+    cluster::joins_are_seen_everywhere(Engine::Zenoh).await;
+}
+
+#[tokio::test]
+async fn srv_521_zenoh_a_killed_node_takes_its_users_and_can_come_back() {
+    cluster::a_killed_node_takes_its_users_and_can_come_back(Engine::Zenoh).await;
+}
+
+#[tokio::test]
+async fn srv_522_zenoh_a_frozen_node_is_hidden_and_returns() {
+    cluster::a_frozen_node_is_hidden_and_returns(Engine::Zenoh).await;
+}
+
+#[tokio::test]
+async fn srv_523_zenoh_a_graceful_stop_is_seen_at_once() {
+    cluster::a_graceful_stop_is_seen_at_once(Engine::Zenoh).await;
+}
+
+#[tokio::test]
+async fn srv_524_zenoh_a_rolling_restart_loses_nobody() {
+    cluster::a_rolling_restart_loses_nobody(Engine::Zenoh).await;
+}
+
+#[tokio::test]
+async fn srv_525_zenoh_strangers_are_refused_and_told() {
+    cluster::strangers_are_refused_and_told(Engine::Zenoh).await;
+}
