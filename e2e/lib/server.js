@@ -38,6 +38,7 @@ export class Server {
   #child = null;
   #output = [];
   #panicked = false;
+  #died = null;
 
   constructor(port, args, env) {
     this.port = port;
@@ -64,6 +65,11 @@ export class Server {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#child = child;
+    child.once("exit", (code, signal) => {
+      if (this.#child === child) {
+        this.#died = `herenow ended by itself: ${signal ?? `exit code ${code}`}`;
+      }
+    });
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (data) => {
         this.#output.push(data.toString());
@@ -108,11 +114,11 @@ export class Server {
     return end;
   }
 
-  /** Ends the server, and fails if it panicked at any time: nothing that a client does may make it. */
+  /** Ends the server, and fails if it panicked or ended before: nothing that a client does may make it. */
   async stop() {
     await this.kill("SIGKILL");
-    if (this.#panicked) {
-      throw new Error(`herenow panicked\n${this.output}`);
+    if (this.#panicked || this.#died) {
+      throw new Error(`${this.#died ?? "herenow panicked"}\n${this.output}`);
     }
   }
 }

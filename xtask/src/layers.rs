@@ -89,11 +89,19 @@ const RULES: &[Rule] = &[
             "herenow-channels",
             "herenow-client",
             "herenow-core",
+            "herenow-nats",
             "herenow-presence",
             "herenow-protocol",
             "herenow-pubsub",
+            "herenow-redis",
+            "herenow-zenoh",
         ],
         never: &[],
+    },
+    Rule {
+        name: "herenow-zenoh",
+        may: &["herenow-pubsub"],
+        never: &[WEB],
     },
     // Nobody may name it, so it stays what only tests depend on.
     Rule {

@@ -17,7 +17,7 @@ pub struct SocketConfig {
     /// Largest message put together from frames, 8,000,000 bytes. A larger one closes with 1009.
     pub max_message_bytes: usize,
     /// Channels that one connection may have joined, 100. One more is refused with the reason
-    /// `too many channels joined`.
+    /// `too many channels joined, the limit is 100`.
     pub max_channels: NonZero<usize>,
     /// Longest topic that can be joined, 1,024 bytes. A longer one is refused with a reason.
     pub max_topic_bytes: usize,

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use herenow_presence::{PresenceDiff, Presences};
-use herenow_protocol::{ChannelId, EncodeError, Encoded, JoinRef, MessageRef, Payload, Serializer};
+use herenow_protocol::{
+    ChannelId, EncodeError, Encoded, JoinRef, MessageRef, Payload, Serializer, event,
+};
 use herenow_pubsub::{Broadcast, LocalPayload, Once, Payload as Outgoing, Sink};
 
 use crate::frame::Frame;
 use crate::info::{Info, InfoItem};
 use crate::mailbox::{Mailbox, MailboxClosed};
 use crate::payload::{IntoPayload, wire_payload};
+use crate::reason::CloseOrder;
 
 /// Why something was not sent to a client.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +47,21 @@ pub(crate) struct Lane {
     topic: Arc<str>,
     join_ref: Option<JoinRef>,
     intercept: &'static [&'static str],
-    /// Version of the presence state that was pushed last: older diffs are not for this client.
+    /// Version of the presence state that the client has: older diffs are not for this client.
     seen: AtomicU64,
+    /// Version of the state pushed last. A diff across it goes out in two parts: a join before it
+    /// and the leave after it must not cancel, for the state has that presence.
+    cut: AtomicU64,
+    /// Version up to which diffs that waited were folded with all that cancels: a state older than
+    /// that does not go with them.
+    folded_to: AtomicU64,
     /// Whether the client was sent a diff. A state that is pushed after it trims nothing: the
     /// client applies that diff to the state, so it needs the diffs in between as well.
     has_diffs: AtomicBool,
     /// Whether frames wait for a reply that must come before them.
     is_held: AtomicBool,
+    /// Whether the join was refused: nothing goes to the client any more.
+    is_refused: AtomicBool,
     serializer: Serializer,
 }
 
@@ -71,8 +82,11 @@ impl Lane {
             join_ref,
             intercept,
             seen: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
+            folded_to: AtomicU64::new(0),
             has_diffs: AtomicBool::new(false),
             is_held: AtomicBool::new(true),
+            is_refused: AtomicBool::new(false),
             serializer,
         }
     }
@@ -103,6 +117,12 @@ impl Lane {
         self.mailbox.release(self.slot, &self.is_held);
     }
 
+    /// Drops what was held, and what comes.
+    pub(crate) fn refuse(&self) {
+        self.is_refused.store(true, Ordering::Relaxed);
+        self.mailbox.discard(self.slot);
+    }
+
     /// Pushes to this client.
     pub(crate) fn push(&self, event: &str, payload: impl IntoPayload) -> Result<(), PushError> {
         let payload = payload.into_payload()?;
@@ -124,16 +144,34 @@ impl Lane {
             self.serializer
                 .push_envelope(self.join_ref.as_ref(), &self.topic, event);
         let frame = Frame::around(&head, presences.json(), tail);
-        let is_own = presences.topic().as_str() == &*self.topic;
-        let note_seen = || {
-            if is_own && !self.has_diffs.load(Ordering::Relaxed) {
-                self.seen.fetch_max(presences.version(), Ordering::Relaxed);
+        if presences.topic().as_str() != &*self.topic {
+            return self.send_frame(frame);
+        }
+        let version = presences.version();
+        let note_version = || {
+            if self.is_refused.load(Ordering::Relaxed)
+                || version < self.folded_to.load(Ordering::Relaxed)
+            {
+                return false;
+            }
+            self.cut.store(version, Ordering::Relaxed);
+            // By any other name it is not what the client applies diffs to.
+            if event == event::PRESENCE_STATE && !self.has_diffs.load(Ordering::Relaxed) {
+                self.seen.fetch_max(version, Ordering::Relaxed);
             }
             true
         };
-        self.mailbox
-            .push_for(self.slot, &self.is_held, frame, note_seen)?;
-        Ok(())
+        if self
+            .mailbox
+            .push_for(self.slot, &self.is_held, frame, note_version)?
+        {
+            return Ok(());
+        }
+        if !self.is_refused.load(Ordering::Relaxed) {
+            let text = "slow reader: a presence state is older than the diffs folded for it";
+            self.mailbox.order_close(CloseOrder::slow_reader(text));
+        }
+        Err(PushError::Closed)
     }
 
     /// Replies to a message of this client.
@@ -159,9 +197,15 @@ impl Lane {
     }
 
     fn send_frame(&self, frame: Frame) -> Result<(), PushError> {
-        self.mailbox
-            .push_for(self.slot, &self.is_held, frame, || true)?;
-        Ok(())
+        let is_wanted = || !self.is_refused.load(Ordering::Relaxed);
+        if self
+            .mailbox
+            .push_for(self.slot, &self.is_held, frame, is_wanted)?
+        {
+            Ok(())
+        } else {
+            Err(PushError::Closed)
+        }
     }
 
     /// Returns what other sinks of this dispatch encoded already, or encodes it for them.
@@ -189,25 +233,32 @@ impl Lane {
 
     /// Delivers the part of a diff that the client's state does not have yet.
     fn deliver_diff(&self, broadcast: &Broadcast, diff: &PresenceDiff, once: &mut Once) {
+        let mut done = 0;
         loop {
             let seen = self.seen.load(Ordering::Relaxed);
-            if diff.to() <= seen {
+            let cut = self.cut.load(Ordering::Relaxed);
+            let from = seen.max(done);
+            if diff.to() <= from {
                 return;
             }
-            let frame = if diff.from() >= seen {
-                let slot = shared_slot(self.serializer, 0);
+            let is_cut = from.max(diff.from()) < cut && cut < diff.to();
+            let to = if is_cut { cut } else { diff.to() };
+            let frame = if from <= diff.from() && !is_cut {
+                let slot = shared_slot(self.serializer, 0, 0);
                 self.shared_frame(broadcast, once, slot, || Payload::Json(diff.json()))
             } else {
-                let Some(rest) = diff.json_since(seen) else {
-                    return;
+                let Some(part) = diff.json_between(from, to) else {
+                    done = to;
+                    continue;
                 };
-                let slot = shared_slot(self.serializer, seen);
-                self.shared_frame(broadcast, once, slot, || Payload::Json(rest))
+                let slot = shared_slot(self.serializer, from, to);
+                self.shared_frame(broadcast, once, slot, || Payload::Json(part))
             };
             let Some(frame) = frame else { return };
             // A state may be pushed meanwhile, by the channel in its own task.
             let is_still_right = || {
-                let is_right = self.seen.load(Ordering::Relaxed) == seen;
+                let is_right = self.seen.load(Ordering::Relaxed) == seen
+                    && self.cut.load(Ordering::Relaxed) == cut;
                 self.has_diffs.fetch_or(is_right, Ordering::Relaxed);
                 is_right
             };
@@ -215,10 +266,25 @@ impl Lane {
                 .mailbox
                 .push_for(self.slot, &self.is_held, frame, is_still_right)
             {
-                Ok(true) | Err(MailboxClosed) => return,
+                Ok(true) => done = to,
                 Ok(false) => {}
+                Err(MailboxClosed) => return,
             }
         }
+    }
+
+    /// Keeps a diff for later if it cannot go out now; tells whether it did.
+    fn try_set_aside(&self, diff: &Arc<PresenceDiff>) -> bool {
+        let fold = |diffs: &[Arc<PresenceDiff>]| {
+            let seen = self.seen.load(Ordering::Relaxed);
+            let cut = self.cut.load(Ordering::Relaxed).max(seen);
+            self.folded_to.store(diff.to(), Ordering::Relaxed);
+            let before = PresenceDiff::fold_between(seen, cut, diffs);
+            let after = PresenceDiff::fold_since(cut, diffs);
+            Vec::from_iter(before.into_iter().chain(after))
+        };
+        self.mailbox
+            .try_set_aside(self.slot, &self.is_held, diff, fold)
     }
 
     /// Delivers a diff that was kept aside for the reader.
@@ -226,9 +292,8 @@ impl Lane {
         let Some(diff) = PresenceDiff::fold(diffs) else {
             return;
         };
-        let event = herenow_protocol::event::PRESENCE_DIFF;
         let payload = Outgoing::Local(diff.clone());
-        let broadcast = Broadcast::new(self.topic.clone(), event, payload);
+        let broadcast = Broadcast::new(self.topic.clone(), event::PRESENCE_DIFF, payload);
         self.deliver_diff(&broadcast, &diff, &mut Once::new());
     }
 }
@@ -242,12 +307,12 @@ impl Sink for Lane {
         if let Outgoing::Local(value) = &broadcast.payload
             && let Some(diff) = Arc::clone(value).downcast_arc::<PresenceDiff>()
         {
-            if !self.mailbox.try_set_aside(self.slot, &self.is_held, &diff) {
+            if !self.try_set_aside(&diff) {
                 self.deliver_diff(broadcast, &diff, once);
             }
             return;
         }
-        let slot = shared_slot(self.serializer, 0);
+        let slot = shared_slot(self.serializer, 0, 0);
         let payload = || wire_payload(&broadcast.payload);
         if let Some(frame) = self.shared_frame(broadcast, once, slot, payload) {
             // Closed: the connection's task is about to take the lane off the topic.
@@ -256,13 +321,13 @@ impl Sink for Lane {
     }
 }
 
-/// Names an encoding among those of one dispatch.
-fn shared_slot(serializer: Serializer, seen: u64) -> u128 {
+/// Names an encoding among those of one dispatch: of the whole (0, 0), or of a diff's part.
+fn shared_slot(serializer: Serializer, from: u64, to: u64) -> u128 {
     let serializer = match serializer {
         Serializer::V1 => 1,
         Serializer::V2 => 2,
     };
-    u128::from(seen) << 8 | serializer
+    u128::from(to) << 72 | u128::from(from) << 8 | serializer
 }
 
 /// Takes broadcasts of another topic to a channel's `handle_info`.
@@ -338,5 +403,122 @@ impl Handle {
 impl IntoPayload for Presences {
     fn into_payload(self) -> Result<Outgoing, serde_json::Error> {
         Ok(Outgoing::Local(Arc::new(self) as Arc<dyn LocalPayload>))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use herenow_presence::Presence;
+    use herenow_pubsub::PubSub;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::mailbox::Mailbox;
+
+    /// Collects the diffs of a topic, to be delivered when the test wants.
+    #[derive(Default)]
+    struct Diffs(Mutex<Vec<Broadcast>>);
+
+    impl Sink for Diffs {
+        fn deliver(&self, broadcast: &Broadcast, _: &mut Once) {
+            self.0.lock().push(broadcast.clone());
+        }
+    }
+
+    fn held_lane() -> Lane {
+        let mailbox = Mailbox::new(Arc::default(), Arc::default(), None);
+        let mut state = herenow_protocol::SocketState::new();
+        let join = herenow_protocol::Message {
+            join_ref: Some("1".into()),
+            message_ref: Some("1".into()),
+            topic: "room:1".into(),
+            event: event::JOIN.into(),
+            payload: Payload::empty(),
+        };
+        let action = state.handle_message(&Default::default(), join, |_| true);
+        let herenow_protocol::Action::Join(request) = action else {
+            panic!("{action:?}")
+        };
+        let topic = Arc::from("room:1");
+        Lane::new(mailbox, Serializer::V2, request.slot, topic, None, &[])
+    }
+
+    fn frames(lane: &Lane) -> Vec<String> {
+        let mut frames = VecDeque::new();
+        lane.mailbox.take_frames(&mut frames);
+        let texts = frames.iter().map(|frame| frame.to_encoded().unwrap());
+        texts
+            .map(|text| String::from_utf8(text.bytes.to_vec()).unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn soc_402_a_diff_does_not_overtake_one_that_is_being_delivered() {
+        let (pubsub, diffs) = (PubSub::local(), Arc::new(Diffs::default()));
+        let presence = Presence::new(&pubsub);
+        let _attachment = pubsub.attach("room:1", diffs.clone());
+        let ada = presence.track_on("room:1", "ada", ()).await;
+        assert!(ada.is_err(), "a meta is an object");
+        let ada = presence
+            .track_on("room:1", "ada", serde_json::json!({}))
+            .await
+            .unwrap();
+        presence.flush().await;
+        ada.untrack().await;
+        presence.flush().await;
+        let diffs = std::mem::take(&mut *diffs.0.lock());
+        let [join, leave] = &diffs[..] else {
+            panic!("{diffs:?}")
+        };
+        let lane = held_lane();
+        lane.deliver(join, &mut Once::new());
+        lane.release();
+        let aside = lane.mailbox.take_aside();
+        // The connection's task has taken the join out; the leave comes before it is delivered.
+        lane.deliver(leave, &mut Once::new());
+        assert!(frames(&lane).is_empty(), "the leave waits for the join");
+        lane.deliver_aside(&aside[0].1);
+        for (_, diffs) in lane.mailbox.take_aside() {
+            lane.deliver_aside(&diffs);
+        }
+        let texts = frames(&lane);
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts[0].contains(r#""joins":{"ada""#), "{texts:?}");
+        assert!(texts[1].contains(r#""leaves":{"ada""#), "{texts:?}");
+        assert!(lane.mailbox.take_aside().is_empty());
+    }
+
+    #[tokio::test]
+    async fn soc_403_what_waits_for_a_reader_is_bounded_by_the_presences() {
+        let (pubsub, diffs) = (PubSub::local(), Arc::new(Diffs::default()));
+        let presence = Presence::new(&pubsub);
+        let _attachment = pubsub.attach("room:1", diffs.clone());
+        let _stays = presence
+            .track_on("room:1", "ada", serde_json::json!({}))
+            .await
+            .unwrap();
+        for _ in 0..1_500 {
+            let here = presence
+                .track_on("room:1", "bob", serde_json::json!({}))
+                .await;
+            here.unwrap().untrack().await;
+        }
+        presence.flush().await;
+        let lane = held_lane();
+        for diff in &*diffs.0.lock() {
+            lane.deliver(diff, &mut Once::new());
+        }
+        lane.release();
+        let aside = lane.mailbox.take_aside();
+        let n_changes: usize = aside[0].1.iter().map(|diff| diff.n_changes()).sum();
+        assert!(n_changes < 2_048, "{n_changes} changes wait");
+        lane.deliver_aside(&aside[0].1);
+        let texts = frames(&lane);
+        assert!(
+            texts[0].contains("ada") && !texts[0].contains("bob"),
+            "{texts:?}"
+        );
     }
 }

@@ -8,6 +8,37 @@
 //! - a broadcast is encoded once per serializer and shared by all connections;
 //! - every queue is bounded, see [`SocketConfig`].
 //!
+//! ```no_run
+//! use herenow_channels::{Channel, Joined, Outcome, Params, Payload, Refused, Socket, Sockets, serve};
+//! use herenow_pubsub::PubSub;
+//! use serde_json::json;
+//!
+//! struct Room;
+//!
+//! impl Channel for Room {
+//!     async fn join(&mut self, _socket: &mut Socket, _params: Params) -> Result<Joined, Refused> {
+//!         Ok(Joined::empty())
+//!     }
+//!
+//!     async fn handle_in(&mut self, socket: &mut Socket, event: &str, payload: Payload) -> Outcome {
+//!         match socket.broadcast(event, payload) {
+//!             Ok(()) => Outcome::ok(()),
+//!             Err(error) => Outcome::error(json!({ "reason": error.to_string() })),
+//!         }
+//!     }
+//! }
+//!
+//! # async fn run() -> std::io::Result<()> {
+//! let sockets = Sockets::new(&PubSub::local()).channel("room:*", || Room);
+//! let app = axum::Router::new().nest("/socket", sockets.into_router());
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:4000").await?;
+//! serve(listener, app, std::future::pending()).await
+//! # }
+//! ```
+//!
+//! The crate `herenow` has this and presence together; its front page teaches both from the
+//! beginning.
+//!
 //! # Features
 //!
 //! - `testing`: an in-process client for channel tests, see the `testing` module.

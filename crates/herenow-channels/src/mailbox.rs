@@ -20,8 +20,8 @@ use crate::info::{InfoError, InfoItem};
 use crate::metrics::Metrics;
 use crate::reason::CloseOrder;
 
-/// Diffs kept aside for one channel before they are folded into one.
-const MAX_ASIDE: usize = 32;
+/// Changes kept aside for one channel before what cancels among them is dropped.
+const MIN_FOLD_CHANGES: usize = 1_024;
 
 /// The mailbox of one connection, shared by all that write to it.
 #[derive(Debug)]
@@ -58,11 +58,16 @@ struct Cold {
 }
 
 /// Presence diffs of one channel that wait until the reader has caught up.
+///
+/// It stays while they are delivered, empty, so that diffs that come meanwhile queue up behind.
 #[derive(Debug)]
-pub(crate) struct Aside {
-    pub(crate) slot: ChannelId,
+struct Aside {
+    slot: ChannelId,
     is_held: bool,
-    pub(crate) diffs: Vec<Arc<PresenceDiff>>,
+    diffs: Vec<Arc<PresenceDiff>>,
+    n_changes: usize,
+    /// Changes from which they are folded: twice as many as were left the last time.
+    fold_changes: usize,
 }
 
 /// The connection takes nothing more.
@@ -158,7 +163,11 @@ impl Mailbox {
         self.metrics.slow_readers.increment();
         inner.is_closed = true;
         inner.frames = VecDeque::new();
-        inner.cold = None;
+        // Infos are foreign values: the connection's task drops them, not whoever holds the lock.
+        if let Some(cold) = inner.cold.as_deref_mut() {
+            cold.held = Vec::new();
+            cold.aside = Vec::new();
+        }
         inner
             .close
             .get_or_insert_with(|| Box::new(CloseOrder::slow_reader(text)));
@@ -169,11 +178,15 @@ impl Mailbox {
 
     /// Keeps a diff aside while the channel's frames are held or its reader is behind; tells
     /// whether it did.
+    ///
+    /// `fold` makes one or two of many, without what cancels, so that what waits is bounded by the presences
+    /// of the topic and not by how long the reader stays away. It runs under the mailbox's lock.
     pub(crate) fn try_set_aside(
         &self,
         slot: ChannelId,
         is_held: &AtomicBool,
         diff: &Arc<PresenceDiff>,
+        fold: impl FnOnce(&[Arc<PresenceDiff>]) -> Vec<Arc<PresenceDiff>>,
     ) -> bool {
         let mut inner = self.inner.lock();
         if inner.is_closed {
@@ -198,13 +211,18 @@ impl Mailbox {
                     slot,
                     is_held,
                     diffs: Vec::new(),
+                    n_changes: 0,
+                    fold_changes: MIN_FOLD_CHANGES,
                 });
                 aside.len() - 1
             });
-        let diffs = &mut aside[at].diffs;
-        diffs.push(diff.clone());
-        if diffs.len() >= MAX_ASIDE {
-            *diffs = Vec::from_iter(PresenceDiff::fold(diffs));
+        let aside = &mut aside[at];
+        aside.diffs.push(diff.clone());
+        aside.n_changes += diff.n_changes();
+        if aside.n_changes > aside.fold_changes {
+            aside.diffs = fold(&aside.diffs);
+            aside.n_changes = aside.diffs.iter().map(|diff| diff.n_changes()).sum();
+            aside.fold_changes = MIN_FOLD_CHANGES.max(2 * aside.n_changes);
         }
         true
     }
@@ -274,7 +292,9 @@ impl Mailbox {
     pub(crate) fn shut(&self) {
         let mut inner = self.inner.lock();
         inner.is_closed = true;
-        inner.cold = None;
+        let cold = inner.cold.take();
+        drop(inner);
+        drop(cold); // After the lock is released: infos are foreign values.
     }
 
     /// Returns the order to close, once.
@@ -294,18 +314,23 @@ impl Mailbox {
         inner.n_bytes = frames.iter().map(Frame::n_bytes).sum::<usize>() + held_bytes;
     }
 
-    /// Takes the diffs that were kept aside and may go out now.
-    pub(crate) fn take_aside(&self) -> Vec<Aside> {
+    /// Takes the diffs that were kept aside and may go out now. Call it again once they are
+    /// delivered: until then, those that come are kept aside as well, so that none overtakes.
+    pub(crate) fn take_aside(&self) -> Vec<(ChannelId, Vec<Arc<PresenceDiff>>)> {
         let mut inner = self.inner.lock();
         let Some(cold) = inner.cold.as_deref_mut() else {
             return Vec::new();
         };
-        let (held, aside) = std::mem::take(&mut cold.aside)
-            .into_iter()
-            .partition(|aside| aside.is_held);
-        cold.aside = held;
+        cold.aside
+            .retain(|aside| aside.is_held || !aside.diffs.is_empty());
+        let open = cold.aside.iter_mut().filter(|aside| !aside.is_held);
+        let taken = open.map(|aside| {
+            aside.n_changes = 0;
+            (aside.slot, std::mem::take(&mut aside.diffs))
+        });
+        let taken = taken.collect();
         inner.drop_cold();
-        aside
+        taken
     }
 
     /// Takes the infos; each must be given back with [`Mailbox::info_handled`].

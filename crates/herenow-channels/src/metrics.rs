@@ -65,4 +65,6 @@ pub struct Metrics {
     pub dropped_infos: Counter,
     /// Frames that could not be encoded.
     pub encode_errors: Counter,
+    /// Binary frames that were not sent because their client is on long poll, which carries text.
+    pub binary_frames_lost: Counter,
 }

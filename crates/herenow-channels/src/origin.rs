@@ -107,6 +107,7 @@ impl CheckOrigin {
         }
         Err(OriginRefused {
             origin: origin.text,
+            host: target.host.to_owned(),
         })
     }
 
@@ -162,10 +163,12 @@ pub enum OriginError {
 
 /// A request whose origin may not open a socket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("origin {origin:?} is not allowed")]
+#[error("origin {origin:?} is not allowed to connect to host {host:?} (check_origin)")]
 pub(crate) struct OriginRefused {
     /// The `origin` header as it was sent.
     pub(crate) origin: String,
+    /// The host that was asked.
+    pub(crate) host: String,
 }
 
 /// What the request itself was sent to.
@@ -438,10 +441,12 @@ mod tests {
                 assert_eq!(
                     refused,
                     OriginRefused {
-                        origin: origin.to_owned()
+                        origin: origin.to_owned(),
+                        host: HOST.host.to_owned(),
                     }
                 );
-                assert!(refused.to_string().contains(origin));
+                let text = refused.to_string();
+                assert!(text.contains(origin) && text.contains(HOST.host), "{text}");
             }
         }
     }

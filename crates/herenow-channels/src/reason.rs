@@ -110,6 +110,17 @@ impl CloseOrder {
         }
     }
 
+    /// Says in the log how a connection ends; aloud if it is too slow, because then its operator
+    /// has a limit to look at.
+    pub(crate) fn log(&self, transport: &str, socket: Option<&str>) {
+        let (code, text) = (self.code.0, self.close_text());
+        if self.code == CloseCode::POLICY_VIOLATION {
+            tracing::warn!(transport, code, text, socket, "slow reader closed");
+        } else {
+            tracing::debug!(transport, code, text, socket, "socket closes");
+        }
+    }
+
     /// The text, cut to what a close frame can carry.
     pub(crate) fn close_text(&self) -> &str {
         const MAX_CLOSE_TEXT: usize = 123;

@@ -219,8 +219,13 @@ impl Server {
         self.shared.stopping.cancel();
         let drains = self.shared.drains.close();
         let reports = join_all(drains.iter().map(crate::drain::Drain::run)).await;
-        for report in reports {
-            tracing::info!(?report, "sockets drained");
+        for report in reports.iter().filter(|report| report.n_sockets > 0) {
+            tracing::info!(
+                n_sockets = report.n_sockets,
+                n_batches = report.n_batches,
+                n_still_open = report.n_left,
+                "sockets closed"
+            );
         }
         let all_ended = async {
             while let Some(ended) = self.connections.join_next().await {

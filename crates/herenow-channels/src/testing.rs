@@ -325,9 +325,8 @@ impl Pipe {
         self.session.mailbox().unpark();
         loop {
             let mut is_idle = true;
-            if self.session.is_ready()
-                && let Poll::Ready(frame) = self.incoming.poll_recv(context)
-            {
+            let was_ready = self.session.is_ready();
+            if was_ready && let Poll::Ready(frame) = self.incoming.poll_recv(context) {
                 let Some(frame) = frame else {
                     return Poll::Ready(CloseOrder::closed(herenow_protocol::CloseCode::NORMAL));
                 };
@@ -340,6 +339,7 @@ impl Pipe {
             if !self.flush() {
                 return Poll::Ready(CloseOrder::closed(herenow_protocol::CloseCode::NORMAL));
             }
+            is_idle &= was_ready || !self.session.is_ready();
             if is_idle && self.session.mailbox().park(context, true) {
                 return Poll::Pending;
             }

@@ -559,3 +559,28 @@ async fn soc_49_a_flood_of_broadcasts_does_not_make_slow_readers_of_those_who_re
     assert_eq!(fixture.sockets.metrics().slow_readers.value(), 0);
     fixture.assert_unharmed().await;
 }
+
+#[tokio::test]
+async fn soc_400_what_waited_for_a_busy_channel_is_read_as_soon_as_it_has_caught_up() {
+    let fixture = Fixture::with(|config| {
+        config.max_channel_queue = NonZero::new(4).unwrap();
+    })
+    .await;
+    let mut stream = fixture.raw().await;
+    let join = json!(["1", "1", "room:1", "phx_join", { "how": "slow" }]).to_string();
+    let mut bytes = frame(0x81, join.as_bytes());
+    for n in 2..=20 {
+        let echo = json!(["1", n.to_string(), "room:1", "echo", {}]).to_string();
+        bytes.extend_from_slice(&frame(0x81, echo.as_bytes()));
+    }
+    stream.write_all(&bytes).await.unwrap();
+    let mut received = Vec::new();
+    soon(async {
+        let last = br#"["1","20","room:1","phx_reply""#;
+        while !received.windows(last.len()).any(|window| window == last) {
+            received.push(stream.read_u8().await.unwrap());
+        }
+    })
+    .await;
+    fixture.assert_unharmed().await;
+}

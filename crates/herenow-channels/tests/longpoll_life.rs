@@ -13,11 +13,17 @@ mod longpoll;
 mod room;
 
 use std::num::NonZero;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use herenow_channels::{Connected, LongPollConfig, SocketConfig};
+use herenow_channels::{
+    Channel, Connected, Joined, LongPollConfig, Outcome, Params, Refused, Socket, SocketConfig,
+    Sockets,
+};
+use herenow_protocol::Payload as Received;
 use herenow_pubsub::{Payload, PubSub, Subscription};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use self::http::{DEADLINE, Http};
 use self::log::Log;
@@ -251,4 +257,58 @@ async fn soc_141_a_message_over_the_limit_of_messages_ends_the_session() {
     assert_eq!(client.post(&message(200)).await, 408);
     assert_eq!(terminated(&mut ends).await, "ClientError");
     assert_eq!(client.poll().await["status"], 410);
+}
+
+#[tokio::test]
+async fn soc_405_a_callback_that_never_ends_does_not_keep_a_session_that_is_over() {
+    let mut config = SocketConfig::default();
+    config.terminate_timeout = Duration::from_millis(50);
+    config.close_timeout = Duration::from_millis(50);
+    let sockets = sockets(&PubSub::local())
+        .config(config)
+        .long_poll(short_window());
+    let handle = sockets.clone();
+    let mut client = LongPollClient::open(start(sockets).await, "2.0.0").await;
+    client.join(&join()).await;
+    let stuck = json!(["1", "2", "room:lobby", "stuck", {}]);
+    assert_eq!(client.post(&stuck).await, 200);
+    handle.drain().await;
+    assert_eq!(handle.metrics().connections.value(), 0);
+}
+
+#[tokio::test]
+async fn soc_406_a_message_is_taken_as_soon_as_a_busy_channel_has_caught_up() {
+    struct Gate(Arc<Notify>);
+    impl Channel for Gate {
+        async fn join(&mut self, _: &mut Socket, _: Params) -> Result<Joined, Refused> {
+            Ok(Joined::empty())
+        }
+        async fn handle_in(&mut self, _: &mut Socket, event: &str, _: Received) -> Outcome {
+            if event == "wait" {
+                self.0.notified().await;
+            }
+            Outcome::ok(())
+        }
+    }
+    let gate = Arc::new(Notify::new());
+    let mut config = SocketConfig::default();
+    config.max_channel_queue = NonZero::new(1).unwrap();
+    let its_gate = gate.clone();
+    let sockets = Sockets::new(&PubSub::local())
+        .channel("room:*", move || Gate(its_gate.clone()))
+        .config(config)
+        .long_poll(short_window());
+    let handle = sockets.clone();
+    let mut client = LongPollClient::open(start(sockets).await, "2.0.0").await;
+    assert_eq!(client.post(&join()).await, 200);
+    let message = |n: u32, event| json!(["1", n.to_string(), "room:lobby", event, {}]).to_string();
+    let batch = [message(2, "wait"), message(3, "go"), message(4, "go")];
+    let (status, ()) = tokio::join!(client.post_batch(&batch), async {
+        // The join, the one that waits, and the one behind it: there is no room for another.
+        while handle.metrics().messages_in.value() < 3 {
+            tokio::task::yield_now().await;
+        }
+        gate.notify_one();
+    });
+    assert_eq!(status, 200);
 }

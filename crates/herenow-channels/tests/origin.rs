@@ -24,7 +24,7 @@ use futures_util::{SinkExt, StreamExt};
 use herenow_channels::{
     CheckOrigin, ConnectInfo, Connected, DrainConfig, SocketConfig, Sockets, serve,
 };
-use herenow_pubsub::PubSub;
+use herenow_pubsub::{Payload, PubSub};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -324,6 +324,52 @@ async fn x_05_the_drain_of_a_mount_is_configured_at_run_time() {
         (2, 2, 0)
     );
     assert!(started.elapsed() >= Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn soc_300_a_drain_does_not_wait_for_clients_that_answered_to_hang_up() {
+    let mut config = SocketConfig::default();
+    config.close_timeout = Duration::from_secs(3_600);
+    let mut drain = DrainConfig::default();
+    drain.total = Duration::from_secs(3_600);
+    let sockets = sockets(&PubSub::local()).config(config).drain_config(drain);
+    let handle = sockets.clone();
+    let address = start(sockets).await;
+    let mut socket = joined(address).await;
+    let answer = async {
+        while !socket.next().await.unwrap().unwrap().is_close() {}
+        // The answer is written, or already was; the connection stays open.
+        let _written = socket.flush().await;
+    };
+    let drained = async { tokio::join!(handle.drain(), answer) };
+    let (report, ()) = tokio::time::timeout(DEADLINE, drained).await.unwrap();
+    assert_eq!((report.n_sockets, report.n_left), (1, 0));
+    drop(socket);
+}
+
+#[tokio::test]
+async fn soc_302_a_slow_reader_that_is_closed_is_logged_with_the_limit() {
+    let mut config = SocketConfig::default();
+    config.max_queue_messages = NonZero::new(10).unwrap();
+    let pubsub = PubSub::local();
+    let address = start(sockets(&pubsub).config(config)).await;
+    let (log, _guard) = Log::start();
+    let _socket = joined(address).await;
+    let mut polled = LongPollClient::open(address, "2.0.0").await;
+    polled
+        .join(&json!(["1", "1", "room:lobby", "phx_join", {}]))
+        .await;
+    // Nobody gets a turn to read in between.
+    for _ in 0..20 {
+        let payload = Payload::json("{}");
+        pubsub.broadcast("room:lobby", "news", payload).unwrap();
+    }
+    for transport in ["websocket", "longpoll"] {
+        let line = format!(
+            r#"slow reader closed transport="{transport}" code=1008 text="slow reader: over max_queue_messages, 10""#
+        );
+        log.contains(&line).await;
+    }
 }
 
 #[tokio::test]

@@ -12,15 +12,16 @@ use std::time::Duration;
 use axum::Router;
 use herenow_channels::testing::TestClient;
 use herenow_channels::{
-    Channel, Connected, Joined, Outcome, Params, Payload, Reason, Refused, Socket, SocketConfig,
-    Sockets,
+    Channel, Connected, Handle, Joined, Outcome, Params, Payload, Reason, Refused, Socket,
+    SocketConfig, Sockets,
 };
-use herenow_presence::{Event, Presence, WatchEvent};
+use herenow_presence::{Event, Presence, PresenceConfig, WatchEvent};
 use herenow_protocol::ServerMessage;
 use herenow_pubsub::PubSub;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use self::support::{Client, soon, start, start_app, until};
 
@@ -409,4 +410,78 @@ async fn soc_56_a_state_pushed_after_diffs_does_not_trim_what_the_client_must_st
     assert_eq!(diff["leaves"].as_object().unwrap().len(), 1);
     tokio::time::sleep(Duration::from_secs(1)).await;
     client.assert_silent().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn soc_404_a_join_and_a_leave_do_not_cancel_across_a_state_between_them() {
+    struct Late(Presence);
+    impl Channel for Late {
+        async fn join(&mut self, _: &mut Socket, _: Params) -> Result<Joined, Refused> {
+            Ok(Joined::empty())
+        }
+        async fn handle_in(&mut self, socket: &mut Socket, event: &str, _: Payload) -> Outcome {
+            let state = self.0.list(socket.topic()).await;
+            socket.push(event, state).unwrap();
+            Outcome::ok(())
+        }
+    }
+    let pubsub = PubSub::local();
+    let mut config = PresenceConfig::default();
+    config.window.free_subscribers = 0;
+    config.window.per_subscriber = Duration::from_millis(200);
+    let presence = Presence::builder(&pubsub).config(config).start().unwrap();
+    let late = presence.clone();
+    let sockets = Sockets::new(&pubsub).channel("room:*", move || Late(late.clone()));
+    let mut client = TestClient::open(&sockets, Connected::anonymous());
+    client.join("room:1", json!({})).await.unwrap();
+    let _bob = presence.track_on("room:1", "bob", json!({})).await.unwrap();
+    presence.flush().await;
+    client.event("room:1", "presence_diff").await;
+    for event in ["presence_state", "my_state"] {
+        let ada = presence.track_on("room:1", "ada", json!({})).await.unwrap();
+        client.call("room:1", event, json!({})).await;
+        let state = client.event("room:1", event).await;
+        assert_eq!(state.as_object().unwrap().len(), 2);
+        drop(ada);
+        until(|| presence.count("room:1") == 1).await;
+        presence.flush().await;
+        // The join that is in the state already, and then the leave.
+        let diff = client.event("room:1", "presence_diff").await;
+        assert_eq!(
+            diff["joins"].as_object().unwrap().len(),
+            1,
+            "{event}: {diff}"
+        );
+        let diff = client.event("room:1", "presence_diff").await;
+        assert_eq!(
+            diff["leaves"].as_object().unwrap().len(),
+            1,
+            "{event}: {diff}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn soc_407_a_handle_of_a_refused_join_sends_nothing_and_keeps_nothing() {
+    struct Refusing(mpsc::UnboundedSender<Handle>);
+    impl Channel for Refusing {
+        async fn join(&mut self, socket: &mut Socket, _: Params) -> Result<Joined, Refused> {
+            self.0.send(socket.handle()).unwrap();
+            Err(Refused::reason("no"))
+        }
+    }
+    let (give, mut handles) = mpsc::unbounded_channel();
+    let mut config = SocketConfig::default();
+    config.max_queue_messages = NonZero::new(10).unwrap();
+    let sockets = Sockets::new(&PubSub::local())
+        .config(config)
+        .channel("room:*", move || Refusing(give.clone()));
+    let mut client = TestClient::open(&sockets, Connected::anonymous());
+    assert!(client.join("room:1", json!({})).await.is_err());
+    let handle = handles.recv().await.unwrap();
+    for n in 0..20 {
+        assert!(handle.push("tick", json!({ "n": n })).is_err());
+    }
+    client.assert_silent().await;
+    assert_eq!(sockets.metrics().slow_readers.value(), 0);
 }

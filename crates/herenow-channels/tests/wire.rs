@@ -141,7 +141,7 @@ async fn w_03_the_101st_join_is_refused() {
             if n <= 100 {
                 assert_eq!(reply["status"], "ok", "{n}");
             } else {
-                let reason = json!({ "reason": "too many channels joined" });
+                let reason = json!({ "reason": "too many channels joined, the limit is 100" });
                 assert_eq!(reply, json!({ "status": "error", "response": reason }));
             }
         }
@@ -158,7 +158,8 @@ async fn w_04_the_limit_of_channels_is_configured_and_a_leave_frees_a_place() {
             .send(("12", "2"), "room:2", "phx_join", json!({}))
             .await;
         let reply = client.reply(("12", "2"), "room:2").await;
-        assert_eq!(reply["response"]["reason"], "too many channels joined");
+        let reason = "too many channels joined, the limit is 1";
+        assert_eq!(reply["response"]["reason"], reason);
         client
             .send(("11", "3"), "room:1", "phx_leave", json!({}))
             .await;

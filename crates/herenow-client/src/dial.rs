@@ -30,7 +30,7 @@ impl Dial for TcpDial {
     fn dial<'a>(&'a self, host: &'a str, port: u16, is_tls: bool) -> Dialed<'a> {
         Box::pin(async move {
             if is_tls {
-                let text = "TLS is not built in; hand in a Dial that speaks it";
+                let text = "wss:// needs TLS, which is not built in: a program can hand in a Dial that speaks it";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, text));
             }
             let stream = TcpStream::connect((host, port)).await?;

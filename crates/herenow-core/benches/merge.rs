@@ -10,12 +10,13 @@
 )]
 
 use std::hint::black_box;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use herenow_core::{
-    Incarnation, Key, Meta, MonoTime, NodeName, Output, OwnerId, ReplicaId, Shard, ShardConfig,
-    ShardIndex, ShardMessage, Topic, Version,
+    Incarnation, Key, LeaveReason, Meta, MonoTime, NodeName, Output, OwnerId, ReplicaId, Shard,
+    ShardConfig, ShardIndex, ShardMessage, Topic, Version,
 };
 
 const MEMBERS: usize = 100;
@@ -59,23 +60,8 @@ fn topics(n_rows: usize) -> Vec<Topic> {
         .collect()
 }
 
-fn track_one(shard: &mut Shard, topics: &[Topic], n: usize) {
-    let topic = topics[n / MEMBERS % topics.len()].clone();
-    let key = Key::new(format!("user:{n:010}")).expect("a short key");
-    let meta = Meta::new(r#"{"online_at":"1700000000"}"#).expect("a short meta");
-    let owner = OwnerId(n as u64 + 1);
-    let row = shard.handle_track(MonoTime::ZERO, owner, topic, key, meta);
-    black_box(row.expect("a new owner"));
-}
-
-fn fill(shard: &mut Shard, topics: &[Topic], rows: std::ops::Range<usize>) {
-    for n in rows {
-        track_one(shard, topics, n);
-        if n % 1000 == 0 {
-            drain(shard);
-        }
-    }
-    drain(shard);
+fn fill(shard: &mut Shard, topics: &[Topic], rows: Range<usize>) {
+    track_all(shard, rows.map(|n| new_row(topics, n)).collect());
 }
 
 fn drain(shard: &mut Shard) -> Vec<Output> {
@@ -126,24 +112,55 @@ fn delta_bytes(owner: &mut Shard) -> Vec<u8> {
     delta.expect("the owner wrote, and has a peer")
 }
 
+/// Tracks a thousand and drains after each 64, with so many rows already there; the thousand end
+/// between the measurements, so that the table keeps its size.
 fn track(criterion: &mut Criterion) {
+    const N_TRACKED: usize = 1000;
     let mut group = criterion.benchmark_group("track");
+    group.throughput(Throughput::Elements(N_TRACKED as u64));
     for n_before in [10_000, 100_000, 1_000_000] {
         let topics = topics(n_before);
         let mut shard = shard("a");
         fill(&mut shard, &topics, 0..n_before);
-        let mut n = n_before;
-        group.throughput(Throughput::Elements(1));
-        group.bench_function(format!("with {n_before} rows"), |bencher| {
-            bencher.iter(|| {
-                track_one(&mut shard, &topics, n);
-                n += 1;
-                if n % 64 == 0 {
+        group.bench_function(format!("1000 with {n_before} rows"), |bencher| {
+            bencher.iter_custom(|n_iterations| {
+                let mut total = Duration::ZERO;
+                for _ in 0..n_iterations {
+                    let new = n_before..n_before + N_TRACKED;
+                    let rows: Vec<_> = new.clone().map(|n| new_row(&topics, n)).collect();
+                    let start = Instant::now();
+                    track_all(&mut shard, rows);
+                    total += start.elapsed();
+                    for n in new {
+                        let owner = OwnerId(n as u64 + 1);
+                        shard.handle_owner_end(MonoTime::ZERO, owner, LeaveReason::Closed);
+                    }
                     drain(&mut shard);
                 }
+                total
             });
         });
     }
+}
+
+type NewRow = (OwnerId, Topic, Key, Meta);
+
+fn new_row(topics: &[Topic], n: usize) -> NewRow {
+    let topic = topics[n / MEMBERS % topics.len()].clone();
+    let key = Key::new(format!("user:{n:010}")).expect("a short key");
+    let meta = Meta::new(r#"{"online_at":"1700000000"}"#).expect("a short meta");
+    (OwnerId(n as u64 + 1), topic, key, meta)
+}
+
+fn track_all(shard: &mut Shard, rows: Vec<NewRow>) {
+    for (n, (owner, topic, key, meta)) in rows.into_iter().enumerate() {
+        let row = shard.handle_track(MonoTime::ZERO, owner, topic, key, meta);
+        black_box(row.expect("a new owner"));
+        if n % 64 == 0 {
+            black_box(drain(shard));
+        }
+    }
+    black_box(drain(shard));
 }
 
 fn apply(criterion: &mut Criterion) {
@@ -159,7 +176,7 @@ fn apply(criterion: &mut Criterion) {
             bencher.iter_custom(|n_iterations| {
                 let mut total = Duration::ZERO;
                 for _ in 0..n_iterations {
-                    fill_quietly(&mut owner, &topics, n..n + n_joins);
+                    write(&mut owner, &topics, n..n + n_joins);
                     n += n_joins;
                     let bytes = delta_bytes(&mut owner);
                     let message = ShardMessage::decode(&bytes, &node("a"), SHARD);
@@ -177,9 +194,11 @@ fn apply(criterion: &mut Criterion) {
     }
 }
 
-fn fill_quietly(shard: &mut Shard, topics: &[Topic], rows: std::ops::Range<usize>) {
-    for n in rows {
-        track_one(shard, topics, n);
+/// Writes without draining, so that all of it becomes one delta.
+fn write(shard: &mut Shard, topics: &[Topic], rows: Range<usize>) {
+    for (owner, topic, key, meta) in rows.map(|n| new_row(topics, n)) {
+        let row = shard.handle_track(MonoTime::ZERO, owner, topic, key, meta);
+        row.expect("a new owner");
     }
 }
 

@@ -66,6 +66,14 @@ impl Delta {
         self.rows.len()
     }
 
+    /// Returns how many rows it speaks of one by one.
+    pub(crate) fn n_entries(&self) -> usize {
+        match &self.gone {
+            Gone::Exactly(gone) => self.rows.len() + gone.len(),
+            Gone::AllBut(_) => self.rows.len(),
+        }
+    }
+
     /// Returns about how many bytes it needs on the wire, without the topics' texts.
     pub fn approximate_bytes(&self) -> usize {
         let rows: usize = self.rows.iter().map(|row| row_bytes(row)).sum();

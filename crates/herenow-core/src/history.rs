@@ -81,6 +81,10 @@ impl History {
         }
     }
 
+    pub(crate) fn n_removals(&self) -> usize {
+        self.removals.len()
+    }
+
     /// Returns the rows made at or before `made` and ended after `after`, ascending; `None` if the
     /// memory does not reach back to `after`. Costs the number of removals after `after`.
     ///

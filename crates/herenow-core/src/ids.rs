@@ -176,7 +176,7 @@ impl fmt::Display for OwnerId {
     }
 }
 
-/// The string a conversation is named by, such as `room:42`. May be empty.
+/// The string a conversation is named by, such as `room:42`. A table takes an empty one, presence refuses it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Arc<str>);
 
@@ -215,7 +215,7 @@ impl Borrow<str> for Topic {
     }
 }
 
-/// What presences of a topic are grouped by, usually a user id. May be empty.
+/// What presences of a topic are grouped by, usually a user id. A table takes an empty one, presence refuses it.
 ///
 /// Up to 23 bytes are kept without an allocation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

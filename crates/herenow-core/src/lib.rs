@@ -69,5 +69,7 @@ pub use ids::{
 pub use liveness::PeerStatus;
 pub use message::{NodeHeartbeat, ShardMessage};
 pub use row::{MAX_META_BYTES, Meta, Row, Version};
-pub use shard::{Output, PeerEvent, PeerView, Shard, ShardStats, TrackError, UpdateError};
+pub use shard::{
+    Output, PeerEvent, PeerView, Shard, ShardMemory, ShardStats, TrackError, UpdateError,
+};
 pub use time::MonoTime;

@@ -1,15 +1,14 @@
 //! [`Peers`]: the other nodes' replicas of one shard, and who of them is up, down or buried.
 //!
-//! A node has one replica of a shard at a time. A newer incarnation buries the older one, `Bye`
-//! buries it without a successor. What is buried is remembered after its rows are gone: a message
-//! of it that was delayed in the network would otherwise bring its presences back as ghosts. The
-//! memory is bounded; the oldest burial is forgotten first.
+//! A node has one replica of a shard at a time. A higher incarnation takes the place of the known one
+//! at once. A lower one is most likely a late message and dropped; but once the known one is down it
+//! may be a node that was restarted with its clock set back, so then it takes the place too.
 //!
-//! Long silence forgets a replica without burying it: it may have been cut off all the while, and
-//! is then welcome as if it were new. An incarnation that is lower than the known one is most
-//! likely a late message and dropped; but once the known one is down it may be a node that was
-//! restarted with its clock set back, so then it is taken, and the known one is not buried either,
-//! in case it was a late message after all.
+//! Only `Bye` buries: what is buried is remembered after its rows are gone, since a message of it that
+//! was delayed in the network would otherwise bring its presences back as ghosts. The memory is
+//! bounded; the oldest burial is forgotten first. Neither long silence nor another life buries: who
+//! was silent may have been cut off all the while, and which of two lives is the late one shows only
+//! by which of them goes on. A life that is buried by mistake would never be seen again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -57,9 +56,7 @@ pub(crate) enum Contact {
     Returned,
     /// Of a replica never heard of.
     New,
-    /// Of a newer life of a known node; the older one must be forgotten first.
-    NewLife,
-    /// Of a life with a lower number than the known one, which is down and must make way.
+    /// Of another life of a known node; the known one must make way.
     OtherLife,
     /// Of a life that is over, or seems to be.
     Buried,
@@ -95,7 +92,7 @@ impl Peers {
             return Contact::Buried;
         }
         match self.peers.get(node) {
-            Some(peer) if incarnation > peer.incarnation => Contact::NewLife,
+            Some(peer) if incarnation > peer.incarnation => Contact::OtherLife,
             Some(peer) if incarnation < peer.incarnation => match peer.status {
                 PeerStatus::Up => Contact::Buried,
                 PeerStatus::Down => Contact::OtherLife,
@@ -179,6 +176,11 @@ impl Peers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.peers.is_empty()
+    }
+
+    /// Returns how many nodes there are of which a life is known to be over.
+    pub(crate) fn n_burials(&self) -> usize {
+        self.buried.len()
     }
 
     /// Returns the nodes that are up and were silent for `down_period`.

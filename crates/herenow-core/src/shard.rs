@@ -100,6 +100,20 @@ pub struct ShardStats {
     pub n_requests: u64,
     /// Chunks sent in answer to requests.
     pub n_transfers: u64,
+    /// Entries of tables that were looked at to apply deltas: the work that peers make.
+    pub n_visited: u64,
+}
+
+/// What a shard remembers besides rows. All of it is bounded by the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ShardMemory {
+    /// Own removals that are told exactly; at most `max_history`.
+    pub n_removals: usize,
+    /// Nodes of which a life is known to be over; at most four times `max_peers`.
+    pub n_burials: usize,
+    /// Requests that wait for their answer; at most one per peer.
+    pub n_waiting: usize,
 }
 
 /// One node's part of one partition of all topics. See the crate's page for how to drive it.
@@ -256,6 +270,15 @@ impl Shard {
     /// Returns what the shard has counted.
     pub fn stats(&self) -> ShardStats {
         self.stats
+    }
+
+    /// Returns how much the shard remembers besides rows.
+    pub fn memory(&self) -> ShardMemory {
+        ShardMemory {
+            n_removals: self.history.n_removals(),
+            n_burials: self.peers.n_burials(),
+            n_waiting: self.transfers.n_waiting(),
+        }
     }
 
     /// Returns the rows held of a peer, visible or not, ascending by version.

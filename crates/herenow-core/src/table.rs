@@ -12,6 +12,7 @@
 //! these", which walks the part of the log that it speaks of.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 
 use roaring::RoaringTreemap;
@@ -34,6 +35,8 @@ pub(crate) struct Table {
     n_holes: usize,
     seen: Version,
     pruned: Version,
+    /// Entries looked at to apply deltas, since it was last asked.
+    n_visited: u64,
     replica: Arc<Replica>,
 }
 
@@ -68,6 +71,7 @@ impl Table {
             n_holes: 0,
             seen: Version::ZERO,
             pruned: Version::ZERO,
+            n_visited: 0,
         }
     }
 
@@ -84,6 +88,11 @@ impl Table {
     /// Returns how many rows the table holds.
     pub(crate) fn n_rows(&self) -> usize {
         self.log.len() - self.n_holes
+    }
+
+    /// Returns how many entries deltas made it look at since it was last asked.
+    pub(crate) fn take_n_visited(&mut self) -> u64 {
+        mem::take(&mut self.n_visited)
     }
 
     /// Returns the slots of the rows, ascending by version.
@@ -127,6 +136,7 @@ impl Table {
             }
             Gone::AllBut(alive) => self.take_all_but(alive, delta.from, &mut left),
         }
+        self.n_visited += delta.n_entries() as u64;
         let n_known = delta.rows.partition_point(|row| row.version() <= self.seen);
         self.take_overlapped(delta.from, &delta.rows[..n_known], &mut left);
         let left = left.into_iter();
@@ -236,6 +246,7 @@ impl Table {
         left: &mut Vec<(SlotId, LeaveReason)>,
     ) {
         let end = self.log.partition_point(|entry| entry.version <= last);
+        self.n_visited += end as u64;
         for at in 0..end {
             if !alive.contains(self.log[at].version.0) {
                 left.extend(self.take_at(at).map(|slot| (slot, UNKNOWN)));
@@ -253,6 +264,7 @@ impl Table {
     ) {
         let mut known = known.iter().map(|row| row.version()).peekable();
         let first = self.log.partition_point(|entry| entry.version <= from);
+        self.n_visited += (self.log.len() - first) as u64;
         for at in first..self.log.len() {
             let version = self.log[at].version;
             while known.next_if(|&known| known < version).is_some() {}
@@ -269,11 +281,12 @@ impl Table {
             return None;
         }
         self.n_holes += 1;
-        Some(std::mem::replace(&mut entry.slot, SlotId::NONE))
+        Some(mem::replace(&mut entry.slot, SlotId::NONE))
     }
 
     fn compact_if_worth(&mut self) {
         if self.log.len() >= MIN_COMPACT && self.n_holes * 2 > self.log.len() {
+            self.n_visited += self.log.len() as u64;
             self.log.retain(|entry| !entry.is_hole());
             self.log.shrink_to(self.log.len() * 2);
             self.n_holes = 0;

@@ -167,6 +167,17 @@ impl PresenceDiff {
         json
     }
 
+    /// As [`json_since`](Self::json_since), without the changes after version `until`.
+    ///
+    /// For a reader who was sent a new state of that version: what cancels across it must not.
+    pub fn json_between(&self, seen: u64, until: u64) -> Option<Bytes> {
+        if until >= self.to {
+            return self.json_since(seen);
+        }
+        let net = Net::of(self.between(seen, until));
+        (!net.is_empty()).then(|| render(&net, self.fields.as_deref()))
+    }
+
     fn whole(&self) -> &(Bytes, bool) {
         self.whole.get_or_init(|| {
             let net = Net::of(&self.changes);
@@ -199,16 +210,21 @@ impl PresenceDiff {
     ///
     /// Its size is bounded by the presences before and after, however many changes there were.
     pub fn fold_since(seen: u64, diffs: &[Arc<Self>]) -> Option<Arc<Self>> {
+        Self::fold_between(seen, u64::MAX, diffs)
+    }
+
+    /// As [`fold_since`](Self::fold_since), without the changes after version `until`.
+    pub fn fold_between(seen: u64, until: u64, diffs: &[Arc<Self>]) -> Option<Arc<Self>> {
         let (first, last) = (diffs.first()?, diffs.last()?);
         let changes: Vec<Stamped> = diffs
             .iter()
-            .flat_map(|diff| diff.since(seen).iter().cloned())
+            .flat_map(|diff| diff.between(seen, until).iter().cloned())
             .collect();
         let kept = Net::of(&changes).keep();
         if kept.is_empty() {
             return None;
         }
-        let range = (first.from.max(seen), last.to);
+        let range = (first.from.max(seen), last.to.min(until));
         let fields = Self::fold_fields(diffs);
         Some(Arc::new(Self::of_range(
             first.topic.clone(),
@@ -238,9 +254,15 @@ impl PresenceDiff {
     }
 
     fn since(&self, seen: u64) -> &[Stamped] {
-        &self.changes[self
+        self.between(seen, u64::MAX)
+    }
+
+    fn between(&self, seen: u64, until: u64) -> &[Stamped] {
+        let begin = self
             .changes
-            .partition_point(|change| change.version <= seen)..]
+            .partition_point(|change| change.version <= seen);
+        let rest = &self.changes[begin..];
+        &rest[..rest.partition_point(|change| change.version <= until)]
     }
 }
 
@@ -343,18 +365,26 @@ impl<'a> Net<'a> {
                 ends.insert((meta.0.owner(), meta.key()), (*last, *reason));
             }
         }
+        let mut begins: HashMap<(OwnerId, &Key), bool> = HashMap::new();
         let is_joined = |meta: &PresenceMeta| joins.contains_key(&Arc::as_ptr(&meta.0));
         let is_left = |meta: &PresenceMeta| leaves.contains_key(&Arc::as_ptr(&meta.0));
-        let keep = |change: &Stamped| {
+        let keep = |change: &'a Stamped| {
             let event = match &change.event {
-                Event::Joined { meta, .. } => is_joined(meta).then(|| change.event.clone()),
+                Event::Joined { meta, first } => {
+                    begins.insert((meta.0.owner(), meta.key()), *first);
+                    is_joined(meta).then(|| change.event.clone())
+                }
                 Event::Left { meta, .. } => is_left(meta).then(|| change.event.clone()),
                 Event::Updated { old, new } => match (is_left(old), is_joined(new)) {
                     (true, true) => Some(change.event.clone()),
-                    (false, true) => Some(Event::Joined {
-                        meta: new.clone(),
-                        first: false,
-                    }),
+                    // It was updated from what joined after the beginning: this is that join.
+                    (false, true) => {
+                        let begin = begins.get(&(new.0.owner(), new.key()));
+                        Some(Event::Joined {
+                            meta: new.clone(),
+                            first: begin.copied().unwrap_or(false),
+                        })
+                    }
                     // What it was updated to has left since: this is that leave.
                     (true, false) => {
                         let end = ends.get(&(old.0.owner(), old.key()));

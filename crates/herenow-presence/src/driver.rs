@@ -9,7 +9,7 @@
 //! one version of each topic and one delta. Views are published before the answers, so whoever was
 //! told that it is tracked finds itself in the list. Nothing here runs foreign code.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,7 +80,7 @@ struct Changing {
 impl Driver {
     /// Runs for ever.
     pub(crate) async fn run(mut self) {
-        let mut commands = Vec::new();
+        let mut commands = VecDeque::new();
         loop {
             let due = self.clock.instant(self.shard.poll_timeout());
             tokio::select! {
@@ -290,9 +290,12 @@ impl Driver {
             .announced
             .store(self.shard.announced().0, Ordering::Release);
         let batches = self.publish(topics, order);
-        self.answer();
+        let flushes = self.answer();
         if !batches.is_empty() {
             self.part.inbox.push(batches.into_iter()).await;
+        }
+        for done in flushes {
+            self.part.inbox.flush(self.version, done);
         }
     }
 
@@ -380,18 +383,21 @@ impl Driver {
         }
     }
 
-    /// Sends the answers. One whose caller is gone drops here, which undoes a track.
-    fn answer(&mut self) {
+    /// Sends the answers, and returns those that have to wait until the changes are out. One whose
+    /// caller is gone drops here, which undoes a track.
+    fn answer(&mut self) -> Vec<oneshot::Sender<()>> {
+        let mut flushes = Vec::new();
         for reply in self.replies.drain(..) {
             match reply {
                 Reply::Track(answer, outcome, _) => drop(answer.send(outcome)),
                 Reply::Update(answer, outcome) => drop(answer.send(outcome)),
                 Reply::Untrack(answer, was_there) => drop(answer.send(was_there)),
                 Reply::Ended(answer, n_left) => drop(answer.send(n_left)),
-                Reply::Flush(done) => self.part.inbox.flush(self.version, done),
+                Reply::Flush(done) => flushes.push(done),
                 Reply::Bye(done) => drop(done.send(())),
             }
         }
+        flushes
     }
 }
 
@@ -428,5 +434,97 @@ fn apply(edit: &mut EntriesEdit, change: Change) -> Event {
                 reason,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use herenow_core::{Incarnation, Key, Meta, OwnerId, ReplicaId, ShardIndex};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::notifier::Item;
+
+    fn driver() -> Driver {
+        let (config, clock) = (Arc::new(PresenceConfig::default()), Clock::new());
+        let id = ReplicaId {
+            node: NodeName::new("a").unwrap(),
+            incarnation: Incarnation(1),
+            shard: ShardIndex(0),
+        };
+        let metrics = Arc::<Metrics>::default();
+        Driver {
+            shard: Shard::new(&config.shard, id, clock.now()).unwrap(),
+            part: Part {
+                queue: Arc::new(ShardQueue::new(16)),
+                views: Arc::default(),
+                inbox: Arc::default(),
+                announced: Arc::default(),
+            },
+            outbox: Outbox {
+                link: None,
+                shard: 0,
+                n_shards: 1,
+                beat_soon: Arc::new(Notify::new()),
+                metrics: metrics.clone(),
+            },
+            clock,
+            config,
+            metrics,
+            version: 0,
+            replies: Vec::new(),
+        }
+    }
+
+    fn write() -> Write {
+        Write {
+            owner: OwnerId(1),
+            topic: Topic::new("room:1").unwrap(),
+            key: Key::new("ada").unwrap(),
+            meta: Meta::new("{}").unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn prs_100_a_flush_waits_for_the_changes_of_its_own_batch() {
+        let mut driver = driver();
+        let (answer, _answered) = oneshot::channel();
+        driver.handle(Command::Track {
+            write: write(),
+            answer,
+        });
+        driver.handle(Command::Flush(oneshot::channel().0));
+        driver.settle().await;
+        let items = driver.part.inbox.take();
+        assert!(matches!(
+            items[..],
+            [Item::Batch(_), Item::Flush { until: 1, .. }]
+        ));
+    }
+
+    #[tokio::test]
+    async fn prs_101_a_track_is_undone_before_what_its_caller_does_next() {
+        let mut driver = driver();
+        let (answer, answered) = oneshot::channel();
+        driver.handle(Command::Track {
+            write: write(),
+            answer,
+        });
+        drop(answered); // Its caller gives up in the middle of the batch, and tries again.
+        let (answer, mut answered) = oneshot::channel();
+        let again = Command::Track {
+            write: write(),
+            answer,
+        };
+        assert!(driver.part.queue.push_write(again).await);
+        driver.settle().await;
+        let mut commands = VecDeque::new();
+        driver.part.queue.take(&mut commands);
+        commands
+            .into_iter()
+            .for_each(|command| driver.handle(command));
+        driver.settle().await;
+        let tracked = answered.try_recv().unwrap();
+        assert!(tracked.is_ok_and(|tracked| tracked.accept().version() == Version(3)));
     }
 }

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::group::FieldMap;
 use crate::meta;
@@ -26,6 +27,8 @@ use crate::view::Views;
 
 /// The field of an entry that a fetch cannot set.
 const METAS: &str = "metas";
+/// Capacity up to which a map is not worth shrinking.
+const SMALL_MAP: usize = 64;
 
 /// Adds fields to presences, by one look-up per batch and node, never one per subscriber.
 ///
@@ -120,6 +123,13 @@ impl<F: Fetch> ErasedFetch for F {
     }
 }
 
+/// Gives the memory of a map back that was much larger once.
+fn shrink(known: &mut HashMap<Topic, FieldMap>) {
+    if known.capacity() > SMALL_MAP && known.len() * 8 < known.capacity() {
+        known.shrink_to_fit();
+    }
+}
+
 /// What came of a look-up.
 pub(crate) struct Fetched {
     pub(crate) fields: FieldMap,
@@ -192,6 +202,9 @@ impl Fetcher {
         }
         if fields.is_empty() {
             known.remove(topic);
+            shrink(&mut known);
+        } else if fields.capacity() > SMALL_MAP && fields.len() * 8 < fields.capacity() {
+            fields.shrink_to_fit();
         }
     }
 
@@ -200,10 +213,11 @@ impl Fetcher {
         let (hook, permits) = (self.hook.clone(), self.permits.clone());
         let (its_topic, its_keys) = (topic.clone(), keys.clone());
         // A task of its own: a panic ends there, and a hook that blocks its thread blocks no other.
-        let mut task = tokio::spawn(async move {
+        // It ends with its deadline or with whoever waits for it: it must not keep its permit.
+        let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
             let _permit = permits.acquire_owned().await;
             hook.look_up(its_topic, its_keys).await
-        });
+        }));
         match timeout(self.deadline, &mut task).await {
             Ok(Ok(Ok(fields))) => return Some(fields),
             Ok(Ok(Err(error))) => {
@@ -215,7 +229,6 @@ impl Fetcher {
                 tracing::error!(topic = topic.as_str(), "fetch panicked");
             }
             Err(_) => {
-                task.abort();
                 self.metrics.n_fetch_late.count();
                 let elapsed_ms = self.deadline.as_millis();
                 tracing::warn!(

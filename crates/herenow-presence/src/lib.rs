@@ -3,6 +3,25 @@
 //! [`Presence`] makes owners present in topics under keys, and tells everyone who listens. A presence
 //! is the leave of its [`Owner`] away from ending, whatever happens to the task that holds it.
 //!
+//! ```
+//! use herenow_presence::Presence;
+//! use herenow_pubsub::PubSub;
+//! use serde_json::json;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), herenow_presence::TrackError> {
+//! let presence = Presence::new(&PubSub::local());
+//! let ada = presence.track_on("room:1", "ada", json!({ "device": "laptop" })).await?;
+//! let here = presence.list("room:1").await;
+//! assert_eq!(json!(here)["ada"]["metas"][0]["device"], "laptop");
+//! drop(ada); // She has left.
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The crate `herenow` has this and the channels together; its front page teaches both from the
+//! beginning.
+//!
 //! # Who owns what
 //!
 //! ```text

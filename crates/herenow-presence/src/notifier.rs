@@ -28,6 +28,7 @@ use herenow_protocol::event::PRESENCE_DIFF;
 use herenow_pubsub::{Payload, PubSub};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::PresenceConfig;
@@ -40,6 +41,11 @@ use crate::view::Views;
 
 /// Batches that wait for the notifier before the driver waits for it.
 const MAX_BATCHES: usize = 8192;
+/// Deliveries to subscribers before other tasks get their turn: a few milliseconds.
+const MAX_DELIVERIES: usize = 4096;
+
+/// Room for lanes that is kept when none is left.
+const MIN_SHRINK: usize = 64;
 
 /// The changes of one topic in one batch of its shard.
 pub(crate) struct Batch {
@@ -56,7 +62,7 @@ pub(crate) struct Inbox {
     has_room: Notify,
 }
 
-enum Item {
+pub(crate) enum Item {
     Batch(Batch),
     Flush {
         until: u64,
@@ -81,7 +87,8 @@ impl Inbox {
         self.wake.notify_one();
     }
 
-    fn take(&self) -> Vec<Item> {
+    /// Takes all that waits.
+    pub(crate) fn take(&self) -> Vec<Item> {
         let items = std::mem::take(&mut *self.items.lock());
         self.has_room.notify_one();
         items
@@ -136,6 +143,8 @@ pub(crate) struct Notifier {
     agenda: BTreeSet<(Instant, Topic)>,
     fetches: FuturesUnordered<Fetching>,
     flushes: Vec<(u64, oneshot::Sender<()>)>,
+    /// Deliveries since other tasks had their turn.
+    n_deliveries: usize,
 }
 
 impl Notifier {
@@ -154,6 +163,7 @@ impl Notifier {
             agenda: BTreeSet::new(),
             fetches: FuturesUnordered::new(),
             flushes: Vec::new(),
+            n_deliveries: 0,
         }
     }
 
@@ -162,9 +172,17 @@ impl Notifier {
         loop {
             for item in self.inbox.take() {
                 self.on_item(item);
+                self.give_way().await;
             }
-            self.on_due(Instant::now());
+            let now = Instant::now();
+            while let Some(topic) = self.pop_due(now) {
+                self.on_due(topic);
+                self.give_way().await;
+            }
             self.answer_flushes();
+            if self.lanes.is_empty() && self.lanes.capacity() > MIN_SHRINK {
+                self.lanes = HashMap::new();
+            }
             let next_due = self.agenda.first().map(|(due, _)| *due);
             tokio::select! {
                 () = self.inbox.wake.notified() => {}
@@ -237,24 +255,35 @@ impl Notifier {
         }
     }
 
-    fn on_due(&mut self, now: Instant) {
-        while self.agenda.first().is_some_and(|(due, _)| *due <= now) {
-            let Some((_, topic)) = self.agenda.pop_first() else {
-                return;
-            };
-            let Some(mut lane) = self.lanes.remove(&topic) else {
-                continue;
-            };
-            let changes = std::mem::take(&mut lane.pending);
-            match self.fetching(&topic, &changes) {
-                Some(fetching) => {
-                    self.fetches.push(fetching);
-                    let after = lane.after.clone();
-                    lane.state = LaneState::Fetching { changes, after };
-                    self.lanes.insert(topic, lane);
-                }
-                None => self.dispatch(changes, lane.after, None),
+    /// Lets other tasks run after many deliveries.
+    async fn give_way(&mut self) {
+        if self.n_deliveries >= MAX_DELIVERIES {
+            self.n_deliveries = 0;
+            yield_now().await;
+        }
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<Topic> {
+        let (due, _) = self.agenda.first()?;
+        if *due > now {
+            return None;
+        }
+        self.agenda.pop_first().map(|(_, topic)| topic)
+    }
+
+    fn on_due(&mut self, topic: Topic) {
+        let Some(mut lane) = self.lanes.remove(&topic) else {
+            return;
+        };
+        let changes = std::mem::take(&mut lane.pending);
+        match self.fetching(&topic, &changes) {
+            Some(fetching) => {
+                self.fetches.push(fetching);
+                let after = lane.after.clone();
+                lane.state = LaneState::Fetching { changes, after };
+                self.lanes.insert(topic, lane);
             }
+            None => self.dispatch(changes, lane.after, None),
         }
     }
 
@@ -301,7 +330,12 @@ impl Notifier {
         }
     }
 
-    fn dispatch(&self, changes: Vec<Stamped>, after: Arc<Snapshot>, fields: Option<Arc<FieldMap>>) {
+    fn dispatch(
+        &mut self,
+        changes: Vec<Stamped>,
+        after: Arc<Snapshot>,
+        fields: Option<Arc<FieldMap>>,
+    ) {
         let topic = after.topic().clone();
         if let Some(fetcher) = &self.shared.fetcher {
             let gone = changes.iter().filter_map(|change| match &change.event {
@@ -314,6 +348,7 @@ impl Notifier {
             fetcher.forget(&self.views, &topic, gone.into_iter());
         }
         let n_subscribers = self.shared.pubsub.n_subscribers(topic.as_str());
+        self.n_deliveries += n_subscribers;
         if n_subscribers == 0 && self.observer.is_none() {
             return;
         }

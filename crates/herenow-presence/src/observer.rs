@@ -1,7 +1,8 @@
 //! [`HandleMetas`]: server code that follows every diff, on a task of its own.
 //!
 //! The notifier hands over each diff after it was dispatched, with the presences after it. The queue
-//! is bounded: when it is full, the diffs of one topic that wait are folded into one.
+//! is bounded: when it is full, the diffs of one topic that wait are folded into one, and when that
+//! one has too many changes, those that cancel are dropped.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -24,6 +25,11 @@ use crate::metrics::Metrics;
 ///
 /// One call at a time for the topics of one shard, in the order of the diffs of each topic. State is
 /// a matter of the type itself. A panic or a call that is late ends that call and is counted.
+///
+/// A handler that does not keep up gets the diffs of a topic folded: beyond
+/// [`max_observed`](crate::PresenceConfig::max_observed) diffs as one, with every event, and beyond
+/// [`max_pending_changes`](crate::PresenceConfig::max_pending_changes) events without the presences
+/// that came and went meanwhile.
 pub trait HandleMetas: Send + Sync + 'static {
     /// Takes one diff of `topic`, and who is present after it (without fetched fields).
     fn handle_metas(
@@ -50,6 +56,7 @@ impl<H: HandleMetas> ErasedHandleMetas for H {
 /// What waits for one shard's observer.
 pub(crate) struct ObserverQueue {
     max_queued: usize,
+    max_changes: usize,
     items: Mutex<VecDeque<Item>>,
     wake: Notify,
 }
@@ -60,9 +67,10 @@ enum Item {
 }
 
 impl ObserverQueue {
-    pub(crate) fn new(max_queued: usize) -> Self {
+    pub(crate) fn new(max_queued: usize, max_changes: usize) -> Self {
         Self {
             max_queued,
+            max_changes,
             items: Mutex::default(),
             wake: Notify::new(),
         }
@@ -71,7 +79,7 @@ impl ObserverQueue {
     /// Adds a diff; into an earlier one of the topic if too many wait.
     pub(crate) fn push(&self, diff: Arc<PresenceDiff>, presences: Presences, metrics: &Metrics) {
         let mut items = self.items.lock();
-        if items.len() >= self.max_queued && fold_into(&mut items, &diff, &presences) {
+        if items.len() >= self.max_queued && self.fold_into(&mut items, &diff, &presences) {
             metrics.n_observe_folded.count();
         } else {
             items.push_back(Item::Diff(diff, presences));
@@ -113,22 +121,34 @@ impl ObserverQueue {
             }
         }
     }
-}
 
-/// Folds a diff into the last one of its topic; false if there is none.
-fn fold_into(items: &mut VecDeque<Item>, diff: &Arc<PresenceDiff>, after: &Presences) -> bool {
-    for item in items.iter_mut().rev() {
-        let Item::Diff(earlier, presences) = item else {
-            continue;
+    /// Folds a diff into the last one of its topic; false if there is none.
+    fn fold_into(
+        &self,
+        items: &mut VecDeque<Item>,
+        diff: &Arc<PresenceDiff>,
+        after: &Presences,
+    ) -> bool {
+        let is_same_topic = |item: &Item| match item {
+            Item::Diff(earlier, _) => earlier.topic() == diff.topic(),
+            Item::Flush(_) => false,
         };
-        if earlier.topic() == diff.topic() {
-            let both = [earlier.clone(), diff.clone()];
-            if let Some(folded) = PresenceDiff::fold(&both) {
-                *earlier = folded;
-                *presences = after.clone();
-                return true;
-            }
+        let Some(at) = items.iter().rposition(is_same_topic) else {
+            return false;
+        };
+        let Item::Diff(earlier, presences) = &mut items[at] else {
+            return false;
+        };
+        let both = [earlier.clone(), diff.clone()];
+        let folded = if earlier.n_changes() + diff.n_changes() <= self.max_changes {
+            PresenceDiff::fold(&both)
+        } else {
+            PresenceDiff::fold_since(earlier.from(), &both)
+        };
+        match folded {
+            Some(folded) => (*earlier, *presences) = (folded, after.clone()),
+            None => drop(items.remove(at)), // Nothing is left to tell.
         }
+        true
     }
-    false
 }

@@ -4,6 +4,7 @@
 //! never more of them than live presences. Messages of other nodes are dropped when too many wait;
 //! the next heartbeat repairs that. One order for all means that what a task did before is before.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use herenow_core::{
@@ -114,7 +115,7 @@ impl Tracked {
 impl Drop for Tracked {
     fn drop(&mut self) {
         if let Some(row) = self.row.take() {
-            self.queue.push(Command::Undo(row));
+            self.queue.push_first(Command::Undo(row));
         }
     }
 }
@@ -129,7 +130,7 @@ pub(crate) struct ShardQueue {
 
 #[derive(Default)]
 struct Waiting {
-    commands: Vec<Command>,
+    commands: VecDeque<Command>,
     n_messages: usize,
     is_closed: bool,
 }
@@ -160,10 +161,22 @@ impl ShardQueue {
             drop(command);
             return false;
         }
-        state.commands.push(command);
+        state.commands.push_back(command);
         drop(state);
         self.wake.notify_one();
         true
+    }
+
+    /// Adds an undo before all that waits: its caller may have gone on to something that must find
+    /// the write undone.
+    fn push_first(&self, command: Command) {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return;
+        }
+        state.commands.push_front(command);
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Adds a message of another node. False if too many wait.
@@ -173,7 +186,7 @@ impl ShardQueue {
             return false;
         }
         state.n_messages += 1;
-        state.commands.push(command);
+        state.commands.push_back(command);
         drop(state);
         self.wake.notify_one();
         true
@@ -185,7 +198,7 @@ impl ShardQueue {
     }
 
     /// Moves all that waits into `batch`, which is empty.
-    pub(crate) fn take(&self, batch: &mut Vec<Command>) {
+    pub(crate) fn take(&self, batch: &mut VecDeque<Command>) {
         let mut state = self.state.lock();
         std::mem::swap(&mut state.commands, batch);
         state.n_messages = 0;

@@ -155,7 +155,10 @@ impl Tracker {
 
     fn spawn_observer(&self, hook: Arc<dyn ErasedHandleMetas>, part: &Part) -> Arc<ObserverQueue> {
         let (config, metrics) = (self.shared.config.clone(), self.shared.metrics.clone());
-        let queue = Arc::new(ObserverQueue::new(config.max_observed));
+        let queue = Arc::new(ObserverQueue::new(
+            config.max_observed,
+            config.max_pending_changes,
+        ));
         let its_queue = queue.clone();
         self.spawn(Some(&part.queue), async move {
             its_queue

@@ -84,7 +84,9 @@ pub enum DecodeError {
         field: &'static str,
     },
     /// Not JSON, or not the array or object the format wants.
-    #[error("malformed frame")]
+    ///
+    /// Its text has no part of the frame, which may be a secret.
+    #[error("the frame is not the JSON of a message: line {} column {}", .0.line(), .0.column())]
     Json(#[from] serde_json::Error),
     /// An array with too few elements.
     #[error("the frame has {len} elements, it must have {min}")]

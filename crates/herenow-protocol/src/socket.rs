@@ -139,7 +139,9 @@ impl SocketState {
 
     fn on_join(&mut self, config: &SocketConfig, message: Message, topic: SmolStr) -> Action {
         let refusal = if self.channels.len() >= config.max_channels {
-            Payload::from_static_json(r#"{"reason":"too many channels joined"}"#)
+            let max = config.max_channels;
+            let text = format!(r#"{{"reason":"too many channels joined, the limit is {max}"}}"#);
+            Payload::Json(text.into())
         } else if topic.len() > config.max_topic_bytes {
             let (len, max) = (topic.len(), config.max_topic_bytes);
             let text = format!(r#"{{"reason":"topic is {len} bytes, the limit is {max}"}}"#);

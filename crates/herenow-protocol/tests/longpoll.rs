@@ -116,13 +116,13 @@ fn the_buffer_is_bounded_in_frames_and_bytes() {
 }
 
 #[test]
-fn a_binary_frame_that_is_no_text_is_lost_alone() {
+fn soc_301_a_binary_frame_is_lost_alone_be_it_text_or_not() {
     let mut session = session();
-    let error = session
-        .handle_frame(Encoded::binary(&b"\x02\xff"[..]))
-        .unwrap_err();
-    assert_eq!(error, BufferError::Binary { len: 2 });
-    session.handle_frame(Encoded::binary("text")).unwrap();
+    for frame in [&b"\x02\xff"[..], b"\x02a"] {
+        let error = session.handle_frame(Encoded::binary(frame)).unwrap_err();
+        assert_eq!(error, BufferError::Binary { len: 2 });
+    }
+    session.handle_frame(Encoded::text("text")).unwrap();
     assert_eq!(
         session.handle_poll(at(1)),
         PollStep::Answer(messages(&["text"]))

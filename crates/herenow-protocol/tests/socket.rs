@@ -292,7 +292,7 @@ fn a_socket_has_at_most_so_many_channels() {
     let answered = answer(socket.send((Some("3"), Some("3")), "room:3", "phx_join"));
     assert_eq!(
         answered,
-        r#"["3","3","room:3","phx_reply",{"response":{"reason":"too many channels joined"},"status":"error"}]"#
+        r#"["3","3","room:3","phx_reply",{"response":{"reason":"too many channels joined, the limit is 2"},"status":"error"}]"#
     );
     socket.state.on_channel_closed(slot);
     socket.join((Some("3"), Some("3")), "room:3");

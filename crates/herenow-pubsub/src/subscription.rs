@@ -14,6 +14,9 @@ use parking_lot::Mutex;
 use crate::broadcast::{Broadcast, Once, Sink, SubscriberId};
 use crate::registry::{Attachment, Registry};
 
+/// Broadcasts whose room an empty mailbox keeps.
+const MAX_IDLE_CAPACITY: usize = 32;
+
 /// A bounded stream of one topic's broadcasts. Dropping it unsubscribes.
 #[must_use = "dropping a subscription unsubscribes"]
 pub struct Subscription {
@@ -119,7 +122,11 @@ impl MailboxState {
             let missed = std::mem::take(&mut self.missed);
             return Some(Err(Lagged { missed }));
         }
-        self.queue.pop_front().map(Ok)
+        let next = self.queue.pop_front();
+        if self.queue.is_empty() && self.queue.capacity() > MAX_IDLE_CAPACITY {
+            self.queue = VecDeque::new(); // A burst is over; its memory goes back.
+        }
+        next.map(Ok)
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use herenow_channels::{
     BroadcastError, Channel, ConnectInfo, Connected, Joined, Outcome, Params, Refused, Socket,
 };
-use herenow_presence::{MetaRef, Presence, TrackError, UpdateError};
+use herenow_presence::{MetaRef, NameError, Presence, TrackError, UpdateError};
 use herenow_protocol::{Payload, event};
 use serde_json::json;
 
@@ -77,12 +77,33 @@ enum Problem {
     AlreadyTracked,
     #[error("not tracked")]
     NotTracked,
+    #[error("user_id is {len} bytes, the limit is {max} (presence.max_key_bytes)")]
+    UserTooLong { len: usize, max: usize },
+    #[error(
+        "user_id {user:?} is here {n_metas} times, the limit is {max} (presence.max_metas_per_key)"
+    )]
+    TooManyMetas {
+        user: String,
+        n_metas: usize,
+        max: usize,
+    },
 }
 
 impl From<TrackError> for Problem {
     fn from(error: TrackError) -> Self {
         match error {
             TrackError::AlreadyTracked { .. } => Self::AlreadyTracked,
+            TrackError::Name(NameError::TooLong {
+                field: "key",
+                len,
+                max,
+            }) => Self::UserTooLong { len, max },
+            TrackError::TooManyMetas {
+                key: user,
+                n_metas,
+                max,
+                ..
+            } => Self::TooManyMetas { user, n_metas, max },
             error => Self::Track(error),
         }
     }

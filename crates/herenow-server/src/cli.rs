@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
-use crate::config::{self, Key, ServerConfig, Sources};
+use crate::config::{self, Key, ServerConfig, Sources, TopicConfig};
 use crate::watch::{Colour, Output, WatchOptions};
 
 /// Flags that the short help shows; the others are in `--help`.
@@ -80,9 +80,35 @@ fn serve() -> clap::Command {
             "Every key of the configuration file is a flag and an environment variable too: --help \
              lists them all. A flag goes over the environment, that over the file.",
         )
+        .after_long_help(topic_keys())
         .arg(file)
         .args(config::keys().map(|key| flag(key, &default)))
         .arg(topics)
+}
+
+/// The keys of an entry of `topics`, which are no flags of their own.
+fn topic_keys() -> String {
+    let default = TopicConfig::new("");
+    let mut text =
+        "Keys of an entry of [[topics]], of which the first that matches holds:".to_owned();
+    for key in config::TOPIC_KEYS {
+        let known = key.show_default(&default);
+        // The windows are the general ones as long as the entry has none.
+        let known = known.filter(|known| !known.is_empty() && !key.name.starts_with("window_"));
+        let known = known.map_or_else(String::new, |known| format!(" [default: {known}]"));
+        let (name, value, help) = (key.name, key.value_name(), sentence(key.help));
+        text += &format!("\n      {name} = <{value}>\n          {help}{known}\n");
+    }
+    text + "\nEvery key is a flag and an environment variable too. A flag goes over the environment, \
+            that over the file."
+}
+
+fn sentence(help: &str) -> String {
+    let mut help = help.to_owned();
+    if let Some(first) = help.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    help
 }
 
 /// The flag of one key.
@@ -90,9 +116,9 @@ fn flag(key: &'static Key<ServerConfig>, default: &ServerConfig) -> Arg {
     let variable = config::variable_name(key.name);
     let known = key.show_default(default);
     let default = known.map_or_else(String::new, |default| format!(" [default: {default}]"));
-    let mut help = key.help.to_owned();
-    if let Some(first) = help.get_mut(..1) {
-        first.make_ascii_uppercase();
+    let mut help = sentence(key.help);
+    if !key.words().is_empty() {
+        help += &format!(" [possible values: {}]", key.words().join(", "));
     }
     let flag = config::flag_name(key.name);
     let heading = match key.name.split_once('.') {
@@ -256,6 +282,20 @@ mod tests {
                 .into_iter()
                 .chain(arguments);
             assert!(parse(line.map(OsString::from), []).is_ok(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn srv_301_help_lists_every_key_of_topics_and_every_word() {
+        let help = run("herenow serve --help").unwrap_err().to_string();
+        for key in config::TOPIC_KEYS {
+            assert!(
+                help.contains(&format!("\n      {} = <", key.name)),
+                "{help}"
+            );
+        }
+        for word in config::keys().flat_map(Key::words) {
+            assert!(help.contains(word), "{word}");
         }
     }
 

@@ -30,7 +30,7 @@ use herenow_channels::{DrainConfig, LongPollConfig, ServeConfig, SocketConfig};
 use herenow_presence::{PresenceConfig, Window};
 
 pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
-pub(crate) use keys::keys;
+pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::Key;
 pub use load::Sources;
 pub(crate) use load::{TOPICS, flag_name, is_list, is_switch, variable_name};

@@ -23,6 +23,8 @@ mod api;
 
 pub mod run;
 
+pub mod signals;
+
 pub mod watch;
 
 pub mod cli;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use herenow_server::cli::{self, Command};
 use herenow_server::config::{LogConfig, LogFormat, ServerConfig, Sources};
-use herenow_server::{run, watch};
+use herenow_server::{run, signals, watch};
 use tracing_subscriber::EnvFilter;
 
 #[cfg(feature = "jemalloc")]
@@ -38,7 +38,7 @@ fn serve(sources: &Sources) -> anyhow::Result<()> {
     log_to_stderr(&config.log);
     runtime()?.block_on(async {
         // Before anything listens, so that no signal is missed.
-        let stop = stop_signal().context("cannot listen to signals")?;
+        let stop = signals::stop().context("cannot listen to signals")?;
         let listener = run::listen(config.listen).await?;
         Ok(run::serve(config, listener, stop).await?)
     })
@@ -50,23 +50,6 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start the runtime")
-}
-
-/// Completes with the first SIGTERM or SIGINT; a second one ends the process at once.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut next =
-        async move || tokio::select! { _ = terminate.recv() => 15, _ = interrupt.recv() => 2 };
-    Ok(async move {
-        next().await;
-        tokio::spawn(async move {
-            let number = next().await;
-            eprintln!("herenow: stopped by a second signal");
-            std::process::exit(128 + number);
-        });
-    })
 }
 
 fn log_to_stderr(config: &LogConfig) {

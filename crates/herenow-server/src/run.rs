@@ -130,7 +130,7 @@ async fn drain(sockets: &Sockets) {
     let report = sockets.drain().await;
     tracing::info!(
         n_sockets = report.n_sockets,
-        n_left = report.n_left,
+        n_still_open = report.n_left,
         "sockets closed"
     );
 }
@@ -182,7 +182,16 @@ fn app(sockets: &Sockets, ready: &Ready) -> Result<Router, SocketsError> {
     Ok(Router::new()
         .nest("/socket", socket)
         .merge(demo::router())
-        .merge(health))
+        .merge(health)
+        .fallback(nothing_there))
+}
+
+/// Answers a path that nothing is at.
+async fn nothing_there() -> impl IntoResponse {
+    let text = "there is nothing here; there is /demo, /healthz, /readyz, and for clients of \
+                Phoenix channels /socket, which they complete to /socket/websocket or \
+                /socket/longpoll\n";
+    (StatusCode::NOT_FOUND, text)
 }
 
 /// Lets no new socket in once the server stops: its client would only be sent away again.

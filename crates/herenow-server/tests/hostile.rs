@@ -125,7 +125,10 @@ async fn srv_46_thousands_of_joins_on_one_socket_meet_the_limit() {
         if n < 100 {
             assert_eq!(status, "ok");
         } else {
-            assert_eq!(response["reason"], "too many channels joined");
+            assert_eq!(
+                response["reason"],
+                "too many channels joined, the limit is 100"
+            );
         }
     }
     all_is_well(rig, witness).await;

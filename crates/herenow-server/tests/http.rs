@@ -52,6 +52,17 @@ async fn srv_40_the_root_leads_to_the_demo_whose_files_are_embedded() {
 }
 
 #[tokio::test]
+async fn srv_302_a_path_with_nothing_at_it_says_what_there_is() {
+    let rig = Rig::start().await;
+    let answer = rig.get("/nothing").await;
+    assert_eq!(answer.status, 404);
+    for path in ["/demo", "/healthz", "/readyz", "/socket"] {
+        assert!(answer.body.contains(path), "{}", answer.body);
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn srv_41_health_and_readiness_are_answered() {
     let rig = Rig::start().await;
     for (path, body) in [("/healthz", "ok\n"), ("/readyz", "ready\n")] {

@@ -11,11 +11,13 @@ mod rig;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use futures_util::{SinkExt, StreamExt};
 use herenow_server::run;
 use serde_json::json;
 
-use self::rig::{Rig, within};
+use self::rig::{PATIENCE, Rig, within};
 
 /// The program, without any configuration from this process's environment.
 fn herenow(arguments: &[&str]) -> Command {
@@ -193,15 +195,36 @@ async fn srv_55_a_second_signal_stops_the_program_at_once() {
     let url = format!("ws://{}/socket/websocket?vsn=2.0.0", program.address);
     let (_deaf, _) = tokio_tungstenite::connect_async(url).await.unwrap();
     signal(&program.child, "-TERM");
+    // For a second it is taken for the same signal again.
+    let started = Instant::now();
+    while program.child.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < PATIENCE, "it does not end");
+        signal(&program.child, "-TERM");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (code, log) = program.ended();
+    assert_eq!(code, Some(128 + 15), "{log}");
+    assert!(log.contains("stopped by a second signal"), "{log}");
+}
+
+#[tokio::test]
+async fn srv_300_a_signal_that_comes_twice_stops_the_program_in_order() {
+    let mut program = Program::start(&[]);
+    let url = format!("ws://{}/socket/websocket?vsn=2.0.0", program.address);
+    let (mut client, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    signal(&program.child, "-TERM");
     let mut line = String::new();
     while !line.contains("stopping") {
         line.clear();
         assert_ne!(program.log.read_line(&mut line).unwrap(), 0, "it ended");
     }
     signal(&program.child, "-TERM");
+    let close = within(client.next()).await.unwrap().unwrap();
+    assert!(close.is_close(), "{close}");
+    // The answer is written, or already was.
+    let _written = client.flush().await;
     let (code, log) = program.ended();
-    assert_eq!(code, Some(128 + 15), "{log}");
-    assert!(log.contains("stopped by a second signal"), "{log}");
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[test]

@@ -42,6 +42,7 @@ async fn main() -> anyhow::Result<()> {
         .nest("/socket", sockets.into_router())
         .merge(page());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:4001").await?;
+    eprintln!("open http://127.0.0.1:4001 in two tabs");
     herenow::serve(listener, app, async { _ = tokio::signal::ctrl_c().await }).await?;
     Ok(())
 }

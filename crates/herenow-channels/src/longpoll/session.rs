@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use herenow_protocol::{CloseCode, Encoded, LongPollSession, PollAnswer, PollId, PollStep};
+use herenow_protocol::{
+    BufferError, CloseCode, Encoded, LongPollSession, PollAnswer, PollId, PollStep,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{LongPoll, SessionId};
+use crate::auth::Transport;
 use crate::frame::Frame;
 use crate::reason::CloseOrder;
 use crate::socket::Session;
@@ -88,6 +91,8 @@ struct Waiting {
 /// What the session has come to.
 enum Progress {
     Frames(Vec<Encoded>),
+    /// Channels that were too busy for another frame can take one now.
+    Ready,
     Over(CloseOrder),
 }
 
@@ -124,13 +129,19 @@ impl SessionTask {
         } = self;
         // Before the channels terminate: from now on the session is gone for its client.
         drop((listed, waiting));
-        tracing::debug!(reason = ?order.reason, "long-poll session over");
+        let socket = session.mailbox().id().map(|id| &**id);
+        order.log(Transport::LongPoll.as_str(), socket);
         poll_fn(|cx| {
             session.end(cx, &order.reason);
             Poll::Ready(())
         })
         .await;
-        poll_fn(|cx| session.poll_end(cx)).await;
+        let config = session.shared().config.clone();
+        let limit = config.close_timeout.max(config.terminate_timeout);
+        let ended = tokio::time::timeout(limit, poll_fn(|cx| session.poll_end(cx)));
+        if ended.await.is_err() {
+            session.abort();
+        }
     }
 
     async fn run_until_over(&mut self) -> CloseOrder {
@@ -139,7 +150,7 @@ impl SessionTask {
             let can_write = !self.waiting.is_empty();
             let is_ready = self.session.is_ready();
             let progress = tokio::select! {
-                progress = poll_fn(|cx| poll_progress(&mut self.session, cx, can_write)) => Some(progress),
+                progress = poll_fn(|cx| poll_progress(&mut self.session, cx, can_write, is_ready)) => Some(progress),
                 Some(answer) = self.polls.recv() => {
                     self.on_poll(answer);
                     None
@@ -153,7 +164,7 @@ impl SessionTask {
             match progress {
                 Some(Progress::Frames(frames)) => self.on_frames(frames),
                 Some(Progress::Over(order)) => return order,
-                None => {}
+                Some(Progress::Ready) | None => {}
             }
         }
     }
@@ -237,9 +248,15 @@ impl SessionTask {
 
     fn keep(&mut self, frames: Vec<Encoded>) {
         for frame in frames {
-            if let Err(error) = self.state.handle_frame(frame) {
-                tracing::warn!(%error, "frame lost on long poll");
-                if !matches!(error, herenow_protocol::BufferError::Binary { .. }) {
+            match self.state.handle_frame(frame) {
+                Ok(()) => {}
+                Err(error @ BufferError::Binary { .. }) => {
+                    // One broadcast is lost on every session of its topic: a line for each would
+                    // be a flood.
+                    self.session.shared().metrics.binary_frames_lost.increment();
+                    tracing::debug!(%error, "frame lost on long poll");
+                }
+                Err(error) => {
                     let order = CloseOrder::slow_reader(error.to_string());
                     self.session.mailbox().order_close(order);
                 }
@@ -278,16 +295,21 @@ fn is_within_limit(session: &Session, frame: &Encoded) -> bool {
     len <= max
 }
 
-/// Runs the channels until there are frames, if someone waits for them, or the session is over.
+/// Runs the channels until there are frames, if someone waits for them, or the session is over, or
+/// it can take frames again that it could not when the caller looked.
 fn poll_progress(
     session: &mut Session,
     context: &mut Context<'_>,
     can_write: bool,
+    was_ready: bool,
 ) -> Poll<Progress> {
     session.mailbox().unpark();
     loop {
         if let Poll::Ready(order) = session.poll(context) {
             return Poll::Ready(Progress::Over(order));
+        }
+        if !was_ready && session.is_ready() {
+            return Poll::Ready(Progress::Ready);
         }
         if can_write {
             let frames = take_encoded(session);

@@ -121,7 +121,11 @@ impl Session {
             Action::Reply(reply) => {
                 if is_join {
                     self.shared.metrics.refused_joins.increment();
-                    tracing::warn!(topic = %reply.topic(), "join without a route or a place");
+                    tracing::warn!(
+                        topic = %reply.topic(),
+                        n_channels = self.slots.len(),
+                        "join refused: no channel for the topic, topic too long, or too many channels"
+                    );
                 }
                 self.send(&reply);
             }
@@ -182,9 +186,9 @@ impl Session {
         if aside.is_empty() {
             return;
         }
-        for aside in aside {
-            if let Some(at) = self.find(aside.slot) {
-                self.slots[at].lane.deliver_aside(&aside.diffs);
+        for (slot, diffs) in aside {
+            if let Some(at) = self.find(slot) {
+                self.slots[at].lane.deliver_aside(&diffs);
             }
         }
         self.mailbox.take_frames(frames);

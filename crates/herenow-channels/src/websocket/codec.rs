@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use herenow_protocol::{CloseCode, Encoded};
-use tungstenite::error::Error;
+use tungstenite::error::{CapacityError, Error};
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
 use crate::config::SocketConfig;
@@ -63,6 +63,10 @@ impl Codec {
 
 fn close_order(error: &Error) -> CloseOrder {
     let code = match error {
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            let text = format!("the message is {size} bytes, the limit is {max_size}");
+            return CloseOrder::client_error(CloseCode::TOO_BIG, text);
+        }
         Error::Capacity(_) => CloseCode::TOO_BIG,
         Error::Utf8(_) => CloseCode::INVALID_DATA,
         _ => CloseCode::PROTOCOL_ERROR,

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::codec::{Codec, Incoming};
 use super::writer::Writer;
+use crate::auth::Transport;
 use crate::frame::Frame;
 use crate::reason::CloseOrder;
 use crate::socket::Session;
@@ -50,18 +51,28 @@ pub(crate) struct Connection<Io> {
 enum Phase {
     Open,
     /// The close frame is being written.
-    Closing {
-        is_peer_done: bool,
-    },
-    /// The close frame is written; the client is to hang up.
-    Lingering,
+    Closing(Awaited),
+    /// The close frame is written.
+    Lingering(Awaited),
     /// The stream is done with; channels may still terminate.
     Gone,
+}
+
+/// What the client is to do once the close frame is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Nothing,
+    /// Answer the close frame, or hang up.
+    Answer,
+    /// Hang up: what it sends cannot be told apart into frames any more.
+    HangUp,
 }
 
 /// What ends an open connection.
 enum End {
     Order(CloseOrder),
+    /// What the client sent is no frame, or none that is read.
+    Unreadable(CloseOrder),
     /// The client's close frame, with its code.
     Peer(Option<CloseCode>),
     Lost,
@@ -89,6 +100,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         self.session.mailbox().unpark();
         self.n_frames_left = MAX_FRAMES;
         for _ in 0..MAX_ROUNDS {
+            let was_ready = self.session.is_ready();
             let has_read = match self.read(context) {
                 Ok(has_read) => has_read,
                 Err(end) => return Poll::Ready(end),
@@ -106,7 +118,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 self.session.shared().metrics.idle_timeouts.increment();
                 return Poll::Ready(End::Order(CloseOrder::idle()));
             }
-            if !has_read && self.session.mailbox().park(context, written.is_ready()) {
+            // Channels that were too busy to be read for may have caught up in this very round, and
+            // nothing else would wake the task for what the client has sent meanwhile.
+            let may_read = has_read || (!was_ready && self.session.is_ready());
+            if !may_read && self.session.mailbox().park(context, written.is_ready()) {
                 return Poll::Pending;
             }
         }
@@ -159,7 +174,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                     text = order.close_text(),
                     "client error"
                 );
-                End::Order(order)
+                End::Unreadable(order)
             })?;
             self.n_frames_left -= 1;
             match incoming {
@@ -194,24 +209,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// Ends the channels and has the close frame written after what is queued.
     fn begin_close(&mut self, context: &mut Context<'_>, end: End) {
         let (order, phase) = match end {
-            End::Order(order) => (
-                order,
-                Phase::Closing {
-                    is_peer_done: false,
-                },
-            ),
+            End::Order(order) => (order, Phase::Closing(Awaited::Answer)),
+            End::Unreadable(order) => (order, Phase::Closing(Awaited::HangUp)),
             End::Peer(code) => {
                 let order = CloseOrder::closed(CloseCode::answer_to(code));
-                (order, Phase::Closing { is_peer_done: true })
+                (order, Phase::Closing(Awaited::Nothing))
             }
             End::Lost => (CloseOrder::closed(CloseCode::NORMAL), Phase::Gone),
         };
-        tracing::debug!(
-            code = order.code.0,
-            text = order.close_text(),
-            socket = self.session.mailbox().id().map(|id| &**id),
-            "socket closes"
-        );
+        let socket = self.session.mailbox().id().map(|id| &**id);
+        order.log(Transport::WebSocket.as_str(), socket);
         if order.code == CloseCode::POLICY_VIOLATION {
             // It would not read them, so the close frame must not wait behind them.
             self.writer.discard();
@@ -225,45 +232,67 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         self.timer.as_mut().reset(Instant::now() + timeout);
     }
 
-    /// Writes the close frame, waits for the client to hang up and for the channels to terminate.
+    /// Writes the close frame, waits for the client's and for the channels to terminate.
     fn poll_closing(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let has_ended = self.session.poll_end(context).is_ready();
-        let has_hung_up = self.poll_hang_up(context).map(|_| ()).is_ready();
-        if has_hung_up {
+        let is_closed = self.poll_close(context).map(|_| ()).is_ready();
+        if is_closed {
             self.phase = Phase::Gone;
         }
-        if (has_ended && has_hung_up) || self.timer.as_mut().poll(context).is_ready() {
+        if (has_ended && is_closed) || self.timer.as_mut().poll(context).is_ready() {
             self.session.abort();
             return Poll::Ready(());
         }
         Poll::Pending
     }
 
-    fn poll_hang_up(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Phase::Closing { is_peer_done } = self.phase {
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Phase::Closing(awaited) = self.phase {
             ready!(
                 self.writer
                     .poll_write(context, &mut self.io, &mut self.session)
             )?;
             ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
-            self.phase = if is_peer_done {
-                Phase::Gone
-            } else {
-                Phase::Lingering
-            };
+            self.phase = Phase::Lingering(awaited);
         }
-        if self.phase == Phase::Lingering {
-            // Closing with bytes unread would reset the connection and lose the close frame.
-            let mut bytes = [0; 1024];
-            loop {
-                let mut buffer = ReadBuf::new(&mut bytes);
-                ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer))?;
-                if buffer.filled().is_empty() {
-                    break;
-                }
+        match self.phase {
+            Phase::Lingering(Awaited::Answer | Awaited::HangUp) => self.poll_linger(context),
+            Phase::Open | Phase::Closing(_) | Phase::Lingering(Awaited::Nothing) | Phase::Gone => {
+                Poll::Ready(Ok(()))
             }
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// Reads on until the client's close frame, if it can be told, or until it hangs up.
+    ///
+    /// Closing with bytes unread would reset the connection and lose the close frame.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(stalled) = self.stalled.take()
+            && self.has_close_frame(&stalled)
+        {
+            return Poll::Ready(Ok(()));
+        }
+        let mut bytes = [0; 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() || self.has_close_frame(buffer.filled()) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Takes in bytes that come too late for the channels; true once the close frame is among them.
+    fn has_close_frame(&mut self, mut bytes: &[u8]) -> bool {
+        while self.phase == Phase::Lingering(Awaited::Answer) {
+            match self.codec.next(&mut bytes) {
+                Ok(Some(Incoming::Close(_))) => return true,
+                Ok(Some(Incoming::Message(_) | Incoming::Ping(_) | Incoming::Pong)) => {}
+                Ok(None) => return false,
+                Err(_) => self.phase = Phase::Lingering(Awaited::HangUp),
+            }
+        }
+        false
     }
 }
 

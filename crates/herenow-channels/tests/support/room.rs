@@ -67,6 +67,10 @@ impl Channel for Room {
                 socket.push("bytes", vec![0xff_u8]).unwrap();
                 Outcome::noreply()
             }
+            "give_text_in_bytes" => {
+                socket.push("bytes", vec![b'a']).unwrap();
+                Outcome::noreply()
+            }
             _ => Outcome::error(json!({ "reason": "unknown event" })),
         }
     }

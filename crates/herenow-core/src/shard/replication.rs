@@ -82,10 +82,6 @@ impl Shard {
         match self.peers.classify(from, incarnation) {
             Contact::Known => {}
             Contact::Returned => self.set_up(from),
-            Contact::NewLife => {
-                self.bury(from);
-                self.welcome(from, incarnation);
-            }
             Contact::OtherLife => {
                 self.forget(from);
                 self.welcome(from, incarnation);
@@ -155,6 +151,7 @@ impl Shard {
             return false;
         }
         let applied = peer.table.apply(delta, &mut self.index, &mut self.changes);
+        self.stats.n_visited += peer.table.take_n_visited();
         match applied {
             Applied::Forward => self.stats.n_applied += 1,
             Applied::Stale => self.stats.n_stale += 1,
@@ -320,7 +317,10 @@ impl Shard {
             }
         }
         self.report_peer(node, peer.incarnation, PeerEvent::Forgotten);
-        self.schedule_check();
+        // The check of the others stays when it was due: peers that come and go must not put it off.
+        if self.peers.is_empty() {
+            self.next_check = MonoTime::MAX;
+        }
     }
 
     fn report_peer(&mut self, node: &NodeName, incarnation: Incarnation, event: PeerEvent) {

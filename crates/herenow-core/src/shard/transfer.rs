@@ -48,6 +48,10 @@ impl Transfers {
         }
     }
 
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     fn push(&mut self, request: Waiting) {
         self.waiting.retain(|other| other.reader != request.reader);
         self.waiting.push_back(request);

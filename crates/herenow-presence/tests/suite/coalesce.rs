@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use herenow_presence::{Here, Presence, PresenceConfig, PresenceDiff, Window};
-use herenow_pubsub::{PubSub, Subscription};
+use herenow_pubsub::{Broadcast, Once, PubSub, Sink, Subscription};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -364,4 +365,51 @@ async fn y_17_own_diff_before_or_after_the_state_ends_in_the_right_list() {
     let _next = presence.track_on(TOPIC, "next", json!({})).await.unwrap();
     let next = next_diff(&mut subscription).await;
     assert_eq!(next.json_since(state.version()), Some(next.json()));
+}
+
+#[tokio::test]
+async fn prs_104_other_tasks_run_between_the_diffs_of_many_topics() {
+    /// Counts deliveries since another task ran.
+    #[derive(Default)]
+    struct Meter {
+        n_since: AtomicUsize,
+        max: AtomicUsize,
+    }
+    impl Sink for Meter {
+        fn deliver(&self, _: &Broadcast, _: &mut Once) {
+            let n = self.n_since.fetch_add(1, Ordering::Relaxed) + 1;
+            self.max.fetch_max(n, Ordering::Relaxed);
+        }
+    }
+    const N_TOPICS: usize = 200;
+    const N_SINKS: usize = 100;
+    let pubsub = PubSub::local();
+    let mut config = PresenceConfig::default();
+    config.n_shards = std::num::NonZero::new(1).unwrap();
+    let presence = Presence::builder(&pubsub).config(config).start().unwrap();
+    let meter = Arc::new(Meter::default());
+    let topics: Vec<String> = (0..N_TOPICS).map(|n| format!("room:{n}")).collect();
+    let sinks = topics
+        .iter()
+        .flat_map(|topic| std::iter::repeat_n(topic, N_SINKS));
+    let _attachments: Vec<_> = sinks
+        .map(|topic| pubsub.attach(topic, meter.clone()))
+        .collect();
+    let its_meter = meter.clone();
+    let ticker = tokio::spawn(async move {
+        loop {
+            its_meter.n_since.store(0, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    let tracks = topics
+        .iter()
+        .map(|topic| presence.track_on(topic, "ada", name("a")));
+    let heres = futures_util::future::join_all(tracks).await;
+    presence.flush().await;
+    ticker.abort();
+    assert_eq!(heres.len(), N_TOPICS);
+    let max = meter.max.load(Ordering::Relaxed);
+    // Two turns may come in a row; without turns it would be all of them.
+    assert!(max < N_TOPICS * N_SINKS / 2, "{max} deliveries in one go");
 }

@@ -356,3 +356,26 @@ async fn prs_23_a_failed_look_up_of_a_list_is_tried_again_soon() {
         with_extra("u1", &[name("u1")])
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn prs_102_a_look_up_that_nobody_waits_for_any_more_gives_its_place_back() {
+    let (_, presence, extra) = start_with(|config| {
+        config.max_fetches = std::num::NonZero::new(1).unwrap();
+    });
+    let _bad = presence
+        .track_on("room:bad", "u1", name("u1"))
+        .await
+        .unwrap();
+    let _good = presence.track_on(TOPIC, "u2", name("u2")).await.unwrap();
+    extra.set("room:bad", Some(Mood::Stall));
+    let n_before = extra.n_calls();
+    let mut listing = Box::pin(presence.list("room:bad"));
+    assert!(poll_once(&mut listing).await.is_pending());
+    eventually("the look-up began", || extra.n_calls() > n_before).await;
+    drop(listing); // Such as by a client that goes away while it joins.
+    assert_eq!(
+        list_bare(&presence, TOPIC).await,
+        with_extra("u2", &[name("u2")])
+    );
+    assert_eq!(presence.stats().n_fetch_late, 0);
+}

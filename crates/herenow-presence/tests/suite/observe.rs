@@ -296,3 +296,31 @@ async fn prs_16_a_watch_that_fell_behind_starts_over() {
     assert_eq!(next_words(&mut watch).await, "left u9 last=true Left");
     assert!(presence.stats().n_watch_lagged >= 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn prs_103_a_handler_that_stays_behind_costs_no_more_than_the_presences() {
+    let (_, presence, log) = start_logging(|config| {
+        config.max_observed = 1;
+        config.max_pending_changes = 20;
+    });
+    let _stalls = presence.track_on(TOPIC, "stalls", name("s")).await.unwrap();
+    eventually("the handler stalls", || log.calls.lock().len() == 1).await;
+    let ada = presence.track_on(TOPIC, "ada", name("a")).await.unwrap();
+    for n in 0..100 {
+        let bob = presence.track_on(TOPIC, "bob", name("b")).await.unwrap();
+        bob.untrack().await;
+        ada.update(name(&n.to_string())).await.unwrap();
+    }
+    presence.flush().await;
+    let calls = log.calls.lock();
+    assert_eq!(calls.len(), 2, "one call for all that was folded");
+    let events: Vec<&str> = calls[1]["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e.as_str().unwrap())
+        .collect();
+    assert!(events.len() <= 20, "{} events", events.len());
+    assert_eq!(events[0], "joined ada first=true");
+    assert_eq!(calls[1]["presences"]["ada"]["metas"], json!([name("99")]));
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 use self::cluster::CLUSTER_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
-pub(super) use self::topic::TOPIC_KEYS;
+pub(crate) use self::topic::TOPIC_KEYS;
 use super::kind::{Key, Kind};
 use super::{LogFormat, Secret, ServerConfig};
 

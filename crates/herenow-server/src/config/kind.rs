@@ -133,6 +133,23 @@ impl<C> Key<C> {
         }
     }
 
+    /// The words that the value may be, for help; none if it is no choice of words.
+    pub(crate) fn words(&self) -> &'static [&'static str] {
+        match &self.kind {
+            Kind::Choice { words, .. } => words,
+            Kind::Switch { .. }
+            | Kind::Count { .. }
+            | Kind::Size { .. }
+            | Kind::Duration { .. }
+            | Kind::Address { .. }
+            | Kind::Text { .. }
+            | Kind::MaybeText { .. }
+            | Kind::Texts { .. }
+            | Kind::Secret { .. }
+            | Kind::SwitchOrTexts { .. } => &[],
+        }
+    }
+
     /// What stands for the value in help.
     pub(crate) fn value_name(&self) -> &'static str {
         match &self.kind {

@@ -220,8 +220,8 @@ impl Session {
         } else {
             tracing::debug!(topic, "join refused");
             self.shared.metrics.refused_joins.increment();
-            self.mailbox.discard(id);
-            self.slots.remove(at);
+            let slot = self.slots.remove(at);
+            slot.lane.refuse();
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) static SOCKET_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "socket.join_ref_check",
-        help: "which messages of an earlier join are ignored: `safe` takes those that lack a join_ref on either side; the others are as Phoenix of these versions",
+        help: "which messages are ignored as coming from an earlier join of their topic: `safe` ignores those whose join_ref differs and takes those where a side has none; the versions of Phoenix differ in that; `off` ignores none",
         kind: Kind::Choice {
             words: &[
                 "safe",

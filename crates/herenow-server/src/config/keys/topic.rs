@@ -58,7 +58,7 @@ pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
     },
     Key {
         name: "window_free_subscribers",
-        help: "presence.window_free_subscribers, on these topics",
+        help: "what presence.window_free_subscribers is, for these topics only; that one if left out",
         kind: Kind::Count {
             min: 0,
             max: 1_000_000_000,
@@ -68,7 +68,7 @@ pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
     },
     Key {
         name: "window_per_subscriber",
-        help: "presence.window_per_subscriber, on these topics",
+        help: "what presence.window_per_subscriber is, for these topics only; that one if left out",
         kind: Kind::Duration {
             min: Duration::ZERO,
             max: MAX_WINDOW,
@@ -78,7 +78,7 @@ pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
     },
     Key {
         name: "window_max",
-        help: "presence.window_max, on these topics",
+        help: "what presence.window_max is, for these topics only; that one if left out",
         kind: Kind::Duration {
             min: Duration::ZERO,
             max: MAX_WINDOW,

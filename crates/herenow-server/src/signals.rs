@@ -1,0 +1,35 @@
+//! The signals that stop the program.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
+
+/// How long after the first signal another one is still the same request to stop. `timeout` and
+/// some supervisors signal a process twice, once by itself and once with its group.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// Listens to signals from now on; what it returns completes with the first SIGTERM or SIGINT.
+///
+/// One that comes more than a second later ends the process at once.
+///
+/// # Errors
+///
+/// If the system does not let the process listen.
+pub fn stop() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut next =
+        async move || tokio::select! { _ = terminate.recv() => 15, _ = interrupt.recv() => 2 };
+    Ok(async move {
+        next().await;
+        let heard = Instant::now();
+        tokio::spawn(async move {
+            while timeout_at(heard + SAME_REQUEST, next()).await.is_ok() {}
+            let number = next().await;
+            eprintln!("herenow: stopped by a second signal");
+            std::process::exit(128 + number);
+        });
+    })
+}
