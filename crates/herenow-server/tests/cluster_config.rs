@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use herenow_server::cli::{self, Command};
-use herenow_server::config::{Engine, ServerConfig};
+use herenow_server::config::{ConfigError, Engine, Origin, ServerConfig};
 
 /// Reads arguments and an environment as the program does.
 fn load(arguments: &str, environment: &[(&str, &str)]) -> Result<ServerConfig, String> {
@@ -166,14 +166,17 @@ fn srv_532_the_secret_comes_from_the_environment_or_a_file_and_is_never_shown() 
     assert!(error.contains("cannot read cluster.secret_file"), "{error}");
 }
 
-#[cfg(not(feature = "redis"))]
 #[test]
 fn srv_533_an_engine_that_is_not_built_in_is_named_with_those_that_are() {
-    let error = load("--cluster redis", &[]).unwrap_err();
-    assert!(
-        error.starts_with(
-            "flag --cluster: cluster.engine is redis, but this program was built without it"
-        ),
-        "{error}"
-    );
+    let error = ConfigError::EngineNotBuilt {
+        origin: Origin::Flag("--cluster".to_owned()),
+        engine: Engine::Redis,
+        built: "zenoh".to_owned(),
+    };
+    let expected = "flag --cluster: cluster.engine is redis, but this program was built without it \
+                    (it has: zenoh); build it with --features redis";
+    assert_eq!(error.to_string(), expected);
+    // And as the program says it, if it was built so.
+    let loaded = load("--cluster redis", &[]);
+    assert_eq!(loaded.is_ok(), Engine::Redis.is_built());
 }

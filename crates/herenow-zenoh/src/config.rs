@@ -22,7 +22,8 @@ pub struct ZenohConfig {
     /// Port 0 takes a free one. Port 7447 of all addresses by default.
     pub listen: Vec<String>,
     /// Peers to connect to, in the form of [`listen`](Self::listen); none by default. A peer that
-    /// is not there is tried again for ever. One that all nodes have in common is enough.
+    /// is not there is tried again for ever. One that all nodes have in common is enough; two nodes
+    /// that list each other keep two connections, of which each message takes one.
     pub peers: Vec<String>,
     /// Whether nodes are also found by themselves. Off by default.
     pub discovery: Discovery,

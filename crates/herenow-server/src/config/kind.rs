@@ -143,6 +143,8 @@ impl<C> Key<C> {
             | Kind::Duration { .. }
             | Kind::Address { .. }
             | Kind::Text { .. }
+            | Kind::MaybeText { .. }
+            | Kind::Texts { .. }
             | Kind::Secret { .. }
             | Kind::SwitchOrTexts { .. }
             | Kind::MaybeText { .. }

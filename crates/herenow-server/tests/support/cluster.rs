@@ -311,7 +311,7 @@ impl Cluster {
             let _client = client; // It ends with its last handle.
             let mut presence = channel.into_presence();
             while presence.next().await.is_some() {
-                let keys = presence.list().iter().map(|(key, _)| key.to_string());
+                let keys = presence.list().list().map(|(key, _)| key.to_string());
                 changed.send_replace(keys.collect());
             }
         });
@@ -473,8 +473,21 @@ pub(crate) async fn a_rolling_restart_loses_nobody(engine: Engine) {
         cluster.start_node(at, &[]);
         cluster.places[at].ready().await;
     }
+    // A list is as it was while its client is not joined: somebody new shows that it is alive.
+    let mut users = users;
+    users.push(cluster.join(0, "witness").await);
     let took = until(&users, &names(&users)).await;
     eprintln!("{engine:?}: every list was right {took:?} after the last restart");
+    for at in 0..3 {
+        let status = cluster.status(at).await;
+        let nodes = status["nodes"].as_array().unwrap();
+        let n_rows: u64 = nodes
+            .iter()
+            .filter_map(|node| node["n_rows"].as_u64())
+            .sum();
+        assert_eq!(n_rows, 10, "no ghost: {status}");
+        assert_eq!(nodes.len(), 3, "no earlier life: {status}");
+    }
 }
 
 /// A broker that is killed and comes back is a partition that heals.
