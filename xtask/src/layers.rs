@@ -147,6 +147,7 @@ struct Metadata {
 struct Package {
     id: String,
     name: String,
+    version: String,
 }
 
 #[derive(Deserialize)]
@@ -171,7 +172,8 @@ struct DependencyKind {
     kind: Option<String>,
 }
 
-/// Who depends on whom, by name, dependencies of tests left out.
+/// Who depends on whom, by name and, where there are several, version; dependencies of tests left
+/// out.
 struct Graph {
     members: BTreeSet<String>,
     edges: HashMap<String, BTreeSet<String>>,
@@ -180,19 +182,29 @@ struct Graph {
 impl Graph {
     fn new(metadata: &Metadata) -> Result<Self> {
         let resolve = metadata.resolve.as_ref().context("no resolved graph")?;
-        let names: HashMap<&str, &str> = metadata
+        let mut n_versions: HashMap<&str, usize> = HashMap::new();
+        for package in &metadata.packages {
+            *n_versions.entry(&package.name).or_default() += 1;
+        }
+        // Two versions of a crate have dependencies of their own, and only one may be reached.
+        let names: HashMap<&str, String> = metadata
             .packages
             .iter()
-            .map(|package| (package.id.as_str(), package.name.as_str()))
+            .map(|package| {
+                let name = match n_versions[package.name.as_str()] {
+                    1 => package.name.clone(),
+                    _ => format!("{}@{}", package.name, package.version),
+                };
+                (package.id.as_str(), name)
+            })
             .collect();
-        let name = |id: &str| names.get(id).copied().unwrap_or_default().to_owned();
+        let name = |id: &str| names.get(id).cloned().unwrap_or_default();
         let mut edges: HashMap<String, BTreeSet<String>> = HashMap::new();
         for node in &resolve.nodes {
             let targets = node.deps.iter().filter(|dependency| {
                 let mut kinds = dependency.dep_kinds.iter();
                 kinds.any(|kind| kind.kind.as_deref() != Some("dev"))
             });
-            // Two versions of a crate count as one: what is forbidden is forbidden in any.
             let known = edges.entry(name(&node.id)).or_default();
             known.extend(targets.map(|dependency| name(&dependency.pkg)));
         }
@@ -244,7 +256,7 @@ impl Graph {
         let mut paths = vec![vec![from]];
         while let Some(path) = paths.pop() {
             let last = path.last()?;
-            if *last == to {
+            if last.split('@').next() == Some(to) {
                 return Some(path.join(" → "));
             }
             for next in self.edges.get(*last).into_iter().flatten() {
@@ -298,6 +310,20 @@ mod tests {
     }
 
     #[test]
+    fn another_version_of_a_dependency_is_another_crate() {
+        let edges: &[(&str, &[&str])] = &[
+            ("herenow-core", &["a@2.0.0"]),
+            ("a@1.0.0", &["tokio@1.0.0"]),
+            ("a@2.0.0", &["b"]),
+        ];
+        let graph = graph(&["herenow-core"], edges);
+        assert_eq!(graph.problems(&[CORE]), Vec::<String>::new());
+        let edges: &[(&str, &[&str])] = &[("herenow-core", &["tokio@1.0.0"])];
+        let graph = self::graph(&["herenow-core"], edges);
+        assert_eq!(graph.problems(&[CORE]).len(), 1);
+    }
+
+    #[test]
     fn a_crate_of_ours_that_is_not_named_is_refused() {
         let members = ["herenow-core", "herenow-pubsub"];
         let problems = graph(&members, &[("herenow-core", &["herenow-pubsub"])]).problems(&[CORE]);
@@ -312,7 +338,7 @@ mod tests {
 
     #[test]
     fn dependencies_of_tests_are_not_judged() {
-        let text = r#"{"packages":[{"id":"1","name":"herenow-core"},{"id":"2","name":"tokio"}],
+        let text = r#"{"packages":[{"id":"1","name":"herenow-core","version":"0.1.0"},{"id":"2","name":"tokio","version":"1.0.0"}],
             "workspace_members":["1"],"resolve":{"nodes":[{"id":"1","deps":[
             {"pkg":"2","dep_kinds":[{"kind":"dev"}]}]},{"id":"2","deps":[]}]}}"#;
         let metadata: Metadata = serde_json::from_str(text).unwrap();

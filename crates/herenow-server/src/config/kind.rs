@@ -146,9 +146,7 @@ impl<C> Key<C> {
             | Kind::MaybeText { .. }
             | Kind::Texts { .. }
             | Kind::Secret { .. }
-            | Kind::SwitchOrTexts { .. }
-            | Kind::MaybeText { .. }
-            | Kind::Texts { .. } => &[],
+            | Kind::SwitchOrTexts { .. } => &[],
         }
     }
 
