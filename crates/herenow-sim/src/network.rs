@@ -42,14 +42,25 @@ impl Weather {
         }
     }
 
+    /// Slow, and so lossy and disorderly that readers are always behind.
+    pub(crate) fn of_long_answers() -> Self {
+        Self {
+            latency: (Duration::from_millis(1), Duration::from_millis(200)),
+            lost: 300,
+            doubled: 100,
+            late: 300,
+            lateness: Duration::from_millis(300),
+        }
+    }
+
     pub(crate) fn random(random: &mut Random) -> Self {
         let slowest = random.pick(&[1, 5, 50, 200]);
         Self {
             latency: (Duration::from_micros(100), Duration::from_millis(slowest)),
             lost: random.pick(&[0, 0, 20, 100, 300, 600]),
             doubled: random.pick(&[0, 0, 50, 300]),
-            late: random.pick(&[0, 0, 50, 200]),
-            lateness: random.millis(10, 4_000),
+            late: random.pick(&[0, 50, 200, 500]),
+            lateness: Duration::from_millis(random.pick(&[30, 300, 4_000])),
         }
     }
 }

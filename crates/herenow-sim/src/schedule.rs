@@ -120,15 +120,24 @@ const FAULTS: [(u64, Kind); 13] = [
     (8, Kind::Calm),
 ];
 
+/// How many seeds of a thousand are about nothing but long answers to readers that missed a lot: what
+/// can go wrong between two chunks needs so much at once that it is rare among everything else.
+const LONG_ANSWERS: u64 = 150;
+
 impl Plan {
     /// Makes the plan of a seed; with `n_nodes` nodes, or as many as the seed says.
     pub fn of_seed(seed: u64, n_nodes: Option<usize>) -> Self {
         let mut random = Random::new(seed);
         let drawn = random.between(3, 9);
         let drawn = usize::try_from(drawn).expect("nine fits");
-        let config = config(&mut random);
-        let weather = Weather::random(&mut random);
-        let odds = Odds::random(&mut random);
+        let mut config = config(&mut random);
+        let mut weather = Weather::random(&mut random);
+        let mut odds = Odds::random(&mut random);
+        if random.per_mille(LONG_ANSWERS) {
+            let_answers_be_long(&mut config);
+            weather = Weather::of_long_answers();
+            odds = Odds::of_long_answers();
+        }
         let n_steps = random.between(40, 160);
         let steps = (0..n_steps).map(|_| step(&mut random, &odds)).collect();
         Self {
@@ -140,6 +149,14 @@ impl Plan {
     }
 }
 
+/// Large batches, cut into small chunks that come slowly, told exactly.
+fn let_answers_be_long(config: &mut ShardConfig) {
+    config.flush_interval = Duration::from_millis(300);
+    config.max_delta_bytes = 1024;
+    config.transfer_bytes_per_second = 32 * 1024;
+    config.max_history = 65_536;
+}
+
 fn config(random: &mut Random) -> ShardConfig {
     let mut config = ShardConfig::default();
     config.heartbeat_period = Duration::from_millis(random.pick(&[500, 1000]));
@@ -148,7 +165,9 @@ fn config(random: &mut Random) -> ShardConfig {
     config.flush_interval = Duration::from_millis(random.pick(&[0, 5, 50, 300, 300]));
     config.request_timeout = Duration::from_millis(random.pick(&[100, 500]));
     config.max_delta_bytes = random.pick(&[1024, 1024, 1024, 4096, 256 * 1024]);
-    config.transfer_bytes_per_second = random.pick(&[256 * 1024, 64 * 1024 * 1024]);
+    config.transfer_bytes_per_second = random
+        .pick(&[32 * 1024, 64 * 1024 * 1024])
+        .max(config.max_delta_bytes);
     config.max_history = random.pick(&[0, 2, 16, 65_536, 65_536]);
     config.max_peers = 48;
     config.hash_seed = random.below(u64::MAX);
@@ -166,6 +185,17 @@ impl Odds {
         ];
         odds.extend(FAULTS.into_iter().filter(|_| random.per_mille(550)));
         Self(odds)
+    }
+
+    fn of_long_answers() -> Self {
+        Self(vec![
+            (60, Kind::Storm),
+            (20, Kind::Burst),
+            (20, Kind::Write),
+            (10, Kind::Crash),
+            (20, Kind::Restart),
+            (10, Kind::Calm),
+        ])
     }
 
     fn draw(&self, random: &mut Random) -> Kind {
@@ -283,7 +313,7 @@ pub(crate) fn numbered_meta(number: u64) -> Meta {
 
 fn meta(random: &mut Random) -> Meta {
     // Now and then so long that a few rows fill a chunk.
-    let longest = random.pick(&[60, 60, 60, 600]);
+    let longest = random.pick(&[60, 60, 400]);
     let filler = "x".repeat(random.index(longest));
     let text = format!("{{\"n\":{},\"s\":\"{filler}\"}}", random.below(1_000_000));
     Meta::new(text).expect("a small object is fine")
