@@ -15,11 +15,12 @@ use herenow_pubsub::PubSub;
 use tokio::net::TcpListener;
 
 use crate::api::{self, Api};
-use crate::builtin::{self, BuiltIn, Rules};
+use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
 use crate::demo;
 use crate::health::{self, Ready};
+use crate::identity::{Authority, AuthorityError};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum RunError {
     /// The configuration does not say who clients are.
     #[error(transparent)]
     Identity(#[from] ConfigError),
+    /// A key for clients' tokens is none, or cannot be read.
+    #[error(transparent)]
+    Keys(#[from] AuthorityError),
     /// An origin of `socket.check_origin` is not one.
     #[error("socket.check_origin: {0}")]
     Origin(#[from] OriginError),
@@ -87,7 +91,11 @@ pub async fn serve(
     let presence = Presence::builder(&pubsub)
         .config(presence_config(&config))
         .start()?;
-    let sockets = sockets(&config, &pubsub, &presence)?;
+    let authority = match mode {
+        Mode::DevAsked | Mode::DevLoopback => Authority::dev(),
+        Mode::Tokens => Authority::start(&config)?,
+    };
+    let sockets = sockets(&config, &pubsub, &presence, authority)?;
     let ready = Ready::new();
     let api = Api {
         presence: presence.clone(),
@@ -150,13 +158,17 @@ fn sockets(
     config: &ServerConfig,
     pubsub: &PubSub,
     presence: &Presence,
+    authority: Authority,
 ) -> Result<Sockets, RunError> {
     let mut sockets = Sockets::new(pubsub)
         .config(config.socket.clone())
         .drain_config(config.drain.clone())
         .check_origin(check_origin(&config.check_origin)?)
         .long_poll(config.longpoll.clone())
-        .connect(async |info| Ok(builtin::connect(&info)));
+        .connect(move |info| {
+            let authority = authority.clone();
+            async move { authority.connect(&info).await }
+        });
     for topic in &config.topics {
         let rules = Arc::new(Rules {
             topic: topic.clone(),
@@ -225,6 +237,10 @@ fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
         );
     }
     let because = mode.reason();
+    if mode == Mode::Tokens {
+        tracing::info!(because, "clients are who their tokens say they are");
+        return;
+    }
     if address.ip().is_loopback() {
         tracing::info!(
             because,
@@ -236,8 +252,8 @@ fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
             "dev mode on a public address: anyone who reaches it can be anyone"
         );
     }
-    if config.jwt_secret.is_some() {
-        tracing::warn!("jwt.secret is set but tokens are not checked in dev mode");
+    if config.jwt.has_keys() {
+        tracing::warn!("a key for tokens is set but tokens are not checked in dev mode");
     }
 }
 
