@@ -22,8 +22,8 @@ mod expiry;
 mod jwks;
 mod who;
 mod authority;
-mod credential;
 mod eviction;
+mod credential;
 mod issue;
 
 pub use self::authority::{Authority, AuthorityError};
