@@ -146,7 +146,12 @@ fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
     presence
 }
 
-fn sockets(
+/// Makes the front for sockets with the built-in channels that the configuration names.
+///
+/// # Errors
+///
+/// [`RunError`] if an origin, a limit or a pattern of the configuration is none.
+pub fn sockets(
     config: &ServerConfig,
     pubsub: &PubSub,
     presence: &Presence,

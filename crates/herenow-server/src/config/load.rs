@@ -50,11 +50,7 @@ impl ServerConfig {
     ///
     /// Everything that is wrong, in the order of the sources.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
-        let mut loader = Loader {
-            config: Self::default(),
-            origins: BTreeMap::new(),
-            errors: Vec::new(),
-        };
+        let mut loader = Loader::new();
         if let Some(path) = sources.path() {
             loader.read_file(&path);
         }
@@ -64,12 +60,18 @@ impl ServerConfig {
         for (key, value) in &sources.flags {
             loader.read_text(Origin::Flag(flag_name(key)), key, value);
         }
-        loader.check_together();
-        if loader.errors.is_empty() {
-            Ok(loader.config)
-        } else {
-            Err(ConfigErrors(loader.errors))
-        }
+        loader.finish()
+    }
+
+    /// Reads the text of a file over the defaults; errors call it `path`, which is not opened.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, in the order of the text.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
+        let mut loader = Loader::new();
+        loader.read_text_of(path, text);
+        loader.finish()
     }
 }
 
@@ -111,6 +113,23 @@ pub(crate) fn variable_name(key: &str) -> String {
 }
 
 impl Loader {
+    fn new() -> Self {
+        Self {
+            config: ServerConfig::default(),
+            origins: BTreeMap::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    fn finish(mut self) -> Result<ServerConfig, ConfigErrors> {
+        self.check_together();
+        if self.errors.is_empty() {
+            Ok(self.config)
+        } else {
+            Err(ConfigErrors(self.errors))
+        }
+    }
+
     fn read_file(&mut self, path: &Path) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -121,8 +140,12 @@ impl Loader {
                 });
             }
         };
-        let place = Place { path, text: &text };
-        match DeTable::parse(&text) {
+        self.read_text_of(path, &text);
+    }
+
+    fn read_text_of(&mut self, path: &Path, text: &str) {
+        let place = Place { path, text };
+        match DeTable::parse(text) {
             Ok(table) => self.read_table(&place, "", table.get_ref()),
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
