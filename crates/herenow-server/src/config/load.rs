@@ -10,7 +10,8 @@ use super::keys::{TOPIC_KEYS, keys};
 use super::kind::{Kind, Raw, Refusal};
 use super::units::show_size;
 use super::{
-    ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, cluster,
+    ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, api,
+    cluster,
 };
 
 /// The key that is a list of tables.
@@ -340,6 +341,9 @@ impl Loader {
             })));
         }
         self.check_cluster();
+        let origins = &self.origins;
+        let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Default);
+        self.errors.extend(api::check(&mut self.config, &origin));
     }
 
     fn check_cluster(&mut self) {
@@ -398,6 +402,7 @@ impl Loader {
             }
             Err(cause) => self.errors.push(ConfigError::SecretFile {
                 origin,
+                key: "cluster.secret_file",
                 path: path.to_owned(),
                 cause,
             }),
@@ -490,5 +495,5 @@ pub(crate) fn is_switch(key: &Key<ServerConfig>) -> bool {
 
 /// Tells whether a key's flag may be repeated.
 pub(crate) fn is_list(key: &Key<ServerConfig>) -> bool {
-    matches!(key.kind, Kind::Texts { .. })
+    matches!(key.kind, Kind::Texts { .. } | Kind::Secrets { .. })
 }
