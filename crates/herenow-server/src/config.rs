@@ -17,6 +17,7 @@
 
 mod units;
 mod kind;
+mod api;
 mod cluster;
 mod jwt;
 mod keys;
@@ -30,6 +31,8 @@ use std::time::Duration;
 use herenow_channels::{DrainConfig, LongPollConfig, ServeConfig, SocketConfig};
 use herenow_presence::{PresenceConfig, Window};
 
+pub(crate) use api::digest;
+pub use api::{ApiConfig, ApiKey, Right};
 pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
 pub use jwt::JwtConfig;
 pub(crate) use keys::{TOPIC_KEYS, keys};
@@ -63,6 +66,8 @@ pub struct ServerConfig {
     pub presence: PresenceConfig,
     /// What connects this node to others, nothing.
     pub cluster: ClusterConfig,
+    /// The HTTP API below `/api`.
+    pub api: ApiConfig,
     /// What is done on which topics, the first match from the front: `room:*` with presence and
     /// broadcast, `bench:*` with broadcast only.
     pub topics: Vec<TopicConfig>,
@@ -230,12 +235,12 @@ pub enum ConfigError {
         /// The engines that the program has, or `none`.
         built: String,
     },
-    /// A file with a secret could not be read.
+    /// A file with secrets could not be read.
     #[error("{origin}: cannot read {key} {path}: {cause}")]
     SecretFile {
         /// Where the file was named.
         origin: Origin,
-        /// The key that named it.
+        /// The key that names it, such as `cluster.secret_file`.
         key: &'static str,
         /// The file.
         path: String,
@@ -345,6 +350,7 @@ impl Default for ServerConfig {
             longpoll: LongPollConfig::default(),
             presence: PresenceConfig::default(),
             cluster: ClusterConfig::default(),
+            api: ApiConfig::default(),
             topics: vec![room, bench],
         }
     }
@@ -432,6 +438,14 @@ impl fmt::Display for Origin {
 }
 
 impl Mode {
+    /// Whether clients are believed to be who they say they are.
+    pub fn is_dev(self) -> bool {
+        match self {
+            Self::DevAsked | Self::DevLoopback => true,
+            Self::Tokens => false,
+        }
+    }
+
     /// Why clients are trusted, for the log.
     pub fn reason(self) -> &'static str {
         match self {

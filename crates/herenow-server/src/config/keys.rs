@@ -1,6 +1,7 @@
 //! Every key of the configuration, once: the file, the environment, the flags and the documentation
 //! are all made from these tables.
 
+mod api;
 mod cluster;
 mod identity;
 mod presence;
@@ -10,6 +11,7 @@ mod topic;
 use std::num::NonZero;
 use std::time::Duration;
 
+use self::api::API_KEYS;
 use self::cluster::CLUSTER_KEYS;
 use self::identity::IDENTITY_KEYS;
 use self::presence::PRESENCE_KEYS;
@@ -31,6 +33,7 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
     [
         SERVER_KEYS,
         IDENTITY_KEYS,
+        API_KEYS,
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,
