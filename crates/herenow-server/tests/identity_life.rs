@@ -56,7 +56,7 @@ async fn renew(client: &mut Client, payload: Value) -> Value {
 #[tokio::test]
 async fn srv_640_when_the_token_ends_channels_are_told_and_the_socket_is_closed() {
     let rig = rig().await;
-    let ada = client(&rig, &token("ada", 2, json!({}))).await;
+    let ada = client(&rig, &token("ada", 4, json!({}))).await;
     let mut ada = ada
         .joined(ROOM, json!({}))
         .await
@@ -92,7 +92,7 @@ async fn srv_640_when_the_token_ends_channels_are_told_and_the_socket_is_closed(
 #[tokio::test]
 async fn srv_641_a_new_token_on_a_channel_or_on_phoenix_lets_the_connection_go_on() {
     let rig = rig().await;
-    let short = token("ada", 2, json!({}));
+    let short = token("ada", 4, json!({}));
     let mut on_channel = client(&rig, &short).await.joined(ROOM, json!({})).await;
     let mut on_phoenix = client(&rig, &short).await.joined(ROOM, json!({})).await;
     let mut without = client(&rig, &short).await.joined(ROOM, json!({})).await;
@@ -194,7 +194,7 @@ async fn srv_644_a_long_poll_session_ends_with_its_token() {
     let rig = rig().await;
     let path = format!(
         "/socket/longpoll?vsn=2.0.0&token={}",
-        token("ada", 2, json!({}))
+        token("ada", 4, json!({}))
     );
     let session = rig.get(&path).await.json();
     let header = format!(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use herenow_channels::testing::TestClient;
 use herenow_channels::{Reason, Sockets};
 use herenow_presence::Presence;
+use herenow_protocol::ServerMessage;
 use herenow_pubsub::{MemoryCluster, PubSub};
 use serde_json::json;
 
@@ -80,7 +81,13 @@ async fn srv_648_evicting_a_user_from_a_topic_ends_its_channels_there_on_every_n
         .await;
     assert_eq!(status, "error", "{response}");
     evict_from(&one, ROOM, "ada").unwrap();
-    there.event(ROOM, "phx_close").await;
+    loop {
+        let message = there.next().await.expect("the connection goes on");
+        if let ServerMessage::Close { topic, .. } = message {
+            assert_eq!(topic.to_string(), ROOM);
+            break;
+        }
+    }
     let (status, _) = there.call("room:2", "echo", json!({})).await;
     assert_eq!(status, "ok");
     let (status, _) = bob.call(ROOM, "echo", json!({})).await;
