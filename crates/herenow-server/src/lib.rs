@@ -15,6 +15,8 @@ mod builtin;
 
 mod demo;
 
+mod echo;
+
 mod health;
 
 pub mod cluster;

@@ -58,6 +58,14 @@ static SERVER_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
+        name: "ws_echo",
+        help: "echo WebSocket messages of up to 16 MiB at /echo/websocket, for suites that judge WebSockets",
+        kind: Kind::Switch {
+            get: |config| Some(config.ws_echo),
+            set: |config, on| config.ws_echo = on,
+        },
+    },
+    Key {
         name: "jwt.secret",
         help: "the secret that tokens of clients are signed with (checking them is not built yet)",
         kind: Kind::Secret {
