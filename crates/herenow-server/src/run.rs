@@ -66,9 +66,10 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
 
 /// Runs a server on `listener` until `shutdown` completes, then stops it in order.
 ///
-/// Stopping: `/readyz` turns false and no new socket is let in; the other nodes of a cluster are
-/// told that the presences of this one are gone; the open sockets are closed with 1012 over
-/// [`ServerConfig::drain`]; requests in hand are finished; all presences leave.
+/// Stopping: `/readyz` turns false and no new socket is let in; the open sockets are closed with
+/// 1012 over [`ServerConfig::drain`], and each user leaves, on all nodes, when their own socket is
+/// closed and not before; then the other nodes of a cluster are told that this life is over, which
+/// takes out whatever is left of it; requests in hand are finished.
 ///
 /// # Errors
 ///
@@ -102,11 +103,12 @@ pub async fn serve(
             () = settle(cluster.as_deref(), &presence, &ready) => {}
         }
         ready.begin_to_drain();
+        // Not the other way round: a good-bye hides everybody, also those who are still served.
+        drain(&sockets).await;
         if let Some(cluster) = &cluster {
             tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
         }
-        drain(&sockets).await;
     };
     serve_with(listener, app, config.http.clone(), stopped).await?;
     presence.shutdown().await;
