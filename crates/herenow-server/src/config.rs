@@ -17,6 +17,7 @@
 
 mod units;
 mod kind;
+mod api;
 mod cluster;
 mod keys;
 mod load;
@@ -29,6 +30,8 @@ use std::time::Duration;
 use herenow_channels::{DrainConfig, LongPollConfig, ServeConfig, SocketConfig};
 use herenow_presence::{PresenceConfig, Window};
 
+pub(crate) use api::digest;
+pub use api::{ApiConfig, ApiKey, Right};
 pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::Key;
@@ -61,6 +64,8 @@ pub struct ServerConfig {
     pub presence: PresenceConfig,
     /// What connects this node to others, nothing.
     pub cluster: ClusterConfig,
+    /// The HTTP API below `/api`.
+    pub api: ApiConfig,
     /// What is done on which topics, the first match from the front: `room:*` with presence and
     /// broadcast, `bench:*` with broadcast only.
     pub topics: Vec<TopicConfig>,
@@ -226,11 +231,13 @@ pub enum ConfigError {
         /// The engines that the program has, or `none`.
         built: String,
     },
-    /// The file with the cluster's secret could not be read.
-    #[error("{origin}: cannot read cluster.secret_file {path}: {cause}")]
+    /// A file with secrets could not be read.
+    #[error("{origin}: cannot read {key} {path}: {cause}")]
     SecretFile {
         /// Where the file was named.
         origin: Origin,
+        /// The key that names it, such as `cluster.secret_file`.
+        key: &'static str,
         /// The file.
         path: String,
         /// What the system said.
@@ -345,6 +352,7 @@ impl Default for ServerConfig {
             longpoll: LongPollConfig::default(),
             presence: PresenceConfig::default(),
             cluster: ClusterConfig::default(),
+            api: ApiConfig::default(),
             topics: vec![room, bench],
         }
     }

@@ -9,12 +9,15 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use herenow_channels::{CheckOrigin, OriginError, Sockets, SocketsError, serve_with};
+use herenow_channels::{
+    CheckOrigin, OriginError, ServeConfig, ServeError, Sockets, SocketsError, serve_with,
+};
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
-use crate::api::{self, Api};
+use crate::api::{self, Access, Api};
 use crate::builtin::{self, BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
@@ -90,12 +93,23 @@ pub async fn serve(
         .start()?;
     let sockets = sockets(&config, &pubsub, &presence)?;
     let ready = Ready::new();
+    let api_listener = match config.api.listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let access = access(&config, api_listener.as_ref().unwrap_or(&listener));
     let api = Api {
         presence: presence.clone(),
         cluster: cluster.clone(),
         ready: ready.clone(),
+        config: config.api.clone(),
     };
-    let app = app(&sockets, &ready)?.merge(api::router(api));
+    let api = api::table(api, &access).into_router();
+    let app = app(&sockets, &ready)?;
+    let (app, api) = match api_listener {
+        Some(listener) => (app, Some((listener, api))),
+        None => (app.merge(api), None),
+    };
     announce(&listener, mode, &config);
     let stopped = async {
         tokio::select! {
@@ -110,12 +124,37 @@ pub async fn serve(
             cluster.say_bye(&presence).await;
         }
     };
-    serve_with(listener, app, config.http.clone(), stopped).await?;
+    serve_both((listener, app), api, &config.http, stopped).await?;
     presence.shutdown().await;
     if let Some(cluster) = &cluster {
         cluster.leave().await;
     }
     Ok(())
+}
+
+/// Serves the main listener until `stopped`, and the API's, if it has one, for as long.
+async fn serve_both(
+    (listener, app): (TcpListener, Router),
+    api: Option<(TcpListener, Router)>,
+    http: &ServeConfig,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let ended = Notify::new();
+    let main = async {
+        let ending = serve_with(listener, app, http.clone(), stopped).await;
+        ended.notify_one();
+        ending
+    };
+    let api = async {
+        match api {
+            Some((listener, api)) => {
+                serve_with(listener, api, http.clone(), ended.notified()).await
+            }
+            None => Ok(()),
+        }
+    };
+    let (main, api) = tokio::join!(main, api);
+    main.and(api)
 }
 
 /// Becomes ready when the cluster's presences are here; never ends.
@@ -148,7 +187,12 @@ fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
     presence
 }
 
-fn sockets(
+/// Makes the front for sockets with the built-in channels that the configuration names.
+///
+/// # Errors
+///
+/// [`RunError`] if an origin, a limit or a pattern of the configuration is none.
+pub fn sockets(
     config: &ServerConfig,
     pubsub: &PubSub,
     presence: &Presence,
@@ -175,6 +219,17 @@ fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
         Origins::Any => Ok(CheckOrigin::off()),
         Origins::List(list) => CheckOrigin::list(list),
     }
+}
+
+/// Who may use the API: without keys, whoever reaches it on loopback in dev mode.
+fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
+    let address = listener.local_addr();
+    let is_loopback = address.is_ok_and(|address| address.ip().is_loopback());
+    let is_dev = config.mode().is_ok();
+    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback);
+    let address = config.api.listen.and(listener.local_addr().ok());
+    access.announce(address);
+    access
 }
 
 fn app(sockets: &Sockets, ready: &Ready) -> Result<Router, SocketsError> {

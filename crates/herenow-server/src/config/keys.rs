@@ -1,6 +1,7 @@
 //! Every key of the configuration, once: the file, the environment, the flags and the documentation
 //! are all made from these tables.
 
+mod api;
 mod cluster;
 mod presence;
 mod socket;
@@ -9,6 +10,7 @@ mod topic;
 use std::num::NonZero;
 use std::time::Duration;
 
+use self::api::API_KEYS;
 use self::cluster::CLUSTER_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
@@ -28,6 +30,7 @@ const GIB: usize = 1 << 30;
 pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
     [
         SERVER_KEYS,
+        API_KEYS,
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,

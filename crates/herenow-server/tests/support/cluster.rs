@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks at something that tells no one when it changes.
 const LOOK: Duration = Duration::from_millis(20);
 const SECRET: &str = "the secret of these processes";
+/// A node on a machine of its own answers to those with a key only.
+const API_KEY: &str = "the-key-of-the-test-of-these-processes";
 const HEARTBEAT: &str = "250ms";
 const DOWN: Duration = Duration::from_millis(2_000);
 const TOPIC: &str = "room:cluster";
@@ -173,7 +175,8 @@ impl Place {
         }
         command
             .args(arguments)
-            .env("HERENOW_CLUSTER_SECRET", SECRET);
+            .env("HERENOW_CLUSTER_SECRET", SECRET)
+            .env("HERENOW_API_KEYS", format!("test:read:{API_KEY}"));
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = quiet.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -190,7 +193,9 @@ impl Place {
         let mut stream = TcpStream::connect((self.machine.address(), self.port))
             .await
             .ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {API_KEY}\r\nconnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;
