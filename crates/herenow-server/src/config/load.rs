@@ -11,7 +11,7 @@ use super::kind::{Kind, Raw, Refusal};
 use super::units::show_size;
 use super::{
     ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, api,
-    cluster,
+    cluster, jwt,
 };
 
 /// The key that is a list of tables.
@@ -356,9 +356,10 @@ impl Loader {
                 .unwrap_or_else(|| "set".to_owned())
         };
         let config = &self.config;
-        let conflicts = keys()
-            .filter(|key| is_set(key.name))
-            .filter_map(|key| cluster::conflict(config, key.name, &is_set));
+        let conflicts = keys().filter(|key| is_set(key.name)).filter_map(|key| {
+            let cluster = cluster::conflict(config, key.name, &is_set);
+            cluster.or_else(|| jwt::conflict(config, key.name, &is_set))
+        });
         for (key, other, rule) in conflicts {
             self.errors.push(ConfigError::Conflict(Box::new(Conflict {
                 origin: origin(key),
@@ -385,24 +386,31 @@ impl Loader {
                 built: Engine::built(),
             });
         }
-        if let Some(path) = config.cluster.secret_file.clone() {
-            let origin = origin("cluster.secret_file");
-            self.read_secret(&path, origin);
+        let (cluster, jwt) = (&config.cluster.secret_file, &config.jwt.secret_file);
+        let files = [
+            ("cluster.secret_file", "cluster.secret", cluster.clone()),
+            ("jwt.secret_file", "jwt.secret", jwt.clone()),
+        ];
+        for (file_key, key, path) in files {
+            if let Some(path) = path {
+                self.read_secret(file_key, key, &path);
+            }
         }
     }
 
-    /// Reads the cluster's secret from its file; line breaks at the end are not part of it.
-    fn read_secret(&mut self, path: &str, origin: Origin) {
+    /// Reads a secret from its file; line breaks at the end are not part of it.
+    fn read_secret(&mut self, file_key: &'static str, key: &'static str, path: &str) {
+        let origin = self.origin(file_key);
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 let text = text.trim_end_matches(['\r', '\n']);
-                if let Some(key) = keys().find(|key| key.name == "cluster.secret") {
+                if let Some(key) = keys().find(|known| known.name == key) {
                     self.read_key(key, origin, Raw::Text(text));
                 }
             }
             Err(cause) => self.errors.push(ConfigError::SecretFile {
                 origin,
-                key: "cluster.secret_file",
+                key: file_key,
                 path: path.to_owned(),
                 cause,
             }),
