@@ -141,107 +141,107 @@ async fn srv_584_reserved_bits_and_opcodes_are_refused_after_what_came_before() 
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn srv_585_fragments_are_put_together_and_control_frames_go_between() {
-    let rig = server().await;
+/// What is sent, and what comes back besides the close.
+type Exchange = (&'static str, Vec<Vec<u8>>, Vec<Seen>);
+
+fn one() -> Vec<u8> {
+    masked(TEXT, b"fragment1")
+}
+
+fn middle() -> Vec<u8> {
+    masked(CONTINUATION, b"fragment2")
+}
+
+fn last() -> Vec<u8> {
+    masked(FIN | CONTINUATION, b"fragment3")
+}
+
+fn ping() -> Vec<u8> {
+    masked(FIN | PING, b"between")
+}
+
+fn fragmented() -> Vec<Exchange> {
+    let nothing = |first: u8| masked(first, b"");
     let whole = |text: &str| Seen::Text(text.to_owned());
-    let (one, two, three) = (
-        masked(TEXT, b"fragment1"),
-        masked(CONTINUATION, b"fragment2"),
-        masked(FIN | CONTINUATION, b"fragment3"),
-    );
-    let last = masked(FIN | CONTINUATION, b"fragment2");
-    let ping = masked(FIN | PING, b"between");
     let pong = Seen::Pong(b"between".to_vec());
-    let good: [(&str, Vec<Vec<u8>>, Vec<Seen>); 6] = [
-        (
-            "two",
-            vec![one.clone(), last.clone()],
-            vec![whole("fragment1fragment2")],
-        ),
+    let of_two = whole("fragment1fragment3");
+    let of_three = whole("fragment1fragment2fragment3");
+    vec![
+        ("two", vec![one(), last()], vec![of_two.clone()]),
         (
             "a ping between",
-            vec![one.clone(), ping.clone(), last.clone()],
-            vec![pong.clone(), whole("fragment1fragment2")],
+            vec![one(), ping(), last()],
+            vec![pong.clone(), of_two.clone()],
         ),
         (
             "pings and pongs between all",
             vec![
-                one.clone(),
-                ping.clone(),
-                two.clone(),
+                one(),
+                ping(),
+                middle(),
                 masked(FIN | PONG, b"no"),
-                ping,
-                three.clone(),
+                ping(),
+                last(),
             ],
-            vec![pong.clone(), pong, whole("fragment1fragment2fragment3")],
+            vec![pong.clone(), pong, of_three.clone()],
         ),
         (
             "nothing in any",
             vec![
-                masked(TEXT, b""),
-                masked(CONTINUATION, b""),
-                masked(FIN | CONTINUATION, b""),
+                nothing(TEXT),
+                nothing(CONTINUATION),
+                nothing(FIN | CONTINUATION),
             ],
             vec![whole("")],
         ),
         (
             "nothing but in the middle",
             vec![
-                masked(BINARY, b""),
+                nothing(BINARY),
                 masked(CONTINUATION, b"m"),
-                masked(FIN | CONTINUATION, b""),
+                nothing(FIN | CONTINUATION),
             ],
             vec![Seen::Binary(b"m".to_vec())],
         ),
         (
             "two messages",
-            vec![one.clone(), last.clone(), one.clone(), two, three],
-            vec![
-                whole("fragment1fragment2"),
-                whole("fragment1fragment2fragment3"),
-            ],
+            vec![one(), last(), one(), middle(), last()],
+            vec![of_two, of_three],
         ),
-    ];
-    for (what, sent, echoes) in good {
+    ]
+}
+
+#[tokio::test]
+async fn srv_585_fragments_are_put_together_and_control_frames_go_between() {
+    let rig = server().await;
+    for (what, sent, echoes) in fragmented() {
         for piece in PIECES {
             let seen = answers(&rig, &sent.concat(), piece).await;
             assert_eq!(seen, fine(echoes.clone()), "{what} in pieces of {piece}");
         }
     }
-    let whole_text = masked(FIN | TEXT, b"new");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_585_fragments_in_a_wrong_order_are_refused() {
+    let rig = server().await;
+    let begin = |opcode: u8| masked(opcode, b"new");
+    let closing = masked(CLOSE, &close(1000, ""));
     let bad: [(&str, Vec<Vec<u8>>); 8] = [
-        (
-            "a ping in fragments",
-            vec![masked(PING, b"f"), last.clone()],
-        ),
-        (
-            "a pong in fragments",
-            vec![masked(PONG, b"f"), last.clone()],
-        ),
-        (
-            "a close in fragments",
-            vec![masked(CLOSE, &close(1000, "")), last.clone()],
-        ),
-        (
-            "a last one of nothing",
-            vec![masked(FIN | CONTINUATION, b"f")],
-        ),
-        (
-            "a middle one of nothing",
-            vec![masked(CONTINUATION, b"f"), whole_text.clone()],
-        ),
+        ("a ping in fragments", vec![begin(PING), last()]),
+        ("a pong in fragments", vec![begin(PONG), last()]),
+        ("a close in fragments", vec![closing, last()]),
+        ("a last one of nothing", vec![last()]),
+        ("a middle one of nothing", vec![middle(), begin(FIN | TEXT)]),
         (
             "a whole message inside another",
-            vec![one.clone(), whole_text],
+            vec![one(), begin(FIN | TEXT)],
         ),
-        (
-            "a beginning inside another",
-            vec![one.clone(), masked(TEXT, b"new")],
-        ),
+        ("a beginning inside another", vec![one(), begin(TEXT)]),
         (
             "a binary beginning inside another",
-            vec![one, masked(BINARY, b"new"), last],
+            vec![one(), begin(BINARY), last()],
         ),
     ];
     for (what, sent) in bad {
