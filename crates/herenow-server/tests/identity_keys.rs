@@ -284,6 +284,27 @@ async fn srv_634_neither_secrets_nor_public_keys_of_a_jwks_make_hs256_tokens_goo
     }
 }
 
+#[tokio::test]
+async fn srv_637_keys_of_files_do_not_stand_in_the_way_of_fetched_ones() {
+    let (filed, old, new) = (Pair::ec("filed"), Pair::ec("old"), Pair::ec("new"));
+    let endpoint = Endpoint::start(&[&old]).await;
+    let path = file("srv_637.pem", &filed.pem());
+    let url = endpoint.url();
+    let flags = [
+        ("jwt.public_key_files", path.to_str().unwrap()),
+        ("jwt.jwks_url", url.as_str()),
+        ("jwt.jwks_cooldown", "100ms"),
+    ];
+    let authority = Authority::start(&config(&flags).unwrap()).unwrap();
+    authority.check(&filed.sign(&ada())).await.unwrap();
+    authority.check(&old.sign(&ada())).await.unwrap();
+    endpoint.publish(&[&new]);
+    while authority.check(&new.sign(&ada())).await.is_err() {
+        tokio::time::sleep(LOOK).await;
+    }
+    authority.check(&filed.sign(&ada())).await.unwrap();
+}
+
 #[test]
 fn srv_635_keys_over_plain_http_are_for_loopback_or_by_explicit_wish() {
     let load = |url: &str, allow: &str| {
