@@ -27,6 +27,8 @@ pub mod run;
 
 pub mod signals;
 
+pub mod logging;
+
 pub mod watch;
 
 pub mod cli;
