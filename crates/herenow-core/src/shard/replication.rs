@@ -62,6 +62,14 @@ impl Shard {
         announced: Version,
     ) {
         self.advance(now);
+        // Most heartbeats say nothing new, and every node hears one of each other for each shard.
+        if let Some(peer) = self.peers.get_mut(from)
+            && peer.is_up_to_date(incarnation, announced)
+        {
+            peer.last_heard = self.now;
+            peer.requested_at = None;
+            return;
+        }
         if self.contact(from, incarnation) {
             self.on_announced(from, announced);
         }
