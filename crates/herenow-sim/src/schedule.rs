@@ -145,8 +145,7 @@ impl Plan {
             let_answers_be_long(&mut config);
             weather = Weather::of_long_answers();
             odds = Odds::of_long_answers();
-        }
-        if Random::new(seed ^ LONG_LISTS_SEED).per_mille(LONG_LISTS) {
+        } else if Random::new(seed ^ LONG_LISTS_SEED).per_mille(LONG_LISTS) {
             return Self::of_long_lists(&mut random, n_nodes, config);
         }
         let n_steps = random.between(40, 160);
