@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use herenow_core::{
-    Change, Diff, LeaveReason, NodeName, Output, PeerEvent, Row, Shard, Topic, Version,
+    Change, Diff, Key, LeaveReason, NodeName, Output, PeerEvent, Row, Shard, Topic, Version,
 };
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
@@ -27,6 +27,7 @@ use crate::errors::{TrackError, UpdateError};
 use crate::group::{EntriesEdit, PresenceMeta, Snapshot, is_same_write};
 use crate::metrics::Metrics;
 use crate::notifier::{Batch, Inbox};
+use crate::places::Places;
 use crate::queue::{Command, ShardQueue, Tracked, UpdateAnswer, Updated, Write};
 use crate::status::ShardStatus;
 use crate::view::Views;
@@ -39,6 +40,7 @@ const MAX_BATCH: usize = 512;
 pub(crate) struct Part {
     pub(crate) queue: Arc<ShardQueue>,
     pub(crate) views: Arc<Views>,
+    pub(crate) places: Arc<Places>,
     pub(crate) inbox: Arc<Inbox>,
     /// The version up to which the shard's deltas went out, for the node's heartbeat.
     pub(crate) announced: Arc<AtomicU64>,
@@ -367,6 +369,14 @@ impl Driver {
         }
         let snapshots = batches.iter().map(|batch| batch.after.clone());
         self.part.views.publish(self.version, snapshots);
+        let touched = batches.iter().flat_map(|batch| {
+            let keys = batch
+                .changes
+                .iter()
+                .filter_map(|change| placed(&change.event));
+            keys.map(|key| (key, &batch.after))
+        });
+        self.part.places.set(touched);
         batches
     }
 
@@ -398,6 +408,16 @@ impl Driver {
             }
         }
         flushes
+    }
+}
+
+/// The key whose place a change may have changed: any but one more presence where it is already.
+fn placed(event: &Event) -> Option<&Key> {
+    match event {
+        Event::Joined { first: false, .. } => None,
+        Event::Joined { meta, .. }
+        | Event::Updated { new: meta, .. }
+        | Event::Left { meta, .. } => Some(meta.key()),
     }
 }
 
@@ -439,7 +459,7 @@ fn apply(edit: &mut EntriesEdit, change: Change) -> Event {
 
 #[cfg(test)]
 mod tests {
-    use herenow_core::{Incarnation, Key, Meta, OwnerId, ReplicaId, ShardIndex};
+    use herenow_core::{Incarnation, Meta, OwnerId, ReplicaId, ShardIndex};
     use tokio::sync::Notify;
 
     use super::*;
@@ -458,6 +478,7 @@ mod tests {
             part: Part {
                 queue: Arc::new(ShardQueue::new(16)),
                 views: Arc::default(),
+                places: Arc::default(),
                 inbox: Arc::default(),
                 announced: Arc::default(),
             },

@@ -11,6 +11,8 @@
 
 pub mod config;
 
+pub mod identity;
+
 mod builtin;
 
 mod demo;

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use herenow_core::{NodeHeartbeat, ShardMessage};
 
@@ -90,3 +91,17 @@ impl PartialEq for Scheduled {
 }
 
 impl Eq for Scheduled {}
+
+/// Returns how many rows a message carries.
+pub(super) fn n_rows(message: &ShardMessage) -> u32 {
+    let n_rows = match message {
+        ShardMessage::Delta { delta, .. } | ShardMessage::Transfer { delta, .. } => delta.n_rows(),
+        ShardMessage::Request { .. } | ShardMessage::Bye { .. } => 0,
+    };
+    u32::try_from(n_rows).unwrap_or(u32::MAX)
+}
+
+/// Returns a duration as virtual time is counted.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -15,7 +15,7 @@ use crate::random::Random;
 use crate::scale::crowd::{Crowd, Person, Sum, meta};
 use crate::scale::model::{Model, Setup};
 use crate::scale::node::{Load, MeanLoad, Node, index_of, name_of};
-use crate::scale::queue::{Body, Event, Parcel, Queue};
+use crate::scale::queue::{Body, Event, Parcel, Queue, n_rows, nanos};
 
 /// A heartbeat out of turn comes after this part of the period, as in `herenow-presence`.
 const EARLY_PART: u32 = 100;
@@ -506,16 +506,4 @@ impl World {
 /// Returns the places of the other nodes, from the next one on.
 fn others(index: usize, n_nodes: usize) -> impl Iterator<Item = usize> {
     (1..n_nodes).map(move |n| (index + n) % n_nodes)
-}
-
-fn n_rows(message: &ShardMessage) -> u32 {
-    let n_rows = match message {
-        ShardMessage::Delta { delta, .. } | ShardMessage::Transfer { delta, .. } => delta.n_rows(),
-        ShardMessage::Request { .. } | ShardMessage::Bye { .. } => 0,
-    };
-    u32::try_from(n_rows).unwrap_or(u32::MAX)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
