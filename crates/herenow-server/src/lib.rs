@@ -17,6 +17,8 @@ mod builtin;
 
 mod demo;
 
+mod echo;
+
 mod health;
 
 pub mod cluster;

@@ -22,6 +22,7 @@ use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
 use crate::demo;
+use crate::echo;
 use crate::health::{self, Ready};
 use crate::identity::{Authority, AuthorityError};
 
@@ -113,7 +114,7 @@ pub async fn serve(
         config: config.api.clone(),
     };
     let api = api::table(api, &access).into_router();
-    let app = app(&sockets, &ready)?;
+    let app = app(&config, &sockets, &ready)?;
     let (app, api) = match api_listener {
         Some(listener) => (app, Some((listener, api))),
         None => (app.merge(api), None),
@@ -244,15 +245,19 @@ fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
     access
 }
 
-fn app(sockets: &Sockets, ready: &Ready) -> Result<Router, SocketsError> {
+fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
     let gate = middleware::from_fn_with_state(ready.clone(), refuse_while_draining);
     let socket = sockets.clone().try_into_router()?.layer(gate);
     let health = health::router(ready.clone());
-    Ok(Router::new()
+    let mut app = Router::new()
         .nest("/socket", socket)
         .merge(demo::router())
-        .merge(health)
-        .fallback(nothing_there))
+        .merge(health);
+    if config.ws_echo {
+        let check_origin = check_origin(&config.check_origin)?;
+        app = app.merge(echo::router(&config.socket, check_origin)?);
+    }
+    Ok(app.fallback(nothing_there))
 }
 
 /// Answers a path that nothing is at.
