@@ -186,13 +186,14 @@ impl Presence {
     ) -> Result<Here, TrackError> {
         let owner = Owner::new();
         owner.end_with(LeaveReason::Left);
-        self.track(&owner.at(topic), key.as_ref(), meta).await?;
+        let meta_ref = self.track(&owner.at(topic), key.as_ref(), meta).await?;
         let (topic, key) = (topic.to_owned(), key.as_ref().to_owned());
         Ok(Here {
             presence: self.clone(),
             owner,
             topic,
             key,
+            meta_ref,
         })
     }
 
@@ -551,12 +552,18 @@ pub struct Here {
     owner: Owner,
     topic: String,
     key: String,
+    meta_ref: MetaRef,
 }
 
 impl Here {
     /// Returns the key.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Returns the name of the writing that it was tracked with; updates return newer ones.
+    pub fn meta_ref(&self) -> MetaRef {
+        self.meta_ref
     }
 
     /// Replaces the meta.

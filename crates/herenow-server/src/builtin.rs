@@ -27,6 +27,7 @@ use herenow_presence::{MetaRef, NameError, Presence, TrackError, UpdateError};
 use herenow_protocol::{Payload, event};
 use serde_json::json;
 
+pub(crate) use self::request::is_reserved;
 use self::request::{JoinFields, Meta, Refusal, Request};
 use crate::config::TopicConfig;
 

@@ -11,6 +11,8 @@
 
 pub mod config;
 
+mod people;
+
 mod builtin;
 
 mod demo;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -23,6 +24,7 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
 use crate::demo;
 use crate::health::{self, Ready};
+use crate::people::People;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,9 @@ pub enum RunError {
     /// The node cannot take part in its cluster.
     #[error("cluster: {0}")]
     Cluster(#[from] ClusterError),
+    /// Presences of backends cannot be shared with other nodes.
+    #[error("people: {0}")]
+    People(#[from] herenow_pubsub::LinkError),
     /// The limits of HTTP contradict each other, or the listener is not usable.
     #[error("http: {0}")]
     Http(#[from] herenow_channels::ServeError),
@@ -97,13 +102,20 @@ pub async fn serve(
         None => None,
     };
     let access = access(&config, api_listener.as_ref().unwrap_or(&listener));
+    let people = People::start(&presence, config.api.max_leases)?;
+    let stop = Arc::new(Notify::new());
     let api = Api {
         presence: presence.clone(),
         cluster: cluster.clone(),
         ready: ready.clone(),
         config: config.api.clone(),
+        access,
+        people: people.clone(),
+        sockets: sockets.clone(),
+        stop: stop.clone(),
+        started: Instant::now(),
     };
-    let api = api::table(api, &access).into_router();
+    let api = api::table(api).into_router();
     let app = app(&sockets, &ready)?;
     let (app, api) = match api_listener {
         Some(listener) => (app, Some((listener, api))),
@@ -113,6 +125,7 @@ pub async fn serve(
     let stopped = async {
         tokio::select! {
             () = shutdown => {}
+            () = stop.notified() => {}
             () = settle(cluster.as_deref(), &presence, &ready) => {}
         }
         ready.begin_to_drain();
@@ -123,6 +136,7 @@ pub async fn serve(
         drain(&sockets).await;
     };
     serve_both((listener, app), api, &config.http, stopped).await?;
+    people.close().await;
     presence.shutdown().await;
     if let Some(cluster) = &cluster {
         cluster.leave().await;

@@ -1,0 +1,253 @@
+//! [`People`]: presences that this node holds for backends, and making users leave.
+//!
+//! One task owns the leases. A presence is held as long as its lease; who holds it renews it, and a
+//! lease that runs out is a leave. A lease belongs to the node that was asked last: asked at another
+//! one, it moves there, and the node that had it lets go as soon as it hears of it, so that a load
+//! balancer may send renewals anywhere and a backend may go on when a node is lost. Of two nodes that
+//! are asked at once the later one keeps it, by their clocks and then their names.
+//!
+//! ```text
+//! routes ── command ──▶ inbox (bounded) ──▶ the task: leases, by topic and key, and by end
+//! other nodes ── link ──▶ heard (bounded) ──▶   │ tracks, updates, lets go
+//!                                               ▼
+//!                                            Presence
+//! ```
+//!
+//! Evicting is for every node: the tasks end the leases of the user, its channels on the topic stop
+//! by an event that reaches all of them, and the sockets whose id is the user's are closed.
+
+mod leases;
+mod link;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use herenow_presence::{Presence, TrackError, UpdateError};
+use herenow_protocol::event;
+use herenow_pubsub::{AdapterError, BroadcastError, Link, LinkError, Payload};
+use serde_json::{Map, Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use self::leases::{Command, Leases};
+use self::link::{Heard, Message};
+
+/// The event by which the channels of a topic learn that a user has to leave.
+const EVICT: &str = "herenow:evict";
+/// What the id of a user's sockets begins with.
+const USER_ID: &str = "user:";
+/// Commands that wait for the task at most.
+const MAX_COMMANDS: usize = 1_024;
+
+/// Acts for backends. Cloning shares it.
+#[derive(Debug, Clone)]
+pub(crate) struct People(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    presence: Presence,
+    link: Arc<Link>,
+    inbox: mpsc::Sender<Command>,
+    stats: Arc<Stats>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What was counted, and the leases held now.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) n_leases: AtomicU64,
+    pub(crate) n_expired: AtomicU64,
+    pub(crate) n_moved: AtomicU64,
+    pub(crate) n_evicted: AtomicU64,
+    pub(crate) n_refused: AtomicU64,
+}
+
+/// The name of a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Name {
+    pub(crate) topic: String,
+    pub(crate) key: String,
+}
+
+/// What to do with a presence's meta.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Nothing; an empty one if the presence is new.
+    Keep,
+    /// Replace it. The time at which the user came stays.
+    Set(Map<String, Value>),
+    /// Merge this into it, field by field; a null removes the field.
+    Merge(Map<String, Value>),
+}
+
+/// A presence that is held now.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) is_new: bool,
+    pub(crate) phx_ref: String,
+    pub(crate) lease: Duration,
+}
+
+/// Why a presence is not held.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeopleError {
+    #[error(transparent)]
+    Track(#[from] TrackError),
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    #[error("this node holds {max} presences for backends, which is the limit (api.max_leases)")]
+    Full { max: usize },
+    #[error("this node does not hold the presence")]
+    NotHeld,
+    #[error("{MAX_COMMANDS} requests of backends wait already, which is the limit")]
+    Busy,
+    #[error("the server is stopping")]
+    Closed,
+}
+
+impl People {
+    /// Starts the task, which holds at most `max_leases`.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`] if this node has one already.
+    pub(crate) fn start(presence: &Presence, max_leases: usize) -> Result<Self, LinkError> {
+        let (inbox, commands) = mpsc::channel(MAX_COMMANDS);
+        let (heard, messages) = Heard::new();
+        let link = Arc::new(presence.pubsub().link("people", Arc::new(heard))?);
+        let stats = Arc::<Stats>::default();
+        let leases = Leases::new(presence.clone(), link.clone(), max_leases, stats.clone());
+        let task = tokio::spawn(leases.run(commands, messages));
+        Ok(Self(Arc::new(Inner {
+            presence: presence.clone(),
+            link,
+            inbox,
+            stats,
+            task: Mutex::new(Some(task)),
+        })))
+    }
+
+    /// Ends all leases and the task.
+    pub(crate) async fn close(&self) {
+        let task = self
+            .0
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let is_told = self.0.inbox.send(Command::Close).await.is_ok();
+        if let Some(task) = task.filter(|_| is_told)
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the task of backends' presences has failed");
+        }
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.0.stats
+    }
+
+    /// Makes `name.key` present in `name.topic` for `lease`, or renews that. Without `may_begin`
+    /// it must be held here.
+    pub(crate) async fn hold(
+        &self,
+        name: Name,
+        change: Change,
+        lease: Option<Duration>,
+        may_begin: bool,
+    ) -> Result<Held, PeopleError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Command::Hold {
+            name,
+            change,
+            lease,
+            may_begin,
+            answer,
+        })?;
+        let held = answered.await.map_err(|_| PeopleError::Closed)?;
+        if held.is_err() {
+            self.0.stats.n_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        held
+    }
+
+    /// Ends a presence that this node holds; false if it holds none.
+    pub(crate) async fn end(&self, name: Name) -> Result<bool, PeopleError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Command::End { name, answer })?;
+        answered.await.map_err(|_| PeopleError::Closed)
+    }
+
+    /// Asks the other nodes to end a presence, if one of them holds it.
+    ///
+    /// # Errors
+    ///
+    /// [`AdapterError`] if the request was not accepted.
+    pub(crate) fn end_elsewhere(&self, name: Name) -> Result<(), AdapterError> {
+        self.0.link.broadcast(Message::End(name).encode())
+    }
+
+    /// Makes a user leave a topic, or all topics, on every node: ends the leases of backends, the
+    /// channels of the user, and for all topics its sockets. Returns the topics.
+    ///
+    /// # Errors
+    ///
+    /// [`BroadcastError`] if the other nodes cannot be told; some of it may be done then.
+    pub(crate) async fn evict(
+        &self,
+        key: &str,
+        topic: Option<&str>,
+    ) -> Result<Vec<String>, BroadcastError> {
+        let (presence, pubsub) = (&self.0.presence, self.0.presence.pubsub());
+        let message = Message::Evict {
+            key: key.to_owned(),
+            topic: topic.map(str::to_owned),
+        };
+        self.0.link.broadcast(message.encode())?;
+        // The task's queue can be full of renewals: an eviction waits for its turn.
+        let _closed = self.0.inbox.send(Command::Heard(message)).await;
+        let topics = match topic {
+            Some(topic) => vec![topic.to_owned()],
+            None => {
+                let topics = presence.topics_of_key(key, None, usize::MAX).into_iter();
+                topics.map(|topic| topic.as_str().to_owned()).collect()
+            }
+        };
+        let payload = Payload::json(json!({ "key": key }).to_string());
+        for topic in &topics {
+            pubsub.broadcast(topic, EVICT, payload.clone())?;
+        }
+        if topic.is_none() {
+            pubsub.broadcast(
+                &format!("{USER_ID}{key}"),
+                event::DISCONNECT,
+                Payload::json("{}"),
+            )?;
+        }
+        Ok(topics)
+    }
+
+    fn ask(&self, command: Command) -> Result<(), PeopleError> {
+        self.0.inbox.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                self.0.stats.n_refused.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(max = MAX_COMMANDS, "too many requests of backends wait");
+                PeopleError::Busy
+            }
+            mpsc::error::TrySendError::Closed(_) => PeopleError::Closed,
+        })
+    }
+
+    /// Returns the nodes that a key is present in a topic from, without this one.
+    pub(crate) fn other_nodes(&self, name: &Name) -> Vec<String> {
+        let entry = self.0.presence.entry(&name.topic, &name.key);
+        let own = self.0.presence.pubsub().node_name();
+        let nodes = entry.iter().flat_map(|entry| entry.metas());
+        let nodes = nodes.map(|meta| meta.node().as_str());
+        let mut nodes: Vec<String> = nodes.filter(|node| *node != own).map(Into::into).collect();
+        nodes.sort();
+        nodes.dedup();
+        nodes
+    }
+}
