@@ -20,6 +20,7 @@ mod length;
 mod bench;
 mod ci;
 mod e2e;
+mod fuzz;
 mod sim;
 mod test;
 
@@ -53,6 +54,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and blindly.
+    Fuzz(fuzz::Options),
     /// Runs the benchmarks and says how to load a server.
     Bench {
         /// Passed to Criterion, for instance part of a benchmark's name.
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Chore::Imports => imports::run(),
         Chore::E2e => e2e::run(),
         Chore::Sim { arguments } => sim::run(&arguments),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Bench { criterion } => bench::run(&criterion),
     };
     match outcome {

@@ -95,5 +95,5 @@ pub use payload::{IntoPayload, Json};
 pub use reason::Reason;
 pub use router::PatternError;
 pub use serve::{ServeConfig, ServeError, serve, serve_with};
-pub use socket::{ConnectRefused, Connected};
+pub use socket::{ConnectRefused, Connected, ConnectionHandle, ConnectionRef, Guard};
 pub use sockets::{Sockets, SocketsError};

@@ -21,6 +21,9 @@ pub enum Reason {
     DuplicateJoin,
     /// The connection's id was disconnected.
     Disconnected,
+    /// The user was made to leave the topic: its presences leave as evicted, and its client is told
+    /// `phx_close`, after which it does not rejoin by itself.
+    Evicted,
     /// The server drains.
     Draining,
     /// The client no longer polls.
@@ -28,6 +31,9 @@ pub enum Reason {
     /// The connection was closed for what its client did: silence, malformed messages, a queue
     /// that only grows.
     ClientError,
+    /// The client's right to be here has ended; text for the client. It is told `phx_error` with
+    /// `{"reason": text}`.
+    Unauthorized(SmolStr),
     /// A callback panicked.
     Crashed,
     /// The channel stopped itself for any other reason; its client is told that it crashed.
@@ -38,13 +44,14 @@ impl Reason {
     /// Tells whether a channel that stops for this reason does so gracefully, with `phx_close`.
     pub(crate) fn is_graceful(&self) -> bool {
         match self {
-            Self::Normal | Self::Shutdown(_) | Self::Left => true,
+            Self::Normal | Self::Shutdown(_) | Self::Left | Self::Evicted => true,
             Self::Closed
             | Self::DuplicateJoin
             | Self::Disconnected
             | Self::Draining
             | Self::Inactive
             | Self::ClientError
+            | Self::Unauthorized(_)
             | Self::Crashed
             | Self::Other(_) => false,
         }
@@ -90,6 +97,11 @@ impl CloseOrder {
     /// The client sent what it must not.
     pub(crate) fn client_error(code: CloseCode, text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(code, text, Reason::ClientError)
+    }
+
+    /// The client's right to be connected has ended.
+    pub(crate) fn unauthorized(code: CloseCode, text: &'static str) -> Self {
+        Self::new(code, text, Reason::Unauthorized(SmolStr::new_static(text)))
     }
 
     /// The client went away or closed.

@@ -2,7 +2,7 @@
 
 use crate::delta::Delta;
 use crate::ids::{Incarnation, NodeName, ShardIndex};
-use crate::row::Version;
+use crate::row::{Meta, Version};
 
 /// What one shard says to its counterparts on other nodes. The carrier tells who sent it.
 #[derive(Debug, Clone)]
@@ -37,6 +37,18 @@ pub enum ShardMessage {
         /// Which life of the owner.
         incarnation: Incarnation,
     },
+}
+
+impl ShardMessage {
+    /// Returns the metas that the message brings, so that a host which knows what metas are can
+    /// refuse it; empty for a message without rows.
+    pub fn metas(&self) -> impl Iterator<Item = &Meta> {
+        let rows = match self {
+            Self::Delta { delta, .. } | Self::Transfer { delta, .. } => &delta.rows[..],
+            Self::Request { .. } | Self::Bye { .. } => &[],
+        };
+        rows.iter().map(|row| row.meta())
+    }
 }
 
 /// What a node says to all others at each heartbeat, for all of its shards at once.

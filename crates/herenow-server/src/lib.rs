@@ -11,6 +11,7 @@
 
 pub mod config;
 
+pub mod identity;
 mod people;
 
 mod builtin;

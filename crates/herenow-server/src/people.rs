@@ -1,4 +1,4 @@
-//! [`People`]: presences that this node holds for backends, and making users leave.
+//! [`People`]: presences that this node holds for backends.
 //!
 //! One task owns the leases. A presence is held as long as its lease; who holds it renews it, and a
 //! lease that runs out is a leave. A lease belongs to the node that was asked last: asked at another
@@ -12,9 +12,6 @@
 //!                                               ▼
 //!                                            Presence
 //! ```
-//!
-//! Evicting is for every node: the tasks end the leases of the user, its channels on the topic stop
-//! by an event that reaches all of them, and the sockets whose id is the user's are closed.
 
 mod leases;
 mod link;
@@ -24,19 +21,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use herenow_presence::{Presence, TrackError, UpdateError};
-use herenow_protocol::event;
-use herenow_pubsub::{AdapterError, BroadcastError, Link, LinkError, Payload};
-use serde_json::{Map, Value, json};
+use herenow_pubsub::{AdapterError, Link, LinkError};
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use self::leases::{Command, Leases};
 use self::link::{Heard, Message};
 
-/// The event by which the channels of a topic learn that a user has to leave.
-const EVICT: &str = "herenow:evict";
-/// What the id of a user's sockets begins with.
-const USER_ID: &str = "user:";
 /// Commands that wait for the task at most.
 const MAX_COMMANDS: usize = 1_024;
 
@@ -188,18 +180,12 @@ impl People {
         self.0.link.broadcast(Message::End(name).encode())
     }
 
-    /// Makes a user leave a topic, or all topics, on every node: ends the leases of backends, the
-    /// channels of the user, and for all topics its sockets. Returns the topics.
+    /// Ends what nodes hold of a user in a topic, or in all topics, as evicted.
     ///
     /// # Errors
     ///
-    /// [`BroadcastError`] if the other nodes cannot be told; some of it may be done then.
-    pub(crate) async fn evict(
-        &self,
-        key: &str,
-        topic: Option<&str>,
-    ) -> Result<Vec<String>, BroadcastError> {
-        let (presence, pubsub) = (&self.0.presence, self.0.presence.pubsub());
+    /// [`AdapterError`] if the other nodes cannot be told; then nothing is ended here either.
+    pub(crate) async fn evict(&self, key: &str, topic: Option<&str>) -> Result<(), AdapterError> {
         let message = Message::Evict {
             key: key.to_owned(),
             topic: topic.map(str::to_owned),
@@ -207,25 +193,7 @@ impl People {
         self.0.link.broadcast(message.encode())?;
         // The task's queue can be full of renewals: an eviction waits for its turn.
         let _closed = self.0.inbox.send(Command::Heard(message)).await;
-        let topics = match topic {
-            Some(topic) => vec![topic.to_owned()],
-            None => {
-                let topics = presence.topics_of_key(key, None, usize::MAX).into_iter();
-                topics.map(|topic| topic.as_str().to_owned()).collect()
-            }
-        };
-        let payload = Payload::json(json!({ "key": key }).to_string());
-        for topic in &topics {
-            pubsub.broadcast(topic, EVICT, payload.clone())?;
-        }
-        if topic.is_none() {
-            pubsub.broadcast(
-                &format!("{USER_ID}{key}"),
-                event::DISCONNECT,
-                Payload::json("{}"),
-            )?;
-        }
-        Ok(topics)
+        Ok(())
     }
 
     fn ask(&self, command: Command) -> Result<(), PeopleError> {

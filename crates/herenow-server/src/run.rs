@@ -19,11 +19,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::api::{self, Access, Api};
-use crate::builtin::{self, BuiltIn, Rules};
+use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
 use crate::demo;
 use crate::health::{self, Ready};
+use crate::identity::{Authority, AuthorityError};
 use crate::people::People;
 
 /// Why a server did not start.
@@ -41,6 +42,9 @@ pub enum RunError {
     /// The configuration does not say who clients are.
     #[error(transparent)]
     Identity(#[from] ConfigError),
+    /// A key for clients' tokens is none, or cannot be read.
+    #[error(transparent)]
+    Keys(#[from] AuthorityError),
     /// An origin of `socket.check_origin` is not one.
     #[error("socket.check_origin: {0}")]
     Origin(#[from] OriginError),
@@ -95,7 +99,11 @@ pub async fn serve(
     let presence = Presence::builder(&pubsub)
         .config(presence_config(&config))
         .start()?;
-    let sockets = sockets(&config, &pubsub, &presence)?;
+    let authority = match mode.is_dev() {
+        true => Authority::dev(),
+        false => Authority::start(&config)?,
+    };
+    let sockets = sockets(&config, &pubsub, &presence, authority)?;
     let ready = Ready::new();
     let api_listener = match config.api.listen {
         Some(address) => Some(listen(address).await?),
@@ -199,17 +207,26 @@ fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
     presence
 }
 
-fn sockets(
+/// Makes the front for sockets with the built-in channels that the configuration names.
+///
+/// # Errors
+///
+/// [`RunError`] if an origin, a limit or a pattern of the configuration is none.
+pub fn sockets(
     config: &ServerConfig,
     pubsub: &PubSub,
     presence: &Presence,
+    authority: Authority,
 ) -> Result<Sockets, RunError> {
     let mut sockets = Sockets::new(pubsub)
         .config(config.socket.clone())
         .drain_config(config.drain.clone())
         .check_origin(check_origin(&config.check_origin)?)
         .long_poll(config.longpoll.clone())
-        .connect(async |info| Ok(builtin::connect(&info)));
+        .connect(move |info| {
+            let authority = authority.clone();
+            async move { authority.connect(&info).await }
+        });
     for topic in &config.topics {
         let rules = Arc::new(Rules {
             topic: topic.clone(),
@@ -232,7 +249,7 @@ fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
 fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
     let address = listener.local_addr();
     let is_loopback = address.is_ok_and(|address| address.ip().is_loopback());
-    let is_dev = config.mode().is_ok();
+    let is_dev = config.mode().is_ok_and(Mode::is_dev);
     let access = Access::new(config.api.keys.clone(), is_dev && is_loopback);
     let address = config.api.listen.and(listener.local_addr().ok());
     access.announce(address);
@@ -289,6 +306,10 @@ fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
         );
     }
     let because = mode.reason();
+    if !mode.is_dev() {
+        tracing::info!(because, "clients are who their tokens say they are");
+        return;
+    }
     if address.ip().is_loopback() {
         tracing::info!(
             because,
@@ -300,8 +321,8 @@ fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
             "dev mode on a public address: anyone who reaches it can be anyone"
         );
     }
-    if config.jwt_secret.is_some() {
-        tracing::warn!("jwt.secret is set but tokens are not checked in dev mode");
+    if config.jwt.has_keys() {
+        tracing::warn!("a key for tokens is set but tokens are not checked in dev mode");
     }
 }
 

@@ -185,3 +185,39 @@ async fn srv_668_leases_are_bounded_in_number_and_in_time() {
     assert_eq!(rig.get("/api/node").await.json()["leases"]["n_refused"], 2);
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn srv_669_a_user_is_evicted_from_a_topic_or_from_all() {
+    let rig = Rig::start().await;
+    let mut bob = join(&rig, "room:1", "bob").await;
+    let mut ada = rig.connect("&user_id=ada").await;
+    for topic in ["room:1", "room:2", "room:3"] {
+        assert_eq!(ada.join(topic, json!({})).await.0, "ok");
+    }
+    let path = "/api/topics/room:1/presences/ada";
+    assert_eq!(send(&rig, "PUT", path, &json!({})).await.status, 201);
+    let out = delete(&rig, "/api/keys/ada/topics/room:1").await;
+    assert_eq!(
+        (out.status, &out.json()["topics"]),
+        (202, &json!(["room:1"]))
+    );
+    ada.event("phx_close").await;
+    while rig.get(path).await.status != 404 {
+        // The channel and the lease end one after the other.
+        bob.event("presence_diff").await;
+    }
+    bob.heard_nothing_of("room:1", "herenow:evict").await;
+    assert_eq!(
+        rig.get("/api/topics/room:1/presences/bob").await.status,
+        200
+    );
+
+    let out = delete(&rig, "/api/keys/ada").await;
+    assert_eq!(out.json()["topics"], json!(["room:2", "room:3"]));
+    for _ in 0..2 {
+        ada.event("phx_close").await;
+    }
+    let places = rig.get("/api/keys/ada").await.json();
+    assert_eq!(places["places"], json!([]));
+    rig.stop().await;
+}

@@ -6,12 +6,14 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use herenow_presence::Topic;
 use herenow_pubsub::{MAX_EVENT_BYTES, Payload};
 use serde_json::{Map, Value, json};
 
 use super::topics::not_present;
 use super::{Api, At, Kind, Members, Problem, Query, answer};
 use crate::builtin::is_reserved;
+use crate::identity;
 use crate::people::{Change, Held, Name, PeopleError};
 
 /// Why an event cannot be broadcast.
@@ -111,7 +113,13 @@ pub(super) async fn evict(
 ) -> Result<Response, Problem> {
     Query::read(query.as_deref())?.finish()?;
     api.check_key(&key)?;
-    let topics = api.people.evict(&key, None).await?;
+    let topics = api.presence.topics_of_key(&key, None, usize::MAX);
+    api.people.evict(&key, None).await.map_err(not_told)?;
+    for topic in &topics {
+        identity::evict_from(&api.sockets, topic.as_str(), &key).map_err(not_told)?;
+    }
+    identity::evict(&api.sockets, &key).map_err(not_told)?;
+    let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
     Ok(accepted(&json!({ "key": key, "topics": topics })))
 }
 
@@ -123,8 +131,10 @@ pub(super) async fn evict_from(
 ) -> Result<Response, Problem> {
     Query::read(query.as_deref())?.finish()?;
     let name = api.name(topic, key)?;
-    let topics = api.people.evict(&name.key, Some(&name.topic)).await?;
-    Ok(accepted(&json!({ "key": name.key, "topics": topics })))
+    let Name { topic, key } = &name;
+    api.people.evict(key, Some(topic)).await.map_err(not_told)?;
+    identity::evict_from(&api.sockets, topic, key).map_err(not_told)?;
+    Ok(accepted(&json!({ "key": key, "topics": [topic] })))
 }
 
 /// `POST /api/drain`: begins to stop this node, as a signal would.
@@ -203,6 +213,7 @@ fn not_held(api: &Api, name: &Name) -> Problem {
     Problem::new(Kind::LeaseElsewhere, detail).member("nodes", nodes)
 }
 
-fn not_told(error: herenow_pubsub::AdapterError) -> Problem {
+/// The other nodes could not be told.
+fn not_told(error: impl std::error::Error) -> Problem {
     Problem::new(Kind::Unavailable, error.to_string()).retry_after(1)
 }

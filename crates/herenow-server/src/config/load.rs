@@ -11,7 +11,7 @@ use super::kind::{Kind, Raw, Refusal};
 use super::units::show_size;
 use super::{
     ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, api,
-    cluster,
+    cluster, jwt,
 };
 
 /// The key that is a list of tables.
@@ -51,11 +51,7 @@ impl ServerConfig {
     ///
     /// Everything that is wrong, in the order of the sources.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
-        let mut loader = Loader {
-            config: Self::default(),
-            origins: BTreeMap::new(),
-            errors: Vec::new(),
-        };
+        let mut loader = Loader::new();
         if let Some(path) = sources.path() {
             loader.read_file(&path);
         }
@@ -65,12 +61,18 @@ impl ServerConfig {
         for (key, value) in &sources.flags {
             loader.read_text(Origin::Flag(flag_name(key)), key, value);
         }
-        loader.check_together();
-        if loader.errors.is_empty() {
-            Ok(loader.config)
-        } else {
-            Err(ConfigErrors(loader.errors))
-        }
+        loader.finish()
+    }
+
+    /// Reads the text of a file over the defaults; errors call it `path`, which is not opened.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, in the order of the text.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
+        let mut loader = Loader::new();
+        loader.read_text_of(path, text);
+        loader.finish()
     }
 }
 
@@ -112,6 +114,23 @@ pub(crate) fn variable_name(key: &str) -> String {
 }
 
 impl Loader {
+    fn new() -> Self {
+        Self {
+            config: ServerConfig::default(),
+            origins: BTreeMap::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    fn finish(mut self) -> Result<ServerConfig, ConfigErrors> {
+        self.check_together();
+        if self.errors.is_empty() {
+            Ok(self.config)
+        } else {
+            Err(ConfigErrors(self.errors))
+        }
+    }
+
     fn read_file(&mut self, path: &Path) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -122,8 +141,12 @@ impl Loader {
                 });
             }
         };
-        let place = Place { path, text: &text };
-        match DeTable::parse(&text) {
+        self.read_text_of(path, &text);
+    }
+
+    fn read_text_of(&mut self, path: &Path, text: &str) {
+        let place = Place { path, text };
+        match DeTable::parse(text) {
             Ok(table) => self.read_table(&place, "", table.get_ref()),
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
@@ -333,9 +356,10 @@ impl Loader {
                 .unwrap_or_else(|| "set".to_owned())
         };
         let config = &self.config;
-        let conflicts = keys()
-            .filter(|key| is_set(key.name))
-            .filter_map(|key| cluster::conflict(config, key.name, &is_set));
+        let conflicts = keys().filter(|key| is_set(key.name)).filter_map(|key| {
+            let cluster = cluster::conflict(config, key.name, &is_set);
+            cluster.or_else(|| jwt::conflict(config, key.name, &is_set))
+        });
         for (key, other, rule) in conflicts {
             self.errors.push(ConfigError::Conflict(Box::new(Conflict {
                 origin: origin(key),
@@ -362,24 +386,31 @@ impl Loader {
                 built: Engine::built(),
             });
         }
-        if let Some(path) = config.cluster.secret_file.clone() {
-            let origin = origin("cluster.secret_file");
-            self.read_secret(&path, origin);
+        let (cluster, jwt) = (&config.cluster.secret_file, &config.jwt.secret_file);
+        let files = [
+            ("cluster.secret_file", "cluster.secret", cluster.clone()),
+            ("jwt.secret_file", "jwt.secret", jwt.clone()),
+        ];
+        for (file_key, key, path) in files {
+            if let Some(path) = path {
+                self.read_secret(file_key, key, &path);
+            }
         }
     }
 
-    /// Reads the cluster's secret from its file; line breaks at the end are not part of it.
-    fn read_secret(&mut self, path: &str, origin: Origin) {
+    /// Reads a secret from its file; line breaks at the end are not part of it.
+    fn read_secret(&mut self, file_key: &'static str, key: &'static str, path: &str) {
+        let origin = self.origin(file_key);
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 let text = text.trim_end_matches(['\r', '\n']);
-                if let Some(key) = keys().find(|key| key.name == "cluster.secret") {
+                if let Some(key) = keys().find(|known| known.name == key) {
                     self.read_key(key, origin, Raw::Text(text));
                 }
             }
             Err(cause) => self.errors.push(ConfigError::SecretFile {
                 origin,
-                key: "cluster.secret_file",
+                key: file_key,
                 path: path.to_owned(),
                 cause,
             }),
