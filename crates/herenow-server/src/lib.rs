@@ -12,6 +12,7 @@
 pub mod config;
 
 pub mod identity;
+
 mod people;
 
 mod builtin;

@@ -219,3 +219,143 @@ impl People {
         nodes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use herenow_presence::{Event, Watch, WatchEvent};
+    use herenow_pubsub::{MemoryCluster, PubSub};
+    use serde_json::json;
+
+    use super::*;
+
+    const MINUTE: Option<Duration> = Some(Duration::from_secs(60));
+
+    struct Node {
+        presence: Presence,
+        people: People,
+        watch: Watch,
+    }
+
+    impl Node {
+        async fn start(cluster: &MemoryCluster, node: &str) -> Self {
+            let presence = Presence::new(&PubSub::new(cluster.adapter(node)));
+            let people = People::start(&presence, 10).unwrap();
+            let mut watch = presence.watch("room:1");
+            assert!(matches!(watch.next().await, WatchEvent::State(_)));
+            Self {
+                presence,
+                people,
+                watch,
+            }
+        }
+
+        async fn put(&self, device: &str) -> Held {
+            let meta = json!({ "device": device }).as_object().cloned();
+            let change = meta.map_or(Change::Keep, Change::Set);
+            self.people
+                .hold(name(), change, MINUTE, true)
+                .await
+                .unwrap()
+        }
+
+        /// What happens next, as `+node`, `+node again`, `-node reason`, `-node reason, last`.
+        async fn next(&mut self) -> String {
+            match self.watch.next().await {
+                WatchEvent::Changed(Event::Joined {
+                    meta, first: true, ..
+                }) => {
+                    format!("+{}", meta.node())
+                }
+                WatchEvent::Changed(Event::Joined {
+                    meta, first: false, ..
+                }) => {
+                    format!("+{} again", meta.node())
+                }
+                WatchEvent::Changed(Event::Left {
+                    meta, last, reason, ..
+                }) => {
+                    let last = if last { ", last" } else { "" };
+                    format!("-{} {reason:?}{last}", meta.node())
+                }
+                other => format!("{other:?}"),
+            }
+        }
+    }
+
+    fn name() -> Name {
+        Name {
+            topic: "room:1".to_owned(),
+            key: "ada".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn srv_672_a_lease_moves_to_the_node_that_is_asked_and_back_without_a_gap() {
+        let cluster = MemoryCluster::new();
+        let mut a = Node::start(&cluster, "a").await;
+        let mut b = Node::start(&cluster, "b").await;
+        assert!(a.put("tv").await.is_new);
+        assert_eq!((a.next().await, b.next().await), ("+a".into(), "+a".into()));
+        let elsewhere = b.people.hold(name(), Change::Keep, None, false).await;
+        assert!(matches!(elsewhere, Err(PeopleError::NotHeld)));
+        assert_eq!(b.people.other_nodes(&name()), ["a"]);
+
+        assert!(b.put("phone").await.is_new);
+        assert_eq!(
+            (a.next().await, a.next().await),
+            ("+b again".into(), "-a Closed".into())
+        );
+        assert_eq!(
+            (b.next().await, b.next().await),
+            ("+b again".into(), "-a Closed".into())
+        );
+        assert!(!b.put("phone").await.is_new);
+        assert!(a.put("tv").await.is_new);
+        assert_eq!(
+            (b.next().await, b.next().await),
+            ("+a again".into(), "-b Closed".into())
+        );
+        assert_eq!(
+            (a.next().await, a.next().await),
+            ("+a again".into(), "-b Closed".into())
+        );
+        assert_eq!(b.people.stats().n_moved.load(Ordering::Relaxed), 1);
+        assert_eq!(a.presence.count("room:1"), 1);
+    }
+
+    #[tokio::test]
+    async fn srv_673_another_node_can_end_a_lease_or_evict_its_user() {
+        let cluster = MemoryCluster::new();
+        let mut a = Node::start(&cluster, "a").await;
+        let mut b = Node::start(&cluster, "b").await;
+        a.put("tv").await;
+        assert_eq!(b.next().await, "+a");
+        assert!(!b.people.end(name()).await.unwrap());
+        b.people.end_elsewhere(name()).unwrap();
+        assert_eq!(b.next().await, "-a Left, last");
+
+        a.put("tv").await;
+        assert_eq!(b.next().await, "+a");
+        b.people.evict("ada", Some("room:2")).await.unwrap();
+        b.people.evict("bob", None).await.unwrap();
+        b.people.evict("ada", None).await.unwrap();
+        assert_eq!(b.next().await, "-a Evicted, last");
+        for expected in ["+a", "-a Left, last", "+a", "-a Evicted, last"] {
+            assert_eq!(a.next().await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn srv_674_when_the_task_ends_its_presences_leave_and_requests_are_refused() {
+        let cluster = MemoryCluster::new();
+        let mut a = Node::start(&cluster, "a").await;
+        a.put("tv").await;
+        a.people.close().await;
+        assert_eq!(
+            (a.next().await, a.next().await),
+            ("+a".into(), "-a Closed, last".into())
+        );
+        let late = a.people.hold(name(), Change::Keep, MINUTE, true).await;
+        assert!(matches!(late, Err(PeopleError::Closed)));
+    }
+}

@@ -17,6 +17,9 @@ use super::{Change, Held, Name, PeopleError, Stats};
 /// The field with the time at which a user came, as the built-in channel writes it.
 const ONLINE_AT: &str = "online_at";
 
+/// How long a lease that another node has now is kept, for its presence to be seen here before.
+const MOVING_TIME: Duration = Duration::from_millis(100);
+
 /// What the task is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -55,6 +58,8 @@ struct Lease {
     lease: Duration,
     ends: (Instant, u64),
     stamp: Stamp,
+    /// Whether another node has it now, and this one waits to see it there.
+    is_moved: bool,
 }
 
 impl Leases {
@@ -146,16 +151,7 @@ impl Leases {
             .track_on(&name.topic, &name.key, &meta)
             .await?;
         here.end_with(LeaveReason::Closed);
-        let stamp = Stamp {
-            unix_nanos: u64::try_from(unix_time().as_nanos()).unwrap_or(u64::MAX),
-            node: self.presence.pubsub().node_name().to_owned(),
-        };
-        let moved = Message::Moved {
-            name: name.clone(),
-            stamp: stamp.clone(),
-        };
-        // Not told, the others keep theirs until it runs out.
-        let _refused = self.link.broadcast(moved.encode());
+        let stamp = self.claim(&name);
         let phx_ref = here.meta_ref().to_string();
         let ends = self.next_end(&name, lease);
         let held = Held {
@@ -172,6 +168,7 @@ impl Leases {
                 lease,
                 ends,
                 stamp,
+                is_moved: false,
             },
         );
         Ok(held)
@@ -195,13 +192,28 @@ impl Leases {
             phx_ref: held.phx_ref.clone(),
             lease: held.lease,
         };
-        let before = held.ends;
-        self.ends.remove(&before);
-        let ends = self.next_end(name, answer.lease);
-        if let Some(held) = self.held.get_mut(name) {
-            held.ends = ends;
+        let is_moved = std::mem::take(&mut held.is_moved);
+        self.ends_in(name, answer.lease);
+        if is_moved {
+            let stamp = self.claim(name);
+            self.held.get_mut(name).ok_or(PeopleError::NotHeld)?.stamp = stamp;
         }
         Ok(answer)
+    }
+
+    /// Tells the other nodes that this one has the lease.
+    fn claim(&self, name: &Name) -> Stamp {
+        let stamp = Stamp {
+            unix_nanos: u64::try_from(unix_time().as_nanos()).unwrap_or(u64::MAX),
+            node: self.presence.pubsub().node_name().to_owned(),
+        };
+        let moved = Message::Moved {
+            name: name.clone(),
+            stamp: stamp.clone(),
+        };
+        // Not told, the others keep theirs until it runs out.
+        let _refused = self.link.broadcast(moved.encode());
+        stamp
     }
 
     fn next_end(&mut self, name: &Name, lease: Duration) -> (Instant, u64) {
@@ -209,6 +221,15 @@ impl Leases {
         let ends = (Instant::now() + lease, self.n_ends);
         self.ends.insert(ends, name.clone());
         ends
+    }
+
+    /// Sets when a lease that is held ends.
+    fn ends_in(&mut self, name: &Name, time: Duration) {
+        let ends = self.next_end(name, time);
+        if let Some(held) = self.held.get_mut(name) {
+            let before = std::mem::replace(&mut held.ends, ends);
+            self.ends.remove(&before);
+        }
     }
 
     fn take(&mut self, name: &Name) -> Option<Lease> {
@@ -233,19 +254,26 @@ impl Leases {
             && entry.key().0 <= now
         {
             let name = entry.remove();
-            self.held.remove(&name); // Its drop is the leave, with the reason `closed`.
-            self.stats.n_expired.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(topic = name.topic, key = name.key, "a lease ran out");
+            // Its drop is the leave, with the reason `closed`.
+            let is_moved = self.held.remove(&name).is_some_and(|lease| lease.is_moved);
+            let (counter, what) = match is_moved {
+                true => (&self.stats.n_moved, "a lease moved to another node"),
+                false => (&self.stats.n_expired, "a lease ran out"),
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(topic = name.topic, key = name.key, "{what}");
         }
     }
 
     async fn on_message(&mut self, message: Message) {
         match message {
             Message::Moved { name, stamp } => {
-                let is_later = |lease: &Lease| lease.stamp < stamp;
-                if self.held.get(&name).is_some_and(is_later) {
-                    self.stats.n_moved.fetch_add(1, Ordering::Relaxed);
-                    self.end(&name).await;
+                if let Some(held) = self.held.get_mut(&name)
+                    && held.stamp < stamp
+                {
+                    // The message can be faster than the presence that it is about.
+                    held.is_moved = true;
+                    self.ends_in(&name, MOVING_TIME);
                 }
             }
             Message::End(name) => {
