@@ -6,7 +6,9 @@
 //! - one task per connection, in which all channels of that connection are polled;
 //! - everything queued for a connection leaves in one vectored write;
 //! - a broadcast is encoded once per serializer and shared by all connections;
-//! - every queue is bounded, see [`SocketConfig`].
+//! - every queue is bounded, see [`SocketConfig`];
+//! - WebSockets follow RFC 6455 without extensions: an offer of permessage-deflate is declined, as
+//!   the reference does by default, so a small frame can never become a large message.
 //!
 //! ```no_run
 //! use herenow_channels::{Channel, Joined, Outcome, Params, Payload, Refused, Socket, Sockets, serve};

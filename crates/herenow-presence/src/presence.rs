@@ -484,8 +484,8 @@ impl Presence {
     /// Tells all other nodes that this one's presences are gone, ahead of
     /// [`shutdown`](Self::shutdown). On this node nothing changes.
     ///
-    /// For a server that is about to close its sockets: what it says of them from here on is not
-    /// heard by nodes that know it is going.
+    /// For a server that has closed its sockets and still has something to finish: what it says of
+    /// presences from here on is not heard by nodes that know it is going.
     pub async fn say_bye(&self) {
         self.inner.tracker.say_bye().await;
     }

@@ -51,12 +51,12 @@ pub(crate) struct Api {
     pub(crate) people: People,
     pub(crate) sockets: Sockets,
     /// Told when the node is to stop.
-    pub(crate) stop: Arc<Notify>,
+    pub(crate) stop: Notify,
     pub(crate) started: Instant,
 }
 
 /// The routes of this module.
-pub(crate) fn table(api: Api) -> Table<()> {
+pub(crate) fn table(api: &Arc<Api>) -> Table<()> {
     use Right::{Admin, Read, Write};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
@@ -95,7 +95,7 @@ pub(crate) fn table(api: Api) -> Table<()> {
         .route(GET, "/api/node", Read, node::show)
         .route(POST, "/api/drain", Admin, acts::drain)
         .open(GET, "/api/openapi.json", document)
-        .with_state(Arc::new(api))
+        .with_state(api.clone())
 }
 
 /// `GET /api/openapi.json`: what the routes take and answer.
@@ -126,7 +126,7 @@ mod tests {
     async fn srv_661_the_document_has_every_route_and_no_other() {
         let pubsub = PubSub::local();
         let presence = Presence::new(&pubsub);
-        let table = table(Api {
+        let table = table(&Arc::new(Api {
             people: People::start(&presence, 1).unwrap(),
             presence,
             cluster: None,
@@ -134,9 +134,9 @@ mod tests {
             config: ApiConfig::default(),
             access: Access::new(Vec::new(), true),
             sockets: Sockets::new(&pubsub),
-            stop: Arc::default(),
+            stop: Notify::new(),
             started: Instant::now(),
-        });
+        }));
         let routes = table.listed().iter();
         let routes: BTreeSet<(String, String)> = routes
             .map(|(method, path)| ((*path).to_owned(), method.as_str().to_lowercase()))

@@ -62,6 +62,9 @@ pub struct ServerConfig {
     pub socket: SocketConfig,
     /// Limits of long polling.
     pub longpoll: LongPollConfig,
+    /// Whether there is a bare echo of frames at `/echo/websocket`, false. For suites that judge
+    /// WebSockets; messages up to 16 MiB.
+    pub ws_echo: bool,
     /// Limits of presences.
     pub presence: PresenceConfig,
     /// What connects this node to others, nothing.
@@ -348,6 +351,7 @@ impl Default for ServerConfig {
             check_origin: Origins::SameHost,
             socket: SocketConfig::default(),
             longpoll: LongPollConfig::default(),
+            ws_echo: false,
             presence: PresenceConfig::default(),
             cluster: ClusterConfig::default(),
             api: ApiConfig::default(),

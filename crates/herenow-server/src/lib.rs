@@ -19,6 +19,8 @@ mod builtin;
 
 mod demo;
 
+mod echo;
+
 mod health;
 
 pub mod cluster;

@@ -23,6 +23,7 @@ use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
 use crate::demo;
+use crate::echo;
 use crate::health::{self, Ready};
 use crate::identity::{Authority, AuthorityError};
 use crate::people::People;
@@ -78,9 +79,10 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
 
 /// Runs a server on `listener` until `shutdown` completes, then stops it in order.
 ///
-/// Stopping: `/readyz` turns false and no new socket is let in; the other nodes of a cluster are
-/// told that the presences of this one are gone; the open sockets are closed with 1012 over
-/// [`ServerConfig::drain`]; requests in hand are finished; all presences leave.
+/// Stopping: `/readyz` turns false and no new socket is let in; the open sockets are closed with
+/// 1012 over [`ServerConfig::drain`], and each user leaves, on all nodes, when their own socket is
+/// closed and not before; then the other nodes of a cluster are told that this life is over, which
+/// takes out whatever is left of it; requests in hand are finished.
 ///
 /// # Errors
 ///
@@ -109,42 +111,40 @@ pub async fn serve(
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let access = access(&config, api_listener.as_ref().unwrap_or(&listener));
-    let people = People::start(&presence, config.api.max_leases)?;
-    let stop = Arc::new(Notify::new());
-    let api = Api {
+    let api = Arc::new(Api {
+        access: access(&config, api_listener.as_ref().unwrap_or(&listener)),
+        people: People::start(&presence, config.api.max_leases)?,
         presence: presence.clone(),
         cluster: cluster.clone(),
         ready: ready.clone(),
         config: config.api.clone(),
-        access,
-        people: people.clone(),
         sockets: sockets.clone(),
-        stop: stop.clone(),
+        stop: Notify::new(),
         started: Instant::now(),
-    };
-    let api = api::table(api).into_router();
-    let app = app(&sockets, &ready)?;
-    let (app, api) = match api_listener {
-        Some(listener) => (app, Some((listener, api))),
-        None => (app.merge(api), None),
+    });
+    let app = app(&config, &sockets, &ready)?;
+    let routes = api::table(&api).into_router();
+    let (app, apart) = match api_listener {
+        Some(listener) => (app, Some((listener, routes))),
+        None => (app.merge(routes), None),
     };
     announce(&listener, mode, &config);
     let stopped = async {
         tokio::select! {
             () = shutdown => {}
-            () = stop.notified() => {}
+            () = api.stop.notified() => {}
             () = settle(cluster.as_deref(), &presence, &ready) => {}
         }
         ready.begin_to_drain();
+        // Not the other way round: a good-bye hides everybody, also those who are still served.
+        drain(&sockets).await;
+        api.people.close().await;
         if let Some(cluster) = &cluster {
             tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
         }
-        drain(&sockets).await;
     };
-    serve_both((listener, app), api, &config.http, stopped).await?;
-    people.close().await;
+    serve_both((listener, app), apart, &config.http, stopped).await?;
     presence.shutdown().await;
     if let Some(cluster) = &cluster {
         cluster.leave().await;
@@ -256,15 +256,19 @@ fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
     access
 }
 
-fn app(sockets: &Sockets, ready: &Ready) -> Result<Router, SocketsError> {
+fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
     let gate = middleware::from_fn_with_state(ready.clone(), refuse_while_draining);
     let socket = sockets.clone().try_into_router()?.layer(gate);
     let health = health::router(ready.clone());
-    Ok(Router::new()
+    let mut app = Router::new()
         .nest("/socket", socket)
         .merge(demo::router())
-        .merge(health)
-        .fallback(nothing_there))
+        .merge(health);
+    if config.ws_echo {
+        let check_origin = check_origin(&config.check_origin)?;
+        app = app.merge(echo::router(&config.socket, check_origin)?);
+    }
+    Ok(app.fallback(nothing_there))
 }
 
 /// Answers a path that nothing is at.

@@ -11,6 +11,7 @@ use herenow_presence::Presence;
 use herenow_protocol::{Payload, ServerMessage};
 use herenow_pubsub::PubSub;
 use herenow_server::config::{ServerConfig, Sources};
+use herenow_server::identity::Authority;
 use herenow_server::run;
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -224,7 +225,8 @@ fn start() -> (Sockets, Presence) {
         .config(config.presence.clone())
         .start();
     let presence = presence.expect("the defaults fit together");
-    let sockets = run::sockets(&config, &pubsub, &presence).expect("the defaults are good");
+    let sockets = run::sockets(&config, &pubsub, &presence, Authority::dev());
+    let sockets = sockets.expect("the defaults are good");
     (sockets, presence)
 }
 

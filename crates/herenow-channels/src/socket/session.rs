@@ -101,6 +101,10 @@ impl Session {
     /// Takes in a message of the client. A malformed one orders the connection to close.
     pub(crate) fn handle_frame(&mut self, context: &mut Context<'_>, frame: &Encoded) {
         self.shared.metrics.messages_in.increment();
+        if self.shared.is_echo {
+            // Closed: nobody is there to read it.
+            return drop(self.mailbox.push(Frame::from_encoded(frame)));
+        }
         match self.serializer.decode(frame) {
             Ok(message) => {
                 self.handle_message(context, message);

@@ -61,6 +61,14 @@ static SERVER_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
+        name: "ws_echo",
+        help: "echo WebSocket messages of up to 16 MiB at /echo/websocket, for suites that judge WebSockets",
+        kind: Kind::Switch {
+            get: |config| Some(config.ws_echo),
+            set: |config, on| config.ws_echo = on,
+        },
+    },
+    Key {
         name: "log.level",
         help: "what to log: error, warn, info, debug, trace, or directives such as `info,herenow_channels=debug`",
         kind: Kind::Text {
