@@ -14,8 +14,8 @@ use crate::config::{ClusterConfig, Discovery, Engine, ServerConfig};
 
 /// How often it is looked whether the rows of the first peers are here.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
-/// Within this part of the heartbeat period after the first peer, all that are there have spoken.
-const ANSWERED_PART: u32 = 8;
+/// So long after the first peer has spoken, all that are there have; or after a heartbeat period.
+const ANSWER_TIME: Duration = Duration::from_millis(150);
 /// How long the good-byes, and what is queued before them, may take to leave.
 const BYE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -140,7 +140,7 @@ impl Cluster {
             // Every node answers the first heartbeat of a newcomer with one of its own, a hundredth
             // of a period later: once one has been heard, the others follow soon.
             let has_all_given = self.n_given > 0 && n_complete >= self.n_given;
-            if has_all_given || first_seen.elapsed() > self.heartbeat_period / ANSWERED_PART {
+            if has_all_given || first_seen.elapsed() > self.heartbeat_period.min(ANSWER_TIME) {
                 return n_complete;
             }
         }
