@@ -48,7 +48,9 @@ enum Chore {
     Imports,
     /// Drives the stock JavaScript clients and a browser against a server built here.
     E2e,
-    /// Runs many seeds of the simulator, and prints how to repeat the first that fails.
+    /// Runs many seeds of the simulator, and prints how to repeat the first that fails. With
+    /// `--mutants`, shows that bugs put in on purpose are caught; with `--scale`, measures large
+    /// clusters.
     Sim {
         /// Passed to the simulator; `--help` lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
