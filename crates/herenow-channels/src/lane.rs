@@ -256,6 +256,9 @@ impl Lane {
             let is_cut = from.max(diff.from()) < cut && cut < diff.to();
             let to = if is_cut { cut } else { diff.to() };
             let frame = if from <= diff.from() && !is_cut {
+                if !diff.has_effect() {
+                    return;
+                }
                 let slot = shared_slot(self.serializer, 0, 0);
                 self.shared_frame(broadcast, once, slot, || Payload::Json(diff.json()))
             } else {
