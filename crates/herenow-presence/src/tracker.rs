@@ -6,6 +6,7 @@
 //! wait.
 
 use std::future::Future;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,7 +17,7 @@ use herenow_core::{
 };
 use herenow_pubsub::Link;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -120,6 +121,7 @@ impl Tracker {
         if config.hash_seed == 0 {
             config.hash_seed = random_seed();
         }
+        let sweeps = Arc::new(Semaphore::new(n_sweepers()));
         let mut drivers = Vec::with_capacity(self.parts.len());
         for (index, part) in (0u16..).zip(&self.parts) {
             let id = ReplicaId {
@@ -139,6 +141,7 @@ impl Tracker {
                     beat_soon: self.beat_soon.clone(),
                     metrics: metrics.clone(),
                 },
+                sweeps: sweeps.clone(),
                 clock,
                 config: shared.config.clone(),
                 metrics,
@@ -474,6 +477,12 @@ impl Drop for Closer {
             tracing::error!("a presence task panicked; its shard is closed");
         }
     }
+}
+
+/// Returns how many drivers may do a slice of a sweep at the same time: a quarter of the cores.
+fn n_sweepers() -> usize {
+    let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (n_cores / 4).max(1)
 }
 
 /// Returns a seed that strangers cannot know, for hash maps that they fill.
