@@ -20,6 +20,7 @@ mod length;
 mod bench;
 mod ci;
 mod e2e;
+mod autobahn;
 mod fuzz;
 mod sim;
 mod test;
@@ -58,6 +59,8 @@ enum Chore {
     },
     /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and blindly.
     Fuzz(fuzz::Options),
+    /// Runs the Autobahn suite for WebSockets, where it is installed, against a server built here.
+    Autobahn,
     /// Runs the benchmarks and says how to load a server; `bench cluster` measures clusters.
     Bench {
         /// Passed to Criterion, for instance part of a benchmark's name; or `cluster`, and then
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Chore::E2e => e2e::run(),
         Chore::Sim { arguments } => sim::run(&arguments),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Autobahn => autobahn::run(),
         Chore::Bench { criterion } => bench::run(&criterion),
     };
     match outcome {

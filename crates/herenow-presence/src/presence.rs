@@ -121,13 +121,14 @@ impl Presence {
     ) -> Result<Here, TrackError> {
         let owner = Owner::new();
         owner.end_with(LeaveReason::Left);
-        self.track(&owner.at(topic), key.as_ref(), meta).await?;
+        let meta_ref = self.track(&owner.at(topic), key.as_ref(), meta).await?;
         let (topic, key) = (topic.to_owned(), key.as_ref().to_owned());
         Ok(Here {
             presence: self.clone(),
             owner,
             topic,
             key,
+            meta_ref,
         })
     }
 

@@ -17,12 +17,18 @@ pub struct Here {
     pub(super) owner: Owner,
     pub(super) topic: String,
     pub(super) key: String,
+    pub(super) meta_ref: MetaRef,
 }
 
 impl Here {
     /// Returns the key.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Returns the name of the writing that it was tracked with; updates return newer ones.
+    pub fn meta_ref(&self) -> MetaRef {
+        self.meta_ref
     }
 
     /// Replaces the meta.
