@@ -20,6 +20,7 @@ mod length;
 mod bench;
 mod ci;
 mod e2e;
+mod autobahn;
 mod fuzz;
 mod sim;
 mod test;
@@ -48,7 +49,9 @@ enum Chore {
     Imports,
     /// Drives the stock JavaScript clients and a browser against a server built here.
     E2e,
-    /// Runs many seeds of the simulator, and prints how to repeat the first that fails.
+    /// Runs many seeds of the simulator, and prints how to repeat the first that fails. With
+    /// `--mutants`, shows that bugs put in on purpose are caught; with `--scale`, measures large
+    /// clusters.
     Sim {
         /// Passed to the simulator; `--help` lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -56,9 +59,12 @@ enum Chore {
     },
     /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and blindly.
     Fuzz(fuzz::Options),
-    /// Runs the benchmarks and says how to load a server.
+    /// Runs the Autobahn suite for WebSockets, where it is installed, against a server built here.
+    Autobahn,
+    /// Runs the benchmarks and says how to load a server; `bench cluster` measures clusters.
     Bench {
-        /// Passed to Criterion, for instance part of a benchmark's name.
+        /// Passed to Criterion, for instance part of a benchmark's name; or `cluster`, and then
+        /// `zenoh`, `nats` or `redis` for one engine only.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         criterion: Vec<String>,
     },
@@ -73,6 +79,7 @@ fn main() -> ExitCode {
         Chore::E2e => e2e::run(),
         Chore::Sim { arguments } => sim::run(&arguments),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Autobahn => autobahn::run(),
         Chore::Bench { criterion } => bench::run(&criterion),
     };
     match outcome {

@@ -1,5 +1,6 @@
 //! [`ShardConfig`]: times and bounds of a shard.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 /// The settings of a shard. All nodes of a cluster should have the same.
@@ -17,8 +18,8 @@ pub struct ShardConfig {
     pub permdown_period: Duration,
     /// How long an unanswered request waits before it is sent again. Default 500 ms.
     pub request_timeout: Duration,
-    /// The size in bytes at which a delta is cut; one row may exceed it. At least 1 KiB.
-    /// Default 256 KiB.
+    /// The size in bytes at which a delta is cut, rows and removals alike; one row may exceed it.
+    /// At least 256 bytes. Default 256 KiB.
     pub max_delta_bytes: usize,
     /// Bytes per second that are given out in answer to requests; at least `max_delta_bytes`. What
     /// exceeds it is answered later. Default 64 MiB.
@@ -29,6 +30,9 @@ pub struct ShardConfig {
     pub max_peers: usize,
     /// Rows taken from one peer; a delta that would exceed it is refused. Default 10,000,000.
     pub max_peer_rows: usize,
+    /// Rows that are shown, hidden or dropped at a time when a replica comes up, goes down or is
+    /// forgotten. Default 128.
+    pub sweep_rows: NonZero<usize>,
     /// Seeds the hash maps, which strangers fill with topics and keys. Default 0: for tests.
     pub hash_seed: u64,
 }
@@ -46,13 +50,14 @@ impl Default for ShardConfig {
             max_history: 65_536,
             max_peers: 1024,
             max_peer_rows: 10_000_000,
+            sweep_rows: NonZero::new(128).expect("128 is not zero"),
             hash_seed: 0,
         }
     }
 }
 
 /// The least `max_delta_bytes`.
-const MIN_DELTA_BYTES: usize = 1024;
+const MIN_DELTA_BYTES: usize = 256;
 
 impl ShardConfig {
     /// Checks that the settings fit together.

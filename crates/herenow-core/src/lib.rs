@@ -12,7 +12,8 @@
 //! 2. drain what follows from it: call [`Shard::poll_output`] until it is `None`, and perform each
 //!    [`Output`];
 //! 3. wait for the next thing to happen, at most until [`Shard::poll_timeout`], and then call
-//!    [`Shard::handle_timeout`].
+//!    [`Shard::handle_timeout`]; while [`Shard::is_sweeping`], do not wait for long, and call
+//!    [`Shard::handle_sweep`].
 //!
 //! Everything that is fed in between two drains becomes one [`Diff`] and one delta. The same
 //! configuration and calls give the same outputs, byte for byte. A `now` that runs backwards is
@@ -60,7 +61,7 @@ mod check;
 pub use check::{Violation, check};
 pub use codec::{DecodeError, MAX_MESSAGE_BYTES};
 pub use config::{ConfigError, ShardConfig};
-pub use delta::Delta;
+pub use delta::{Delta, Pruning};
 pub use diff::{Change, Diff, LeaveReason};
 pub use ids::{
     IdError, Incarnation, Key, MAX_KEY_BYTES, MAX_NODE_NAME_BYTES, MAX_TOPIC_BYTES, MetaRef,

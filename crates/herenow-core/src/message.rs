@@ -1,6 +1,6 @@
 //! [`ShardMessage`] and [`NodeHeartbeat`]: all that nodes say to each other.
 
-use crate::delta::Delta;
+use crate::delta::{Delta, Pruning};
 use crate::ids::{Incarnation, NodeName, ShardIndex};
 use crate::row::{Meta, Version};
 
@@ -24,6 +24,8 @@ pub enum ShardMessage {
         seen: Version,
         /// The owner's version as of which the reader has taken out what is gone.
         pruned: Version,
+        /// Of which rows it has taken out more, if the list of what is gone comes in pieces.
+        pruning: Option<Pruning>,
     },
     /// Owner to reader: the answer, one chunk of it. The reader asks on until it has all.
     Transfer {

@@ -8,6 +8,10 @@
 //! The one yield lets all sockets that are ready queue their writes, so that they become one batch,
 //! one version of each topic and one delta. Views are published before the answers, so whoever was
 //! told that it is tracked finds itself in the list. Nothing here runs foreign code.
+//!
+//! When a node with many rows goes down, comes back or is forgotten, its rows follow in slices, each
+//! a batch of its own, in turn with the commands that wait. Few drivers of a node do such a slice at
+//! the same time, or 64 of them would keep everyone else from the cores.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use herenow_core::{
     Change, Diff, Key, LeaveReason, NodeName, Output, PeerEvent, Row, Shard, Topic, Version,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
@@ -51,6 +55,8 @@ pub(crate) struct Driver {
     pub(crate) shard: Shard,
     pub(crate) part: Part,
     pub(crate) outbox: Outbox,
+    /// Turns for slices of sweeps, of all drivers of this node.
+    pub(crate) sweeps: Arc<Semaphore>,
     pub(crate) clock: Clock,
     pub(crate) config: Arc<PresenceConfig>,
     pub(crate) metrics: Arc<Metrics>,
@@ -85,9 +91,15 @@ impl Driver {
         let mut commands = VecDeque::new();
         loop {
             let due = self.clock.instant(self.shard.poll_timeout());
+            let sweeps = self.sweeps.clone();
             tokio::select! {
                 () = self.part.queue.wait() => yield_now().await,
                 () = sleep_until(due) => {}
+                Ok(_turn) = sweeps.acquire(), if self.shard.is_sweeping() => {
+                    self.shard.handle_sweep(self.clock.now());
+                    self.settle().await;
+                    yield_now().await; // Before the turn is over: others first.
+                }
             }
             self.part.queue.take(&mut commands);
             let mut waiting = std::mem::take(&mut commands).into_iter();
@@ -489,6 +501,7 @@ mod tests {
                 beat_soon: Arc::new(Notify::new()),
                 metrics: metrics.clone(),
             },
+            sweeps: Arc::new(Semaphore::new(1)),
             clock,
             config,
             metrics,

@@ -200,6 +200,7 @@ fn conversation() -> Vec<ShardMessage> {
             owner: Incarnation(1),
             seen,
             pruned: seen,
+            pruning: None,
         };
         owner.handle_message(at(1_000), &node("own"), request);
         owner.handle_timeout(at(2_000));

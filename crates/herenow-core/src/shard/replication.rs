@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delta::Delta;
-use crate::diff::{Change, LeaveReason};
+use crate::delta::{Delta, Known};
 use crate::ids::{Incarnation, NodeName};
 use crate::liveness::{Contact, Peer, PeerStatus};
 use crate::message::ShardMessage;
@@ -32,9 +31,15 @@ impl Shard {
                 owner,
                 seen,
                 pruned,
+                pruning,
             } => {
                 if self.contact(from, incarnation) && owner == self.id.incarnation {
-                    self.on_request(from, seen, pruned);
+                    let known = Known {
+                        seen,
+                        pruned,
+                        pruning,
+                    };
+                    self.on_request(from, known);
                 }
             }
             ShardMessage::Bye { incarnation } => {
@@ -56,6 +61,14 @@ impl Shard {
         announced: Version,
     ) {
         self.advance(now);
+        // Most heartbeats say nothing new, and every node hears one of each other for each shard.
+        if let Some(peer) = self.peers.get_mut(from)
+            && peer.is_up_to_date(incarnation, announced)
+        {
+            peer.last_heard = self.now;
+            peer.requested_at = None;
+            return;
+        }
         if self.contact(from, incarnation) {
             self.on_announced(from, announced);
         }
@@ -184,11 +197,13 @@ impl Shard {
             return;
         };
         peer.requested_at = Some(self.now);
+        let known = peer.table.known();
         let message = ShardMessage::Request {
             incarnation: self.id.incarnation,
             owner: peer.incarnation,
-            seen: peer.table.seen(),
-            pruned: peer.table.pruned(),
+            seen: known.seen,
+            pruned: known.pruned,
+            pruning: known.pruning,
         };
         self.stats.n_requests += 1;
         self.outputs.push_back(Output::Send {
@@ -207,17 +222,19 @@ impl Shard {
             self.announced = self.own.seen();
             return;
         }
-        let mut pruned = self.announced;
+        let mut readers = Known {
+            seen: self.announced,
+            pruned: self.announced,
+            pruning: None,
+        };
         let max_bytes = self.config.max_delta_bytes;
-        while let Some(delta) = self.own.extract(
-            self.announced,
-            pruned,
-            &self.history,
-            &self.index,
-            max_bytes,
-        ) {
+        while let Some(delta) = self
+            .own
+            .extract(readers, &self.history, &self.index, max_bytes)
+        {
+            let next = readers.and(&delta);
+            readers = next.expect("a delta applies to what it was made for");
             self.announced = delta.to;
-            pruned = delta.as_of;
             let incarnation = self.id.incarnation;
             let message = ShardMessage::Delta { incarnation, delta };
             self.outputs.push_back(Output::Broadcast(message));
@@ -237,12 +254,11 @@ impl Shard {
         for node in self.peers.given_up(self.now, self.config.permdown_period) {
             self.forget(&node);
         }
-        let up = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.status == PeerStatus::Up);
-        let up: Vec<NodeName> = up.map(|(node, _)| node.clone()).collect();
-        for node in up {
+        let behind = self.peers.iter().filter(|(_, peer)| {
+            peer.status == PeerStatus::Up && peer.table.seen() < peer.announced
+        });
+        let behind: Vec<NodeName> = behind.map(|(node, _)| node.clone()).collect();
+        for node in behind {
             self.request_if_behind(&node);
         }
     }
@@ -266,11 +282,7 @@ impl Shard {
         peer.status = PeerStatus::Up;
         peer.since = self.now;
         let incarnation = peer.incarnation;
-        for slot in peer.table.slots() {
-            self.index.show(slot);
-            self.changes
-                .push(Change::Joined(self.index.row(slot).clone()));
-        }
+        self.begin_turning(node);
         self.report_peer(node, incarnation, PeerEvent::Up);
         self.request(node);
     }
@@ -286,39 +298,27 @@ impl Shard {
         peer.since = self.now;
         peer.requested_at = None;
         let incarnation = peer.incarnation;
-        for slot in peer.table.slots() {
-            self.index.hide(slot);
-            let row = self.index.row(slot).clone();
-            let reason = LeaveReason::NodeDown;
-            self.changes.push(Change::Left { row, reason });
-        }
+        self.begin_turning(node);
         self.report_peer(node, incarnation, PeerEvent::Down);
     }
 
     /// Drops a replica that may come back in the same life.
     fn forget(&mut self, node: &NodeName) {
         if let Some(peer) = self.peers.remove(node) {
-            self.drop_rows(node, &peer);
+            self.let_go(node, peer);
         }
     }
 
     /// Drops a replica whose life is over; one that is not known is over nevertheless.
     fn bury(&mut self, node: &NodeName, incarnation: Incarnation) {
         match self.peers.bury(node, incarnation) {
-            Some(peer) => self.drop_rows(node, &peer),
+            Some(peer) => self.let_go(node, peer),
             None => self.stats.n_buried += 1,
         }
     }
 
-    fn drop_rows(&mut self, node: &NodeName, peer: &Peer) {
-        let was_up = peer.status == PeerStatus::Up;
-        for slot in peer.table.slots() {
-            let row = self.index.remove(slot);
-            if was_up {
-                let reason = LeaveReason::NodeDown;
-                self.changes.push(Change::Left { row, reason });
-            }
-        }
+    fn let_go(&mut self, node: &NodeName, peer: Peer) {
+        self.begin_leaving(peer.table);
         self.report_peer(node, peer.incarnation, PeerEvent::Forgotten);
         // The check of the others stays when it was due: peers that come and go must not put it off.
         if self.peers.is_empty() {
