@@ -262,9 +262,10 @@ impl Lane {
                 self.has_diffs.fetch_or(is_right, Ordering::Relaxed);
                 is_right
             };
+            let (slot, is_held) = (self.slot, &self.is_held);
             match self
                 .mailbox
-                .push_for(self.slot, &self.is_held, frame, is_still_right)
+                .push_in(slot, is_held, frame, is_still_right, once)
             {
                 Ok(true) => done = to,
                 Ok(false) => {}
@@ -315,8 +316,10 @@ impl Sink for Lane {
         let slot = shared_slot(self.serializer, 0, 0);
         let payload = || wire_payload(&broadcast.payload);
         if let Some(frame) = self.shared_frame(broadcast, once, slot, payload) {
+            let is_wanted = || !self.is_refused.load(Ordering::Relaxed);
+            let (slot, is_held) = (self.slot, &self.is_held);
             // Closed: the connection's task is about to take the lane off the topic.
-            let _closed = self.send_frame(frame);
+            let _closed = self.mailbox.push_in(slot, is_held, frame, is_wanted, once);
         }
     }
 }
@@ -408,8 +411,6 @@ impl IntoPayload for Presences {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use herenow_presence::Presence;
     use herenow_pubsub::PubSub;
     use parking_lot::Mutex;
@@ -446,8 +447,7 @@ mod tests {
     }
 
     fn frames(lane: &Lane) -> Vec<String> {
-        let mut frames = VecDeque::new();
-        lane.mailbox.take_frames(&mut frames);
+        let frames = lane.mailbox.take_frames();
         let texts = frames.iter().map(|frame| frame.to_encoded().unwrap());
         texts
             .map(|text| String::from_utf8(text.bytes.to_vec()).unwrap())

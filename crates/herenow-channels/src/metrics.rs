@@ -68,3 +68,12 @@ pub struct Metrics {
     /// Binary frames that were not sent because their client is on long poll, which carries text.
     pub binary_frames_lost: Counter,
 }
+
+impl Metrics {
+    /// Counts one write to a client, and the frames that it finished.
+    pub(crate) fn count_write(&self, n_bytes: usize, n_frames: usize) {
+        self.writes.increment();
+        self.bytes_out.add(n_bytes as u64);
+        self.frames_out.add(n_frames as u64);
+    }
+}

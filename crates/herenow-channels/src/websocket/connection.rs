@@ -320,8 +320,7 @@ impl<Io> fmt::Debug for Connection<Io> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpStream;
-
+    use super::super::stream::SharedStream;
     use super::*;
 
     /// Bytes that a WebSocket may take besides its session, the codec and the timer.
@@ -329,7 +328,7 @@ mod tests {
 
     #[test]
     fn soc_09_an_idle_websocket_stays_in_its_budget() {
-        let connection = size_of::<Connection<TcpStream>>() - size_of::<Session>();
+        let connection = size_of::<Connection<SharedStream>>() - size_of::<Session>();
         assert!(connection <= CONNECTION_BUDGET, "{connection}");
     }
 }
