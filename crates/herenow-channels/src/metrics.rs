@@ -59,6 +59,8 @@ pub struct Metrics {
     pub slow_readers: Counter,
     /// Connections closed because they were silent for too long.
     pub idle_timeouts: Counter,
+    /// Connections closed because a channel of theirs took no messages for too long.
+    pub stuck_channels: Counter,
     /// Connections closed because of what they sent: malformed, too big, against the protocol.
     pub client_errors: Counter,
     /// Messages of other tasks that a full or closed connection did not take.
