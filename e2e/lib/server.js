@@ -128,7 +128,8 @@ function foreignEnvironment() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HERENOW_")));
 }
 
-async function freePort() {
+/** A port that nobody has now. */
+export async function freePort() {
   const probe = createServer().listen(0, "127.0.0.1");
   await once(probe, "listening");
   const { port } = probe.address();

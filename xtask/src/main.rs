@@ -20,6 +20,7 @@ mod length;
 mod bench;
 mod ci;
 mod e2e;
+mod fuzz;
 mod sim;
 mod test;
 
@@ -47,12 +48,16 @@ enum Chore {
     Imports,
     /// Drives the stock JavaScript clients and a browser against a server built here.
     E2e,
-    /// Runs many seeds of the simulator, and prints how to repeat the first that fails.
+    /// Runs many seeds of the simulator, and prints how to repeat the first that fails. With
+    /// `--mutants`, shows that bugs put in on purpose are caught; with `--scale`, measures large
+    /// clusters.
     Sim {
         /// Passed to the simulator; `--help` lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and blindly.
+    Fuzz(fuzz::Options),
     /// Runs the benchmarks and says how to load a server.
     Bench {
         /// Passed to Criterion, for instance part of a benchmark's name.
@@ -69,6 +74,7 @@ fn main() -> ExitCode {
         Chore::Imports => imports::run(),
         Chore::E2e => e2e::run(),
         Chore::Sim { arguments } => sim::run(&arguments),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Bench { criterion } => bench::run(&criterion),
     };
     match outcome {

@@ -1,5 +1,5 @@
 //! `cargo xtask sim`: runs seeds of the simulator, as fast as the machine goes; with `--mutants`,
-//! shows that it finds bugs that are put in on purpose.
+//! shows that it finds bugs that are put in on purpose; with `--scale`, measures large clusters.
 
 mod mutants;
 
@@ -14,6 +14,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     {
         return mutants::run();
     }
+    match arguments {
+        [first, rest @ ..] if first == "--scale" => run_binary("scale", rest),
+        all => run_binary("sim", all),
+    }
+}
+
+fn run_binary(name: &str, arguments: &[String]) -> Result<()> {
     let mut command = shell::cargo(&[
         "run",
         "--locked",
@@ -21,7 +28,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "--package",
         "herenow-sim",
         "--bin",
-        "sim",
+        name,
         "--",
     ]);
     shell::run(command.args(arguments))

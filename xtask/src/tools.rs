@@ -28,8 +28,14 @@ const MACHETE: CargoTool = CargoTool {
     version: "0.9.2",
 };
 
-/// Programs of tests, each in the package of its name; Debian's are in `/usr/sbin` or on the path.
-const BROKERS: [&str; 2] = ["nats-server", "redis-server"];
+/// Programs of tests and the packages they are in: the brokers, and what cuts networks. Debian's
+/// are in `/usr/sbin` or on the path.
+const TEST_PROGRAMS: [(&str, &str); 4] = [
+    ("nats-server", "nats-server"),
+    ("redis-server", "redis-server"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+];
 
 /// Names under which Chromium is installed; Debian's comes first.
 const BROWSERS: [&str; 5] = [
@@ -50,21 +56,26 @@ pub(crate) fn ensure_checkers() -> Result<()> {
     ensure_cargo_tool(&MACHETE)
 }
 
-/// Installs the test runner, and the brokers that the adapters' tests start.
+/// Installs the test runner, and the programs that tests start.
 pub(crate) fn ensure_nextest() -> Result<()> {
-    let missing: Vec<&str> = BROKERS
-        .into_iter()
-        .filter(|name| shell::find(name).is_none() && !Path::new("/usr/sbin").join(name).exists())
-        .collect();
+    let missing = missing_programs();
     if !missing.is_empty() {
         install_packages(&missing)?;
     }
     ensure_cargo_tool(&NEXTEST)
 }
 
-/// Installs what the end-to-end tests need: Node.js, npm and a browser.
+/// Returns the packages of those programs of tests that are not here.
+fn missing_programs() -> Vec<&'static str> {
+    let is_here =
+        |name: &str| shell::find(name).is_some() || Path::new("/usr/sbin").join(name).exists();
+    let missing = TEST_PROGRAMS.iter().filter(|(name, _)| !is_here(name));
+    missing.map(|(_, package)| *package).collect()
+}
+
+/// Installs what the end-to-end tests need: the brokers, Node.js, npm and a browser.
 pub(crate) fn ensure_e2e() -> Result<()> {
-    let mut missing = Vec::new();
+    let mut missing = missing_programs();
     if shell::find("node").is_none() {
         missing.push("nodejs");
     }

@@ -62,6 +62,8 @@ pub(crate) struct Lane {
     is_held: AtomicBool,
     /// Whether the join was refused: nothing goes to the client any more.
     is_refused: AtomicBool,
+    /// Whether broadcasts of the topic are not for this client.
+    is_deaf: AtomicBool,
     serializer: Serializer,
 }
 
@@ -87,6 +89,7 @@ impl Lane {
             has_diffs: AtomicBool::new(false),
             is_held: AtomicBool::new(true),
             is_refused: AtomicBool::new(false),
+            is_deaf: AtomicBool::new(false),
             serializer,
         }
     }
@@ -126,6 +129,12 @@ impl Lane {
     /// Drops what was held, and what comes.
     pub(crate) fn refuse(&self) {
         self.is_refused.store(true, Ordering::Relaxed);
+        self.mailbox.discard(self.slot);
+    }
+
+    /// Drops broadcasts of the topic from now on, and what is held already.
+    pub(crate) fn deafen(&self) {
+        self.is_deaf.store(true, Ordering::Relaxed);
         self.mailbox.discard(self.slot);
     }
 
@@ -261,7 +270,7 @@ impl Lane {
             let seen = self.seen.load(Ordering::Relaxed);
             let cut = self.cut.load(Ordering::Relaxed);
             let from = seen.max(done);
-            if diff.to() <= from {
+            if diff.to() <= from || self.is_deaf.load(Ordering::Relaxed) {
                 return Ok(());
             }
             let is_cut = from.max(diff.from()) < cut && cut < diff.to();
@@ -281,7 +290,8 @@ impl Lane {
             // A state may be pushed meanwhile, by the channel in its own task.
             let is_still_right = || {
                 let is_right = self.seen.load(Ordering::Relaxed) == seen
-                    && self.cut.load(Ordering::Relaxed) == cut;
+                    && self.cut.load(Ordering::Relaxed) == cut
+                    && !self.is_deaf.load(Ordering::Relaxed);
                 self.has_diffs.fetch_or(is_right, Ordering::Relaxed);
                 is_right
             };
@@ -327,6 +337,9 @@ impl Sink for Lane {
             let item = InfoItem::Intercepted(broadcast.clone());
             return self.mailbox.push_broadcast(self.slot, item);
         }
+        if self.is_deaf.load(Ordering::Relaxed) {
+            return;
+        }
         if let Outgoing::Local(value) = &broadcast.payload
             && let Some(diff) = Arc::clone(value).downcast_arc::<PresenceDiff>()
         {
@@ -339,7 +352,9 @@ impl Sink for Lane {
         let slot = shared_slot(self.serializer, 0, 0);
         let payload = || wire_payload(&broadcast.payload);
         if let Some(frame) = self.shared_frame(broadcast, once, slot, payload) {
-            let is_wanted = || !self.is_refused.load(Ordering::Relaxed);
+            let is_wanted = || {
+                !self.is_refused.load(Ordering::Relaxed) && !self.is_deaf.load(Ordering::Relaxed)
+            };
             let (slot, is_held) = (self.slot, &self.is_held);
             // Closed: the connection's task is about to take the lane off the topic.
             let _closed = self.mailbox.push_in(slot, is_held, frame, is_wanted, once);

@@ -6,7 +6,9 @@
 //! - one task per connection, in which all channels of that connection are polled;
 //! - everything queued for a connection leaves in one vectored write;
 //! - a broadcast is encoded once per serializer and shared by all connections;
-//! - every queue is bounded, see [`SocketConfig`].
+//! - every queue is bounded, see [`SocketConfig`];
+//! - WebSockets follow RFC 6455 without extensions: an offer of permessage-deflate is declined, as
+//!   the reference does by default, so a small frame can never become a large message.
 //!
 //! ```no_run
 //! use herenow_channels::{Channel, Joined, Outcome, Params, Payload, Refused, Socket, Sockets, serve};
@@ -95,5 +97,5 @@ pub use payload::{IntoPayload, Json};
 pub use reason::Reason;
 pub use router::PatternError;
 pub use serve::{ServeConfig, ServeError, serve, serve_with};
-pub use socket::{ConnectRefused, Connected};
+pub use socket::{ConnectRefused, Connected, ConnectionHandle, ConnectionRef, Guard};
 pub use sockets::{Sockets, SocketsError};

@@ -28,6 +28,9 @@ pub enum Reason {
     /// The connection was closed for what its client did: silence, malformed messages, a queue
     /// that only grows.
     ClientError,
+    /// The client's right to be here has ended; text for the client. It is told `phx_error` with
+    /// `{"reason": text}`.
+    Unauthorized(SmolStr),
     /// A callback panicked.
     Crashed,
     /// The channel stopped itself for any other reason; its client is told that it crashed.
@@ -45,6 +48,7 @@ impl Reason {
             | Self::Draining
             | Self::Inactive
             | Self::ClientError
+            | Self::Unauthorized(_)
             | Self::Crashed
             | Self::Other(_) => false,
         }
@@ -96,6 +100,11 @@ impl CloseOrder {
     /// The client sent what it must not.
     pub(crate) fn client_error(code: CloseCode, text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(code, text, Reason::ClientError)
+    }
+
+    /// The client's right to be connected has ended.
+    pub(crate) fn unauthorized(code: CloseCode, text: &'static str) -> Self {
+        Self::new(code, text, Reason::Unauthorized(SmolStr::new_static(text)))
     }
 
     /// The client went away or closed.

@@ -1,5 +1,6 @@
 //! One connection without its transport: what is joined on it, and the channels that serve it.
 
+mod guard;
 mod connect;
 mod session;
 mod shared;
@@ -7,6 +8,7 @@ mod slot;
 
 pub(crate) use self::connect::erase_connect;
 pub use self::connect::{ConnectRefused, Connected};
+pub use self::guard::{ConnectionHandle, ConnectionRef, Guard};
 pub(crate) use self::session::Session;
 pub(crate) use self::shared::Shared;
 

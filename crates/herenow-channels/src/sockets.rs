@@ -133,6 +133,16 @@ impl Sockets {
         self
     }
 
+    /// Sends every message back as it came, and serves no channels.
+    ///
+    /// All else is as for channels: the handshake, the limits, the queues, the close codes. For
+    /// suites that judge implementations of WebSockets.
+    #[must_use]
+    pub fn echo(mut self) -> Self {
+        self.configure().is_echo = true;
+        self
+    }
+
     /// Hangs the WebSocket below another path than `/websocket`.
     #[must_use]
     pub fn websocket_path(mut self, path: &str) -> Self {

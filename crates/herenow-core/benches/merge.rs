@@ -243,6 +243,7 @@ fn extract_all(owner: &mut Shard, reader: &NodeName) -> Vec<ShardMessage> {
             owner: Incarnation(1),
             seen,
             pruned,
+            pruning: None,
         };
         owner.handle_message(MonoTime::ZERO, reader, request);
         let answer = sent(owner).into_iter().find_map(|message| match message {

@@ -15,8 +15,8 @@ use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 use roaring::RoaringTreemap;
 
-use crate::delta::{Delta, Gone};
-use crate::diff::LeaveReason;
+use crate::delta::{Delta, Gone, Pruning};
+use crate::diff::{LeaveReason, REASON_BITS};
 use crate::ids::{IdError, Incarnation, Key, NodeName, OwnerId, ReplicaId, ShardIndex, Topic};
 use crate::message::{NodeHeartbeat, ShardMessage};
 use crate::row::{Meta, NewRow, Replica, Row, Version};
@@ -35,8 +35,6 @@ const KIND_BYE: u8 = 3;
 const KIND_HEARTBEAT: u8 = 4;
 const GONE_EXACTLY: u8 = 0;
 const GONE_ALL_BUT: u8 = 1;
-/// The lowest bits of a removal say why.
-const REASON_BITS: u32 = 2;
 
 /// Why bytes are not a message.
 #[derive(Debug, thiserror::Error)]
@@ -94,9 +92,14 @@ impl ShardMessage {
                 owner,
                 seen,
                 pruned,
+                pruning,
             } => {
-                out.array(5).u8(KIND_REQUEST).u64(incarnation.0);
+                let n_more = if pruning.is_some() { 2 } else { 0 };
+                out.array(5 + n_more).u8(KIND_REQUEST).u64(incarnation.0);
                 out.u64(owner.0).u64(seen.0).u64(pruned.0);
+                if let Some(pruning) = pruning {
+                    out.u64(pruning.to.0).u64(pruning.as_of.0);
+                }
             }
             Self::Transfer { incarnation, delta } => {
                 out.array(3)
@@ -142,6 +145,13 @@ impl ShardMessage {
                 owner: Incarnation(decoder.u64()?),
                 seen: Version(decoder.u64()?),
                 pruned: Version(decoder.u64()?),
+                pruning: match n_items {
+                    7.. => Some(Pruning {
+                        to: Version(decoder.u64()?),
+                        as_of: Version(decoder.u64()?),
+                    }),
+                    _ => None,
+                },
             }),
             (KIND_BYE, _) => Ok(Self::Bye { incarnation }),
             (kind, _) => Err(DecodeError::Kind { kind }),
@@ -228,7 +238,9 @@ impl Writer {
     }
 
     fn delta(&mut self, delta: &Delta) {
-        self.array(7).u64(delta.from.0);
+        let is_piece = delta.is_cut() || delta.after > Version::ZERO;
+        let n_more = if is_piece { 2 } else { 0 };
+        self.array(7 + n_more).u64(delta.from.0);
         self.u64(delta.to.0 - delta.from.0).u64(delta.base.0);
         self.u64(delta.as_of.0 - delta.to.0);
         let (topics, topic_of_row) = name_topics(&delta.rows);
@@ -247,6 +259,9 @@ impl Writer {
             before = row.version();
         }
         self.gone(&delta.gone);
+        if is_piece {
+            self.u64(delta.after.0).u64(delta.until.0);
+        }
     }
 
     fn gone(&mut self, gone: &Gone) {
@@ -338,7 +353,11 @@ fn decode_delta(decoder: &mut Decoder<'_>, replica: &Arc<Replica>) -> Result<Del
     }
     let rows = decode_rows(decoder, from, &topics, replica)?;
     let gone = decode_gone(decoder)?;
-    for _ in 7..n_items {
+    let (after, until) = match n_items {
+        9.. => (Version(decoder.u64()?), Version(decoder.u64()?)),
+        _ => (Version::ZERO, from),
+    };
+    for _ in 9..n_items {
         decoder.skip()?;
     }
     let delta = Delta {
@@ -348,6 +367,8 @@ fn decode_delta(decoder: &mut Decoder<'_>, replica: &Arc<Replica>) -> Result<Del
         as_of,
         rows,
         gone,
+        after,
+        until,
     };
     if !delta.is_well_formed() {
         return Err(DecodeError::Contradiction {

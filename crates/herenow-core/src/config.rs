@@ -17,8 +17,8 @@ pub struct ShardConfig {
     pub permdown_period: Duration,
     /// How long an unanswered request waits before it is sent again. Default 500 ms.
     pub request_timeout: Duration,
-    /// The size in bytes at which a delta is cut; one row may exceed it. At least 1 KiB.
-    /// Default 256 KiB.
+    /// The size in bytes at which a delta is cut, rows and removals alike; one row may exceed it.
+    /// At least 256 bytes. Default 256 KiB.
     pub max_delta_bytes: usize,
     /// Bytes per second that are given out in answer to requests; at least `max_delta_bytes`. What
     /// exceeds it is answered later. Default 64 MiB.
@@ -52,7 +52,7 @@ impl Default for ShardConfig {
 }
 
 /// The least `max_delta_bytes`.
-const MIN_DELTA_BYTES: usize = 1024;
+const MIN_DELTA_BYTES: usize = 256;
 
 impl ShardConfig {
     /// Checks that the settings fit together.

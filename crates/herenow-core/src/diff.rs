@@ -21,8 +21,11 @@ pub enum LeaveReason {
     Evicted,
 }
 
+/// How many bits of a number say why a row left.
+pub(crate) const REASON_BITS: u32 = 2;
+
 impl LeaveReason {
-    /// Returns the reason as history and messages write it: two bits.
+    /// Returns the reason as history and messages write it: [`REASON_BITS`].
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Left => 0,

@@ -60,7 +60,7 @@ mod check;
 pub use check::{Violation, check};
 pub use codec::{DecodeError, MAX_MESSAGE_BYTES};
 pub use config::{ConfigError, ShardConfig};
-pub use delta::Delta;
+pub use delta::{Delta, Pruning};
 pub use diff::{Change, Diff, LeaveReason};
 pub use ids::{
     IdError, Incarnation, Key, MAX_KEY_BYTES, MAX_NODE_NAME_BYTES, MAX_TOPIC_BYTES, MetaRef,

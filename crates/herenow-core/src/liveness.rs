@@ -47,6 +47,14 @@ pub(crate) struct Peer {
     pub(crate) requested_at: Option<MonoTime>,
 }
 
+impl Peer {
+    /// Returns whether this life is the known one and up, and has nothing that its table lacks.
+    pub(crate) fn is_up_to_date(&self, incarnation: Incarnation, announced: Version) -> bool {
+        let is_known = self.incarnation == incarnation && self.status == PeerStatus::Up;
+        is_known && self.table.seen() >= self.announced.max(announced)
+    }
+}
+
 /// What a sign of life means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contact {

@@ -1,8 +1,8 @@
 //! [`ShardMessage`] and [`NodeHeartbeat`]: all that nodes say to each other.
 
-use crate::delta::Delta;
+use crate::delta::{Delta, Pruning};
 use crate::ids::{Incarnation, NodeName, ShardIndex};
-use crate::row::Version;
+use crate::row::{Meta, Version};
 
 /// What one shard says to its counterparts on other nodes. The carrier tells who sent it.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub enum ShardMessage {
         seen: Version,
         /// The owner's version as of which the reader has taken out what is gone.
         pruned: Version,
+        /// Of which rows it has taken out more, if the list of what is gone comes in pieces.
+        pruning: Option<Pruning>,
     },
     /// Owner to reader: the answer, one chunk of it. The reader asks on until it has all.
     Transfer {
@@ -37,6 +39,18 @@ pub enum ShardMessage {
         /// Which life of the owner.
         incarnation: Incarnation,
     },
+}
+
+impl ShardMessage {
+    /// Returns the metas that the message brings, so that a host which knows what metas are can
+    /// refuse it; empty for a message without rows.
+    pub fn metas(&self) -> impl Iterator<Item = &Meta> {
+        let rows = match self {
+            Self::Delta { delta, .. } | Self::Transfer { delta, .. } => &delta.rows[..],
+            Self::Request { .. } | Self::Bye { .. } => &[],
+        };
+        rows.iter().map(|row| row.meta())
+    }
 }
 
 /// What a node says to all others at each heartbeat, for all of its shards at once.

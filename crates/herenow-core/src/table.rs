@@ -3,7 +3,8 @@
 //! A table moves forward in its replica's history and never back. With `seen` the version up to
 //! which it is complete and `pruned >= seen` the version of the owner as of which gone rows were
 //! taken out, it holds no row that was gone at `pruned`, lacks none that was alive at `seen` and
-//! still is, and equals the owner's rows once `seen` is the owner's version.
+//! still is, and equals the owner's rows once `seen` is the owner's version. In the middle of a list
+//! of removals that comes in pieces, `pruning` says of which rows more were taken out.
 //!
 //! Rows are noted in a log that ascends by version. New rows always have a version above all that
 //! are there, so the log only grows at its end; a row that goes leaves a hole, and a log that is
@@ -13,11 +14,12 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 
 use roaring::RoaringTreemap;
 
-use crate::delta::{Delta, Gone, row_bytes};
+use crate::delta::{Delta, Gone, Known, RowSizes};
 use crate::diff::{Change, LeaveReason};
 use crate::history::History;
 use crate::index::{Index, SlotId};
@@ -33,8 +35,7 @@ const MIN_COMPACT: usize = 64;
 pub(crate) struct Table {
     log: Vec<Entry>,
     n_holes: usize,
-    seen: Version,
-    pruned: Version,
+    known: Known,
     /// Entries looked at to apply deltas, since it was last asked.
     n_visited: u64,
     replica: Arc<Replica>,
@@ -69,20 +70,19 @@ impl Table {
             replica,
             log: Vec::new(),
             n_holes: 0,
-            seen: Version::ZERO,
-            pruned: Version::ZERO,
+            known: Known::default(),
             n_visited: 0,
         }
     }
 
     /// Returns the version up to which the table is complete.
     pub(crate) fn seen(&self) -> Version {
-        self.seen
+        self.known.seen
     }
 
-    /// Returns the version of the owner as of which gone rows were taken out.
-    pub(crate) fn pruned(&self) -> Version {
-        self.pruned
+    /// Returns how far the table is complete, and its owner is to be asked from.
+    pub(crate) fn known(&self) -> Known {
+        self.known
     }
 
     /// Returns how many rows the table holds.
@@ -109,8 +109,8 @@ impl Table {
         if let Some(slot) = made {
             self.log.push(Entry { version, slot });
         }
-        self.seen = version;
-        self.pruned = version;
+        self.known.seen = version;
+        self.known.pruned = version;
     }
 
     /// Brings the table forward by a delta that is well formed, and reports what changed.
@@ -122,22 +122,25 @@ impl Table {
         index: &mut Index,
         changes: &mut Vec<Change>,
     ) -> Applied {
-        if delta.to <= self.seen {
+        if self.has(&delta) {
             return Applied::Stale;
         }
-        if delta.from > self.seen || delta.base > self.pruned {
+        let Some(known) = self.known.and(&delta) else {
             return Applied::Gap;
-        }
+        };
         let mut left = Vec::new();
         match &delta.gone {
             Gone::Exactly(rows) => {
                 let taken = rows.iter().map(|(row, reason)| (self.take(*row), *reason));
                 left.extend(taken.filter_map(|(slot, reason)| Some((slot?, reason))));
             }
-            Gone::AllBut(alive) => self.take_all_but(alive, delta.from, &mut left),
+            Gone::AllBut(alive) => {
+                self.take_all_but(alive, delta.after, delta.until, &mut left);
+            }
         }
         self.n_visited += delta.n_entries() as u64;
-        let n_known = delta.rows.partition_point(|row| row.version() <= self.seen);
+        let seen = self.known.seen;
+        let n_known = delta.rows.partition_point(|row| row.version() <= seen);
         self.take_overlapped(delta.from, &delta.rows[..n_known], &mut left);
         let left = left.into_iter();
         let left = left
@@ -146,59 +149,103 @@ impl Table {
         let joined = delta.rows.into_iter().skip(n_known);
         let joined = joined.map(|row| self.insert(row, index)).collect();
         report(left, joined, changes);
-        self.seen = delta.to;
-        self.pruned = delta.as_of;
+        self.known = known;
         Applied::Forward
     }
 
-    /// Makes the delta that a reader lacks which has `seen` and `pruned`, of about `max_bytes`.
+    /// Makes the delta that a reader lacks, of about `max_bytes` and at least one row or removal.
     ///
     /// `None` if it lacks nothing. Only for the owner's own table. Costs the size of the answer, and
-    /// the size of the table up to `seen` when the history does not reach back.
+    /// the size of the table up to what the reader has when the history does not reach back.
     pub(crate) fn extract(
         &self,
-        seen: Version,
-        pruned: Version,
+        reader: Known,
         history: &History,
         index: &Index,
         max_bytes: usize,
     ) -> Option<Delta> {
-        if seen >= self.seen {
+        let (seen, version) = (reader.seen, self.known.seen);
+        if seen >= version {
             return None;
         }
-        let mut rows = Vec::new();
-        let mut to = self.seen;
-        let mut n_bytes = 0;
-        let first = self.log.partition_point(|entry| entry.version <= seen);
-        for entry in self.log[first..].iter().filter(|entry| !entry.is_hole()) {
-            let row = index.row(entry.slot);
-            n_bytes += row_bytes(row);
-            if n_bytes > max_bytes
-                && let Some(last) = rows.last()
-            {
-                let last: &Arc<Row> = last;
-                to = last.version();
-                break;
+        let pruning = reader.pruning.filter(|pruning| {
+            pruning.to < seen && pruning.as_of > seen && pruning.as_of <= version
+        });
+        let after = pruning.map_or(Version::ZERO, |pruning| pruning.to);
+        let base = reader.pruned.clamp(seen, version);
+        let (base, (gone, cut)) = match history.ended(base, seen) {
+            Some(mut ended) => {
+                ended.retain(|(row, _)| *row > after);
+                (base, Gone::exactly(ended, max_bytes))
             }
-            rows.push(row.clone());
-        }
-        let base = pruned.clamp(seen, self.seen);
-        let gone = match history.ended(base, seen) {
-            Some(versions) => Gone::Exactly(versions),
-            None => Gone::AllBut(self.versions_up_to(seen)),
+            None => {
+                let alive = self.entries(after, seen).map(|entry| entry.version);
+                (Version::ZERO, Gone::all_but(alive, max_bytes))
+            }
         };
-        let base = match gone {
-            Gone::Exactly(_) => base,
-            Gone::AllBut(_) => Version::ZERO,
+        let (rows, to) = match cut {
+            Some(_) => (Vec::new(), seen),
+            None => {
+                let last = pruning.map_or(version, |pruning| pruning.as_of);
+                let max_bytes = max_bytes.saturating_sub(gone.approximate_bytes());
+                self.rows_within(seen, last, index, max_bytes)
+            }
         };
         Some(Delta {
             from: seen,
             to,
             base,
-            as_of: self.seen,
+            as_of: version,
             rows,
             gone,
+            after,
+            until: cut.unwrap_or(seen),
         })
+    }
+
+    /// Returns the rows in `(from, to]`, or the first of them, and the version that they reach.
+    fn rows_within(
+        &self,
+        from: Version,
+        to: Version,
+        index: &Index,
+        max_bytes: usize,
+    ) -> (Vec<Arc<Row>>, Version) {
+        let mut rows: Vec<Arc<Row>> = Vec::new();
+        let mut sizes = RowSizes::default();
+        for entry in self.entries(from, to) {
+            let row = index.row(entry.slot);
+            if sizes.add(row) > max_bytes
+                && let Some(last) = rows.last()
+            {
+                let reached = last.version();
+                return (rows, reached);
+            }
+            rows.push(row.clone());
+        }
+        (rows, to)
+    }
+
+    /// Returns what the log has in `(from, to]`, without the holes.
+    fn entries(&self, from: Version, to: Version) -> impl Iterator<Item = &Entry> {
+        let entries = self.log[self.places(from, to)].iter();
+        entries.filter(|entry| !entry.is_hole())
+    }
+
+    fn places(&self, from: Version, to: Version) -> Range<usize> {
+        let first = self.log.partition_point(|entry| entry.version <= from);
+        let end = self.log.partition_point(|entry| entry.version <= to);
+        first..end.max(first)
+    }
+
+    /// Returns whether the delta says nothing that is not known.
+    fn has(&self, delta: &Delta) -> bool {
+        let Known { seen, pruning, .. } = self.known;
+        if delta.is_cut() {
+            delta.from < seen || pruning.is_some_and(|done| delta.until <= done.to)
+        } else {
+            delta.to <= seen
+        }
     }
 
     /// Returns whose rows these are.
@@ -217,17 +264,6 @@ impl Table {
         index.row(slot).clone()
     }
 
-    fn versions_up_to(&self, last: Version) -> RoaringTreemap {
-        let end = self.log.partition_point(|entry| entry.version <= last);
-        let present = self.log[..end].iter().filter(|entry| !entry.is_hole());
-        let mut versions = RoaringTreemap::new();
-        for entry in present {
-            versions.insert(entry.version.0);
-        }
-        versions.optimize();
-        versions
-    }
-
     /// Takes the row of this version out of the log, if it is there.
     fn take(&mut self, version: Version) -> Option<SlotId> {
         let at = self
@@ -242,12 +278,13 @@ impl Table {
     fn take_all_but(
         &mut self,
         alive: &RoaringTreemap,
-        last: Version,
+        after: Version,
+        until: Version,
         left: &mut Vec<(SlotId, LeaveReason)>,
     ) {
-        let end = self.log.partition_point(|entry| entry.version <= last);
-        self.n_visited += end as u64;
-        for at in 0..end {
+        let places = self.places(after, until);
+        self.n_visited += places.len() as u64;
+        for at in places {
             if !alive.contains(self.log[at].version.0) {
                 left.extend(self.take_at(at).map(|slot| (slot, UNKNOWN)));
             }
@@ -302,11 +339,11 @@ impl Table {
         if n_holes != self.n_holes {
             return Some("the number of holes in a log is wrong");
         }
-        if self.pruned < self.seen {
+        if self.known.pruned < self.known.seen {
             return Some("a table is pruned to less than it has seen");
         }
         for entry in self.log.iter().filter(|entry| !entry.is_hole()) {
-            if entry.version > self.seen {
+            if entry.version > self.known.seen {
                 return Some("a table holds a row above what it has seen");
             }
             if index.row(entry.slot).version() != entry.version {

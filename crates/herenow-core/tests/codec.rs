@@ -39,6 +39,7 @@ fn sample_messages() -> Vec<ShardMessage> {
             owner: Incarnation(1),
             seen: Version(seen),
             pruned: Version(seen),
+            pruning: None,
         };
         said.push(request.clone());
         owner.handle_message(at(1_000), &node("b"), request);

@@ -220,6 +220,20 @@ fn rep_4_heard_again_it_shows_what_it_had_and_is_asked_for_what_was_missed() {
 }
 
 #[test]
+fn rep_512_a_heartbeat_that_says_nothing_new_is_a_sign_of_life_and_nothing_else() {
+    let mut shard = with_peer("ada");
+    wait(&mut shard, seconds(4));
+    drain(&mut shard);
+    shard.handle_heartbeat(seconds(4), &node(PEER), life(1), Version(1));
+    wait(&mut shard, seconds(8));
+    let drained = drain(&mut shard);
+    assert_eq!(drained.told(), [""; 0], "heard four seconds ago");
+    assert!(drained.sent.is_empty(), "{:?}", drained.sent);
+    wait(&mut shard, seconds(10));
+    assert_eq!(drain(&mut shard).told(), ["-ada"]);
+}
+
+#[test]
 fn rep_5_forgetting_what_was_hidden_tells_readers_nothing() {
     let mut shard = with_peer("ada");
     wait(&mut shard, seconds(6));

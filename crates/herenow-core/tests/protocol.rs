@@ -26,6 +26,7 @@ fn request(seen: u64, owner: u64) -> ShardMessage {
         owner: Incarnation(owner),
         seen: Version(seen),
         pruned: Version(seen),
+        pruning: None,
     }
 }
 
@@ -342,6 +343,7 @@ fn shd_15_a_request_from_the_future_or_with_nonsense_is_survived() {
             owner: Incarnation(1),
             seen: Version(seen),
             pruned: Version(pruned),
+            pruning: None,
         };
         shard.handle_message(at(200), &node(PEER), message);
         shard.handle_timeout(at(300));

@@ -358,6 +358,7 @@ fn tbl_13_overlapping_deltas_end_where_the_later_one_ends() {
         owner: mesh.shards[0].id().incarnation,
         seen: Version::ZERO,
         pruned: Version::ZERO,
+        pruning: None,
     };
     hand(&mut mesh, 0, "b", &request);
     let whole = drain(&mut mesh.shards[0]).sent.remove(0).1;
@@ -432,6 +433,7 @@ fn tbl_16_who_lacks_nothing_gets_nothing() {
             owner: mesh.shards[0].id().incarnation,
             seen: Version(1 + ahead),
             pruned: Version(u64::MAX),
+            pruning: None,
         };
         hand(&mut mesh, 0, "b", &request);
         assert!(drain(&mut mesh.shards[0]).sent.is_empty());
@@ -590,6 +592,7 @@ fn y_20_a_stale_answer_neither_overwrites_nor_loses_a_newer_row() {
         owner: mesh.shards[0].id().incarnation,
         seen: Version::ZERO,
         pruned: Version::ZERO,
+        pruning: None,
     };
     hand(&mut mesh, 0, "c", &stale);
     let stale = drain(&mut mesh.shards[0]).sent.remove(0).1;
@@ -915,6 +918,7 @@ fn tbl_33_the_set_of_what_is_alive_is_compressed() {
         owner: owner.id().incarnation,
         seen: Version(5_000),
         pruned: Version(5_000),
+        pruning: None,
     };
     owner.handle_message(at(10), &node("b"), request);
     let sent = drain(&mut owner).sent;

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::config::PresenceConfig;
+use crate::meta::is_stored_form;
 use crate::metrics::Metrics;
 use crate::queue::{Command, ShardQueue};
 
@@ -188,6 +189,9 @@ impl Inbound {
                     .ok_or("there is no such shard")?;
                 let message = ShardMessage::decode(body, from, ShardIndex(shard));
                 let message = message.map_err(|_| "its message cannot be read")?;
+                if !message.metas().all(|meta| is_stored_form(meta.as_str())) {
+                    return Err("a meta in it is no JSON object");
+                }
                 self.push(
                     queue,
                     Command::Message {

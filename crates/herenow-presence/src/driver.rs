@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use herenow_core::{
-    Change, Diff, LeaveReason, NodeName, Output, PeerEvent, Row, Shard, Topic, Version,
+    Change, Diff, Key, LeaveReason, NodeName, Output, PeerEvent, Row, Shard, Topic, Version,
 };
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
@@ -29,6 +29,7 @@ use crate::errors::{TrackError, UpdateError};
 use crate::group::{EntriesEdit, PresenceMeta, Snapshot, is_same_write};
 use crate::metrics::Metrics;
 use crate::notifier::{Batch, Inbox};
+use crate::places::Places;
 use crate::queue::{Command, ShardQueue, Tracked, UpdateAnswer, Updated, Write};
 use crate::status::ShardStatus;
 use crate::view::Views;
@@ -41,6 +42,7 @@ const MAX_BATCH: usize = 512;
 pub(crate) struct Part {
     pub(crate) queue: Arc<ShardQueue>,
     pub(crate) views: Arc<Views>,
+    pub(crate) places: Arc<Places>,
     pub(crate) inbox: Arc<Inbox>,
     /// The version up to which the shard's deltas went out, for the node's heartbeat.
     pub(crate) announced: Arc<AtomicU64>,
@@ -374,6 +376,14 @@ impl Driver {
         }
         let snapshots = batches.iter().map(|batch| batch.after.clone());
         self.part.views.publish(self.version, snapshots);
+        let touched = batches.iter().flat_map(|batch| {
+            let keys = batch
+                .changes
+                .iter()
+                .filter_map(|change| placed(&change.event));
+            keys.map(|key| (key, &batch.after))
+        });
+        self.part.places.set(touched);
         batches
     }
 
@@ -421,6 +431,16 @@ async fn give_way() {
     .await;
 }
 
+/// The key whose place a change may have changed: any but one more presence where it is already.
+fn placed(event: &Event) -> Option<&Key> {
+    match event {
+        Event::Joined { first: false, .. } => None,
+        Event::Joined { meta, .. }
+        | Event::Updated { new: meta, .. }
+        | Event::Left { meta, .. } => Some(meta.key()),
+    }
+}
+
 fn topic_of(change: &Change) -> &Topic {
     match change {
         Change::Joined(row) | Change::Left { row, .. } => row.topic(),
@@ -459,7 +479,7 @@ fn apply(edit: &mut EntriesEdit, change: Change) -> Event {
 
 #[cfg(test)]
 mod tests {
-    use herenow_core::{Incarnation, Key, Meta, OwnerId, ReplicaId, ShardIndex};
+    use herenow_core::{Incarnation, Meta, OwnerId, ReplicaId, ShardIndex};
     use tokio::sync::Notify;
 
     use super::*;
@@ -478,6 +498,7 @@ mod tests {
             part: Part {
                 queue: Arc::new(ShardQueue::new(16)),
                 views: Arc::default(),
+                places: Arc::default(),
                 inbox: Arc::default(),
                 announced: Arc::default(),
             },

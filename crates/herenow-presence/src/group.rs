@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use herenow_core::{Key, MetaRef, Row, Topic};
+use herenow_core::{Key, MetaRef, NodeName, Row, Topic};
 use herenow_pubsub::{LocalPayload, Payload};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
@@ -49,6 +49,11 @@ impl PresenceMeta {
     /// Returns the name of the writing that this one replaced, if it was an update.
     pub fn prev_ref(&self) -> Option<MetaRef> {
         self.0.prev_ref()
+    }
+
+    /// Returns the node that the presence is on: the one whose owner holds it.
+    pub fn node(&self) -> &NodeName {
+        &self.0.replica().node
     }
 
     /// Returns the meta as JSON text with its `phx_ref`, as clients get it.
@@ -323,6 +328,11 @@ impl Entry {
         })
     }
 
+    /// Takes the fields of its key.
+    pub(crate) fn set_fields(&mut self, fields: &FieldMap) {
+        self.fields = fields.get(self.key()).cloned();
+    }
+
     /// Returns the key.
     pub fn key(&self) -> &Key {
         self.metas[0].key()
@@ -331,6 +341,13 @@ impl Entry {
     /// Returns the metas in the order of tracking; at least one.
     pub fn metas(&self) -> &[PresenceMeta] {
         &self.metas
+    }
+
+    /// Returns the fields that `fetch` added as JSON text, an object; `None` if there are none.
+    pub fn fields_json(&self) -> Option<String> {
+        let fields = self.fields.as_ref().filter(|fields| !fields.is_empty())?;
+        let fields = std::str::from_utf8(fields).expect("fields were rendered as JSON");
+        Some(format!("{{{fields}}}"))
     }
 
     /// Returns the entry as JSON text: `{"metas":[…],…fields}`.

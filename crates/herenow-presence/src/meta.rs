@@ -8,7 +8,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use herenow_core::Row;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -62,6 +62,14 @@ pub(crate) fn prepare(meta: &impl Serialize, max_bytes: usize) -> Result<String,
         });
     }
     Ok(json)
+}
+
+/// Returns whether a row may store this: what [`prepare`] writes, as far as rendering needs it.
+///
+/// For metas that come from other nodes.
+pub(crate) fn is_stored_form(json: &str) -> bool {
+    let is_object = json.starts_with('{') && json.ends_with('}');
+    is_object && serde_json::from_str::<IgnoredAny>(json).is_ok()
 }
 
 /// Returns the meta of a row as a map, with its refs, as update functions get it.
@@ -247,6 +255,26 @@ mod tests {
         let too_large = prepare(&json!({"long": "0123456789"}), 10);
         assert_eq!(too_large, Err(MetaError::TooLarge { len: 21, max: 10 }));
         assert_eq!(prepare(&json!({}), 10).unwrap(), "{}");
+    }
+
+    #[test]
+    fn cod_585_only_a_json_object_is_a_stored_meta() {
+        for good in ["{}", r#"{"a":1}"#, r#"{"a":{"b":[1,"}"]}}"#] {
+            assert!(is_stored_form(good), "{good}");
+        }
+        for bad in [
+            "",
+            "}",
+            "{",
+            "[]",
+            " {}",
+            "{} ",
+            "{}{}",
+            r#"{"a":!}"#,
+            "{\"a\":1}\n{}",
+        ] {
+            assert!(!is_stored_form(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -342,6 +342,80 @@ impl Presence {
         Entry::new(rows, fields.as_ref())
     }
 
+    /// Returns one key's entry of a topic as it was tracked, without what `fetch` adds; `None` if it
+    /// is not present. Cost: that of its metas.
+    pub fn entry(&self, topic: &str, key: &str) -> Option<Entry> {
+        let views = self.inner.tracker.views(topic);
+        let entry = views.peek(topic, |entries| Entry::new(entries.metas(key), None));
+        entry.flatten()
+    }
+
+    /// Returns who is present in a topic, a page of at most `max` keys that come after `after`, with
+    /// the fields that `fetch` adds to these.
+    ///
+    /// Cost: that of the page, whatever the size of the topic, and one look-up of its keys.
+    pub async fn page(&self, topic: &str, after: Option<&str>, max: usize) -> Page {
+        let mut page = self.page_bare(topic, after, max);
+        let Some(fetcher) = &self.inner.shared.fetcher else {
+            return page;
+        };
+        if let Ok(topic) = Topic::new(topic)
+            && !page.entries.is_empty()
+        {
+            let keys = page
+                .entries
+                .iter()
+                .map(|entry| entry.key().clone())
+                .collect();
+            let fields = self.fetched(fetcher, &topic, keys).await.fields;
+            for entry in &mut page.entries {
+                entry.set_fields(&fields);
+            }
+        }
+        page
+    }
+
+    /// As [`page`](Self::page), without what `fetch` adds, and without waiting.
+    pub fn page_bare(&self, topic: &str, after: Option<&str>, max: usize) -> Page {
+        let snapshot = self.inner.tracker.snapshot(topic);
+        let found = snapshot.entries();
+        let mut entries = Vec::with_capacity(max.min(found.n_metas()));
+        let has_more =
+            found.for_keys_after(after, max, |rows| entries.extend(Entry::new(rows, None)));
+        Page {
+            entries,
+            has_more,
+            n_metas: found.n_metas(),
+            n_keys: found.n_keys(),
+        }
+    }
+
+    /// Returns where a key is present: at most `max` topics that come after `after`, ascending, each
+    /// with the key's entry, without what `fetch` adds.
+    ///
+    /// Of all nodes, as far as this one knows them. Cost: one look-up in each shard, and that of the
+    /// answer; no writer waits for it.
+    pub fn where_is(&self, key: &str, after: Option<&str>, max: usize) -> Vec<(Topic, Entry)> {
+        let topics = self.topics_of_key(key, after, max).into_iter();
+        // One that is left out has ended since the topics were looked up.
+        let with_entry = |topic: Topic| {
+            let entry = self.entry(topic.as_str(), key)?;
+            Some((topic, entry))
+        };
+        topics.filter_map(with_entry).collect()
+    }
+
+    /// Returns the topics that a key is present in: at most `max` that come after `after`, ascending.
+    ///
+    /// Cost: one look-up in each shard, and that of the answer; no writer waits for it.
+    pub fn topics_of_key(&self, key: &str, after: Option<&str>, max: usize) -> Vec<Topic> {
+        let key = Key::new(key);
+        key.map_or_else(
+            |_| Vec::new(), // No presence has a key that cannot be.
+            |key| self.inner.tracker.topics_of_key(&key, after, max),
+        )
+    }
+
     async fn fetched(&self, fetcher: &Fetcher, topic: &Topic, keys: Vec<Key>) -> Fetched {
         fetcher
             .fields(self.inner.tracker.views(topic.as_str()), topic, keys)
@@ -363,6 +437,12 @@ impl Presence {
     /// Returns all topics somebody is present in and how many presences each has; in no order.
     pub fn topics(&self) -> Vec<(Topic, usize)> {
         self.inner.tracker.topics()
+    }
+
+    /// Returns topics somebody is present in: at most `max` that begin with `prefix` and come after
+    /// `after`, ascending. Cost: one look-up in each shard, and that of the answer.
+    pub fn topics_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<Topic> {
+        self.inner.tracker.first_topics(prefix, after, max)
     }
 
     /// Follows a topic: its state, then each event.
@@ -403,8 +483,8 @@ impl Presence {
     /// Tells all other nodes that this one's presences are gone, ahead of
     /// [`shutdown`](Self::shutdown). On this node nothing changes.
     ///
-    /// For a server that is about to close its sockets: what it says of them from here on is not
-    /// heard by nodes that know it is going.
+    /// For a server that has closed its sockets and still has something to finish: what it says of
+    /// presences from here on is not heard by nodes that know it is going.
     pub async fn say_bye(&self) {
         self.inner.tracker.say_bye().await;
     }
@@ -448,6 +528,20 @@ impl fmt::Debug for Presence {
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
+}
+
+/// Some of those who are present in a topic. Made by [`Presence::page`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Page {
+    /// The entries, ascending by key.
+    pub entries: Vec<Entry>,
+    /// Whether others come after them.
+    pub has_more: bool,
+    /// How many presences the topic has in all.
+    pub n_metas: usize,
+    /// How many keys are present in it in all.
+    pub n_keys: usize,
 }
 
 /// A presence of one's own: dropping it is the leave. Made by [`Presence::track_on`].

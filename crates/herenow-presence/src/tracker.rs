@@ -30,6 +30,7 @@ use crate::meta::MetaError;
 use crate::notifier::{Notifier, Shared};
 use crate::observer::{ErasedHandleMetas, ObserverQueue};
 use crate::owner::Owner;
+use crate::places::first_of;
 use crate::queue::{Command, ShardQueue, Updated, Write};
 use crate::status::ClusterStatus;
 use crate::view::Views;
@@ -59,6 +60,7 @@ impl Tracker {
             .map(|_| Part {
                 queue: Arc::new(ShardQueue::new(config.max_queued.get())),
                 views: Arc::default(),
+                places: Arc::default(),
                 inbox: Arc::default(),
                 announced: Arc::new(AtomicU64::new(0)),
             })
@@ -217,6 +219,22 @@ impl Tracker {
             .iter()
             .flat_map(|part| part.views.topics())
             .collect()
+    }
+
+    /// Returns the first `max` topics that begin with `prefix` and come after `after`, ascending.
+    pub(crate) fn first_topics(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<Topic> {
+        let names: Vec<_> = self.parts.iter().map(|part| part.views.names()).collect();
+        first_of(&names, prefix, after, max)
+    }
+
+    /// Returns the first `max` topics that a key is in and that come after `after`, ascending.
+    pub(crate) fn topics_of_key(&self, key: &Key, after: Option<&str>, max: usize) -> Vec<Topic> {
+        let places: Vec<_> = self
+            .parts
+            .iter()
+            .map(|part| part.places.find(key))
+            .collect();
+        first_of(&places, "", after, max)
     }
 
     /// Returns the number of topics and of presences.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use herenow_core::Topic;
+use imbl::OrdSet;
 use parking_lot::RwLock;
 
 use crate::group::{Entries, Snapshot};
@@ -27,6 +28,8 @@ pub(crate) struct Views {
 struct Published {
     version: u64,
     topics: HashTable<Arc<Snapshot>>,
+    /// The same topics in ascending order, shared with readers.
+    names: OrdSet<Topic>,
     n_metas: u64,
 }
 
@@ -94,6 +97,11 @@ impl Views {
             .collect()
     }
 
+    /// Returns the names of all topics somebody is in, as they are now. O(1).
+    pub(crate) fn names(&self) -> OrdSet<Topic> {
+        self.published.read().names.clone()
+    }
+
     /// Returns the number of topics and of presences.
     pub(crate) fn sizes(&self) -> (u64, u64) {
         let published = self.published.read();
@@ -118,8 +126,12 @@ impl Published {
             Entry::Occupied(mut entry) if n_metas > 0 => {
                 Some(std::mem::replace(entry.get_mut(), snapshot))
             }
-            Entry::Occupied(entry) => Some(entry.remove().0),
+            Entry::Occupied(entry) => {
+                self.names.remove(snapshot.topic());
+                Some(entry.remove().0)
+            }
             Entry::Vacant(entry) if n_metas > 0 => {
+                self.names.insert(snapshot.topic().clone());
                 entry.insert(snapshot);
                 None
             }

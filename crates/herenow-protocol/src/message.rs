@@ -276,7 +276,8 @@ pub enum ServerMessage {
         join_ref: Option<JoinRef>,
         /// The channel's topic.
         topic: WireText,
-        /// `{"reason":"channel_crash"}`; the real reason is not told to clients.
+        /// `{"reason":"channel_crash"}`, whose real reason is not told to clients; or why the
+        /// channel may not go on.
         payload: Payload,
     },
     /// `phx_close`: the channel ended as it should, the client should not rejoin.

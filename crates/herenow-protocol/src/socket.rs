@@ -310,6 +310,23 @@ impl SocketState {
         Some(ServerMessage::channel_crash(join_ref, entry.topic))
     }
 
+    /// Says that a channel may not go on; its `phx_error`, which tells why.
+    ///
+    /// `None` if it is not there any more.
+    pub fn on_channel_unauthorized(
+        &mut self,
+        slot: ChannelId,
+        reason: &str,
+    ) -> Option<ServerMessage> {
+        let entry = self.channels.remove(self.position(slot)?);
+        let reason = serde_json::json!({ "reason": reason });
+        Some(ServerMessage::Error {
+            join_ref: entry.recorded().cloned(),
+            topic: WireText::text(entry.topic),
+            payload: Payload::Json(reason.to_string().into()),
+        })
+    }
+
     /// The join ref a channel's own pushes and replies carry.
     #[must_use]
     pub fn join_ref(&self, slot: ChannelId) -> Option<&JoinRef> {

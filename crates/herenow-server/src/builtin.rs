@@ -1,16 +1,19 @@
 //! The built-in channel: what a topic does that the configuration names.
 //!
-//! With presence, a join that names a user tracks it and is told who is here; without a user it
-//! observes. With broadcast, any event that is not ours goes to everybody on the topic.
+//! With presence, a join by a user tracks it and is told who is here; without a user it observes.
+//! The user, and what it may do, is the connection's [`Identity`]'s to say. With broadcast, any event that is not ours goes to everybody on the topic.
 //!
 //! | event | payload | reply |
 //! | --- | --- | --- |
 //! | `presence:update` | `{"meta": {…}}` replaces the meta, `{"patch": {…}}` merges into it, null removes | `{"phx_ref": …}` |
 //! | `presence:track` | `{"meta": {…}}`, or `{}` | `{"phx_ref": …}` |
 //! | `presence:untrack` | `{}` | `{}` |
+//! | `presence:list` | `{}` | who is here, as in `presence_state` |
+//! | `presence:count` | `{}` | `{"keys": …, "metas": …}`: users, and presences |
+//! | `access_token` | `{"access_token": …}`, a new token of the same user | `{"expires_at": …}` |
 //! | `status` | `{"status": "away"}`, short for a patch of that field | `{"phx_ref": …}` |
 //! | `echo` | anything | the payload |
-//! | `phx_…`, `presence_…`, other `presence:…` | anything | an error: reserved |
+//! | `phx_…`, `presence_…`, `herenow:…`, other `presence:…` | anything | an error: reserved |
 //! | any other | an object, or binary | `{}`, after it was broadcast, sender included |
 //!
 //! Errors are `{"reason": …}` and name the value and the limit.
@@ -21,7 +24,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use herenow_channels::{
-    BroadcastError, Channel, ConnectInfo, Connected, Joined, Outcome, Params, Refused, Socket,
+    Broadcast, BroadcastError, Channel, Flow, Info, Joined, Outcome, Params, Reason, Refused,
+    Socket,
 };
 use herenow_presence::{MetaRef, NameError, Presence, TrackError, UpdateError};
 use herenow_protocol::{Payload, event};
@@ -29,13 +33,11 @@ use serde_json::json;
 
 use self::request::{JoinFields, Meta, Refusal, Request};
 use crate::config::TopicConfig;
+use crate::identity::{self, Credential, EVICT, Identity, IdentityChanged, OtherUser, Right};
 
-/// The socket's parameter that names the user.
-const USER_ID: &str = "user_id";
-
-/// The user that the socket's parameters named.
-#[derive(Debug)]
-struct SocketUser(Box<str>);
+/// Why a channel is closed whose client's new token gives other rights than the old one did; the
+/// client joins again with those.
+const CHANGED: &str = "token_changed";
 
 /// What all channels of one pattern share.
 #[derive(Debug)]
@@ -50,14 +52,15 @@ pub(crate) struct BuiltIn {
     rules: Arc<Rules>,
     /// Who joined; `None` observes.
     user: Option<Box<str>>,
+    seat: Seat,
 }
 
-/// Lets everybody in, and remembers the user that the parameters name: dev mode.
-pub(crate) fn connect(info: &ConnectInfo) -> Connected {
-    match info.param(USER_ID).filter(|user| !user.is_empty()) {
-        Some(user) => Connected::anonymous().assign(SocketUser(user.into())),
-        None => Connected::anonymous(),
-    }
+/// What a join was let in for, for as long as it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seat {
+    is_by_token: bool,
+    may_observe: bool,
+    may_be_present: bool,
 }
 
 /// Why something a client asked for was not done; its text is the reply's `reason`.
@@ -73,6 +76,8 @@ enum Problem {
     Broadcast(#[from] BroadcastError),
     #[error("{0}")]
     Refused(String),
+    #[error(transparent)]
+    OtherUser(#[from] OtherUser),
     #[error("already tracked")]
     AlreadyTracked,
     #[error("not tracked")]
@@ -124,7 +129,34 @@ impl BuiltIn {
         Self {
             rules: Arc::clone(rules),
             user: None,
+            seat: Seat::of(&Identity::nobody()),
         }
+    }
+
+    /// Lets the client in for what its identity allows.
+    async fn enter(
+        &mut self,
+        socket: &Socket,
+        identity: &Identity,
+        params: &Params,
+    ) -> Result<Joined, Refused> {
+        self.seat = Seat::of(identity);
+        if !self.seat.may_observe {
+            socket.deafen();
+        }
+        if !self.rules.topic.presence {
+            return Ok(Joined::empty());
+        }
+        let fields = JoinFields::read(params.payload())?;
+        self.user = identity.user(fields.user()?.as_deref())?;
+        if self.user.is_some() && self.seat.may_be_present {
+            self.track(socket, fields.meta()?).await?;
+        }
+        if self.seat.may_observe {
+            let state = self.rules.presence.list(socket.topic()).await;
+            socket.push(event::PRESENCE_STATE, state)?;
+        }
+        Ok(Joined::empty())
     }
 
     async fn handle(
@@ -151,6 +183,17 @@ impl BuiltIn {
                     Err(Problem::NotTracked)
                 }
             }
+            Request::List => {
+                self.check_read(socket, Right::List)?;
+                Ok(Outcome::ok(self.rules.presence.list(socket.topic()).await))
+            }
+            Request::Count => {
+                self.check_read(socket, Right::Count)?;
+                let (presence, topic) = (&self.rules.presence, socket.topic());
+                let (n_keys, n_metas) = (presence.count_keys(topic), presence.count(topic));
+                Ok(Outcome::ok(json!({ "keys": n_keys, "metas": n_metas })))
+            }
+            Request::AccessToken => renew(socket, &payload).await,
             Request::Echo => Ok(Outcome::ok(payload)),
             Request::Broadcast => {
                 self.broadcast(socket, event, payload)?;
@@ -189,6 +232,7 @@ impl BuiltIn {
         if !topic.broadcast {
             return Err(Refusal::BroadcastOff.into());
         }
+        must_have(socket, Right::Broadcast)?;
         let limit = "max_payload_bytes of the topic";
         request::within(
             "the payload",
@@ -204,7 +248,22 @@ impl BuiltIn {
         if !self.rules.topic.presence {
             return Err(Refusal::PresenceOff);
         }
-        self.user.as_deref().ok_or(Refusal::Observes)
+        if !self.seat.may_be_present {
+            let right = Right::Present;
+            return Err(Refusal::NotAllowed { right });
+        }
+        self.user.as_deref().ok_or(match self.seat.is_by_token {
+            true => Refusal::Nobody,
+            false => Refusal::Observes,
+        })
+    }
+
+    /// Checks whether the client may ask about who is here.
+    fn check_read(&self, socket: &Socket, right: Right) -> Result<(), Refusal> {
+        if !self.rules.topic.presence {
+            return Err(Refusal::PresenceOff);
+        }
+        must_have(socket, right)
     }
 
     /// Checks the topic's own limit; presence has one as well.
@@ -215,25 +274,88 @@ impl BuiltIn {
 }
 
 impl Channel for BuiltIn {
+    const INTERCEPT: &'static [&'static str] = &[EVICT];
+
     async fn join(&mut self, socket: &mut Socket, params: Params) -> Result<Joined, Refused> {
-        if !self.rules.topic.presence {
-            return Ok(Joined::empty());
+        let Some(credential) = Credential::of(socket.assigns()).cloned() else {
+            return Err(Refused::reason("unmatched topic"));
+        };
+        // Before the identity is looked at, so that a change is not missed.
+        credential.attach(socket.handle());
+        let identity = credential.identity();
+        let entered = match identity.may_join(socket.topic()) {
+            true => self.enter(socket, &identity, &params).await,
+            false => Err(Refused::reason("unmatched topic")),
+        };
+        if entered.is_err() {
+            credential.detach(socket.topic());
         }
-        let fields = JoinFields::read(params.payload())?;
-        let by_socket = socket.assigns().get::<SocketUser>().map(|user| &*user.0);
-        self.user = fields.user(by_socket)?.map(Into::into);
-        if self.user.is_some() {
-            self.track(socket, fields.meta()?).await?;
-        }
-        let state = self.rules.presence.list(socket.topic()).await;
-        socket.push(event::PRESENCE_STATE, state)?;
-        Ok(Joined::empty())
+        entered
     }
 
     async fn handle_in(&mut self, socket: &mut Socket, event: &str, payload: Payload) -> Outcome {
         let handled = self.handle(socket, event, payload).await;
         handled.unwrap_or_else(|problem| Outcome::error(json!({ "reason": problem.to_string() })))
     }
+
+    async fn handle_out(&mut self, socket: &mut Socket, broadcast: Broadcast) -> Flow {
+        let evicted = identity::evicted_key(&broadcast.payload);
+        let is_this = |key: &String| {
+            self.user.as_deref() == Some(key) || identity_of(socket).key() == Some(key)
+        };
+        match evicted.filter(is_this) {
+            Some(_) => Flow::Stop(Reason::Shutdown(Some("evicted".into()))),
+            None => Flow::Continue,
+        }
+    }
+
+    async fn handle_info(&mut self, socket: &mut Socket, info: Info) -> Flow {
+        if info.downcast::<IdentityChanged>().is_ok() {
+            let identity = identity_of(socket);
+            let is_same = Seat::of(&identity) == self.seat && identity.may_join(socket.topic());
+            if !is_same {
+                return Flow::Stop(Reason::Unauthorized(CHANGED.into()));
+            }
+        }
+        Flow::Continue
+    }
+
+    async fn terminate(&mut self, socket: &mut Socket, _: &Reason) {
+        if let Some(credential) = Credential::of(socket.assigns()) {
+            credential.detach(socket.topic());
+        }
+    }
+}
+
+impl Seat {
+    fn of(identity: &Identity) -> Self {
+        Self {
+            is_by_token: identity.is_by_token(),
+            may_observe: identity.may_observe(),
+            may_be_present: identity.may_be_present(),
+        }
+    }
+}
+
+/// Who is on the other end now.
+fn identity_of(socket: &Socket) -> Identity {
+    Credential::of(socket.assigns())
+        .map_or_else(Identity::nobody, |credential| credential.identity())
+}
+
+fn must_have(socket: &Socket, right: Right) -> Result<(), Refusal> {
+    match identity_of(socket).may(right) {
+        true => Ok(()),
+        false => Err(Refusal::NotAllowed { right }),
+    }
+}
+
+/// Takes a new token for the connection.
+async fn renew(socket: &Socket, payload: &Payload) -> Result<Outcome, Problem> {
+    let token = identity::token_in(payload).ok_or(Refusal::NoToken)?;
+    let credential = Credential::of(socket.assigns()).ok_or(Refusal::NoToken)?;
+    let (status, response) = identity::answer(&credential.renew(&token).await);
+    Ok(Outcome::reply(status, response))
 }
 
 fn written(meta_ref: MetaRef) -> Outcome {

@@ -143,7 +143,7 @@ impl Cluster {
         }
     }
 
-    /// Tells the others that the presences of this node are gone.
+    /// Tells the others that this life of the node is over, and its presences are gone.
     pub(crate) async fn say_bye(&self, presence: &Presence) {
         if timeout(BYE_TIMEOUT, presence.say_bye()).await.is_err() {
             tracing::warn!("could not say good-bye: other nodes will notice by themselves");

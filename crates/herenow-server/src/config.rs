@@ -17,7 +17,9 @@
 
 mod units;
 mod kind;
+mod api;
 mod cluster;
+mod jwt;
 mod keys;
 mod load;
 
@@ -29,7 +31,10 @@ use std::time::Duration;
 use herenow_channels::{DrainConfig, LongPollConfig, ServeConfig, SocketConfig};
 use herenow_presence::{PresenceConfig, Window};
 
+pub(crate) use api::digest;
+pub use api::{ApiConfig, ApiKey, Right};
 pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
+pub use jwt::JwtConfig;
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::Key;
 pub use load::Sources;
@@ -43,8 +48,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Whether clients are trusted to say who they are; `None`, the default, decides by [`ServerConfig::mode`].
     pub dev: Option<bool>,
-    /// The secret of clients' tokens, none. Checking tokens is not built yet.
-    pub jwt_secret: Option<Secret>,
+    /// How clients' tokens are checked; they are if there is a key.
+    pub jwt: JwtConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Limits of connections before they are sockets.
@@ -57,10 +62,15 @@ pub struct ServerConfig {
     pub socket: SocketConfig,
     /// Limits of long polling.
     pub longpoll: LongPollConfig,
+    /// Whether there is a bare echo of frames at `/echo/websocket`, false. For suites that judge
+    /// WebSockets; messages up to 16 MiB.
+    pub ws_echo: bool,
     /// Limits of presences.
     pub presence: PresenceConfig,
     /// What connects this node to others, nothing.
     pub cluster: ClusterConfig,
+    /// The HTTP API below `/api`.
+    pub api: ApiConfig,
     /// What is done on which topics, the first match from the front: `room:*` with presence and
     /// broadcast, `bench:*` with broadcast only.
     pub topics: Vec<TopicConfig>,
@@ -136,8 +146,10 @@ pub struct Secret(String);
 pub enum Mode {
     /// It believes what they say, because the configuration says `dev = true`.
     DevAsked,
-    /// It believes what they say, because it listens on loopback only and has no secret.
+    /// It believes what they say, because it listens on loopback only and has no key for tokens.
     DevLoopback,
+    /// By their tokens.
+    Tokens,
 }
 
 /// Why there is no configuration to run with.
@@ -226,26 +238,23 @@ pub enum ConfigError {
         /// The engines that the program has, or `none`.
         built: String,
     },
-    /// The file with the cluster's secret could not be read.
-    #[error("{origin}: cannot read cluster.secret_file {path}: {cause}")]
+    /// A file with secrets could not be read.
+    #[error("{origin}: cannot read {key} {path}: {cause}")]
     SecretFile {
         /// Where the file was named.
         origin: Origin,
+        /// The key that names it, such as `cluster.secret_file`.
+        key: &'static str,
         /// The file.
         path: String,
         /// What the system said.
         cause: std::io::Error,
     },
-    /// A secret is set and dev mode is not, but tokens cannot be checked.
-    #[error(
-        "jwt.secret is set, but this version cannot check tokens yet, and without them it does not \
-         know who its clients are; to trust what clients say of themselves, start with --dev"
-    )]
-    TokensNotBuilt,
     /// Not in dev mode, and no other way of knowing who clients are.
     #[error(
-        "{}, and identity by token is not built yet, so there is no way to know who a client is; \
-         to trust what clients say of themselves, start with --dev",
+        "{}, and there is no key for clients' tokens, so there is no way to know who a client is; \
+         set HERENOW_JWT_SECRET, jwt.secret_file, jwt.public_key_files or jwt.jwks_url; to trust \
+         what clients say of themselves, start with --dev",
         why_not_dev(*listen, *dev)
     )]
     NoIdentity {
@@ -301,19 +310,18 @@ pub enum Origin {
 }
 
 impl ServerConfig {
-    /// Tells how clients are identified: in dev mode by what they say.
+    /// Tells how clients are identified: by their tokens, or in dev mode by what they say.
     ///
     /// Dev mode is what `dev` says; left open, it is on if the server listens on loopback and has
-    /// no secret.
+    /// no key for tokens.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::TokensNotBuilt`] or [`ConfigError::NoIdentity`] outside dev mode, because
-    /// tokens cannot be checked yet.
+    /// [`ConfigError::NoIdentity`] outside dev mode without a key.
     pub fn mode(&self) -> Result<Mode, ConfigError> {
         match self.dev {
             Some(true) => Ok(Mode::DevAsked),
-            Some(false) | None if self.jwt_secret.is_some() => Err(ConfigError::TokensNotBuilt),
+            Some(false) | None if self.jwt.has_keys() => Ok(Mode::Tokens),
             None if self.listen.ip().is_loopback() => Ok(Mode::DevLoopback),
             dev @ (Some(false) | None) => Err(ConfigError::NoIdentity {
                 listen: self.listen,
@@ -333,7 +341,7 @@ impl Default for ServerConfig {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 4000).into(),
             dev: None,
-            jwt_secret: None,
+            jwt: JwtConfig::default(),
             log: LogConfig {
                 level: "info".to_owned(),
                 format: LogFormat::Pretty,
@@ -343,8 +351,10 @@ impl Default for ServerConfig {
             check_origin: Origins::SameHost,
             socket: SocketConfig::default(),
             longpoll: LongPollConfig::default(),
+            ws_echo: false,
             presence: PresenceConfig::default(),
             cluster: ClusterConfig::default(),
+            api: ApiConfig::default(),
             topics: vec![room, bench],
         }
     }
@@ -432,11 +442,20 @@ impl fmt::Display for Origin {
 }
 
 impl Mode {
+    /// Whether clients are believed to be who they say they are.
+    pub fn is_dev(self) -> bool {
+        match self {
+            Self::DevAsked | Self::DevLoopback => true,
+            Self::Tokens => false,
+        }
+    }
+
     /// Why clients are trusted, for the log.
     pub fn reason(self) -> &'static str {
         match self {
             Self::DevAsked => "dev is set",
             Self::DevLoopback => "listening on loopback only and no secret is set",
+            Self::Tokens => "a key for tokens is set",
         }
     }
 }

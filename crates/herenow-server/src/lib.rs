@@ -11,9 +11,13 @@
 
 pub mod config;
 
+pub mod identity;
+
 mod builtin;
 
 mod demo;
+
+mod echo;
 
 mod health;
 

@@ -9,17 +9,22 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use herenow_channels::{CheckOrigin, OriginError, Sockets, SocketsError, serve_with};
+use herenow_channels::{
+    CheckOrigin, OriginError, ServeConfig, ServeError, Sockets, SocketsError, serve_with,
+};
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
-use crate::api::{self, Api};
-use crate::builtin::{self, BuiltIn, Rules};
+use crate::api::{self, Access, Api};
+use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
 use crate::demo;
+use crate::echo;
 use crate::health::{self, Ready};
+use crate::identity::{Authority, AuthorityError};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,9 @@ pub enum RunError {
     /// The configuration does not say who clients are.
     #[error(transparent)]
     Identity(#[from] ConfigError),
+    /// A key for clients' tokens is none, or cannot be read.
+    #[error(transparent)]
+    Keys(#[from] AuthorityError),
     /// An origin of `socket.check_origin` is not one.
     #[error("socket.check_origin: {0}")]
     Origin(#[from] OriginError),
@@ -66,9 +74,10 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
 
 /// Runs a server on `listener` until `shutdown` completes, then stops it in order.
 ///
-/// Stopping: `/readyz` turns false and no new socket is let in; the other nodes of a cluster are
-/// told that the presences of this one are gone; the open sockets are closed with 1012 over
-/// [`ServerConfig::drain`]; requests in hand are finished; all presences leave.
+/// Stopping: `/readyz` turns false and no new socket is let in; the open sockets are closed with
+/// 1012 over [`ServerConfig::drain`], and each user leaves, on all nodes, when their own socket is
+/// closed and not before; then the other nodes of a cluster are told that this life is over, which
+/// takes out whatever is left of it; requests in hand are finished.
 ///
 /// # Errors
 ///
@@ -87,14 +96,29 @@ pub async fn serve(
     let presence = Presence::builder(&pubsub)
         .config(presence_config(&config))
         .start()?;
-    let sockets = sockets(&config, &pubsub, &presence)?;
+    let authority = match mode.is_dev() {
+        true => Authority::dev(),
+        false => Authority::start(&config)?,
+    };
+    let sockets = sockets(&config, &pubsub, &presence, authority)?;
     let ready = Ready::new();
+    let api_listener = match config.api.listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let access = access(&config, api_listener.as_ref().unwrap_or(&listener));
     let api = Api {
         presence: presence.clone(),
         cluster: cluster.clone(),
         ready: ready.clone(),
+        config: config.api.clone(),
     };
-    let app = app(&sockets, &ready)?.merge(api::router(api));
+    let api = api::table(api, &access).into_router();
+    let app = app(&config, &sockets, &ready)?;
+    let (app, api) = match api_listener {
+        Some(listener) => (app, Some((listener, api))),
+        None => (app.merge(api), None),
+    };
     announce(&listener, mode, &config);
     let stopped = async {
         tokio::select! {
@@ -102,18 +126,44 @@ pub async fn serve(
             () = settle(cluster.as_deref(), &presence, &ready) => {}
         }
         ready.begin_to_drain();
+        // Not the other way round: a good-bye hides everybody, also those who are still served.
+        drain(&sockets).await;
         if let Some(cluster) = &cluster {
             tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
         }
-        drain(&sockets).await;
     };
-    serve_with(listener, app, config.http.clone(), stopped).await?;
+    serve_both((listener, app), api, &config.http, stopped).await?;
     presence.shutdown().await;
     if let Some(cluster) = &cluster {
         cluster.leave().await;
     }
     Ok(())
+}
+
+/// Serves the main listener until `stopped`, and the API's, if it has one, for as long.
+async fn serve_both(
+    (listener, app): (TcpListener, Router),
+    api: Option<(TcpListener, Router)>,
+    http: &ServeConfig,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let ended = Notify::new();
+    let main = async {
+        let ending = serve_with(listener, app, http.clone(), stopped).await;
+        ended.notify_one();
+        ending
+    };
+    let api = async {
+        match api {
+            Some((listener, api)) => {
+                serve_with(listener, api, http.clone(), ended.notified()).await
+            }
+            None => Ok(()),
+        }
+    };
+    let (main, api) = tokio::join!(main, api);
+    main.and(api)
 }
 
 /// Becomes ready when the cluster's presences are here; never ends.
@@ -146,17 +196,26 @@ fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
     presence
 }
 
-fn sockets(
+/// Makes the front for sockets with the built-in channels that the configuration names.
+///
+/// # Errors
+///
+/// [`RunError`] if an origin, a limit or a pattern of the configuration is none.
+pub fn sockets(
     config: &ServerConfig,
     pubsub: &PubSub,
     presence: &Presence,
+    authority: Authority,
 ) -> Result<Sockets, RunError> {
     let mut sockets = Sockets::new(pubsub)
         .config(config.socket.clone())
         .drain_config(config.drain.clone())
         .check_origin(check_origin(&config.check_origin)?)
         .long_poll(config.longpoll.clone())
-        .connect(async |info| Ok(builtin::connect(&info)));
+        .connect(move |info| {
+            let authority = authority.clone();
+            async move { authority.connect(&info).await }
+        });
     for topic in &config.topics {
         let rules = Arc::new(Rules {
             topic: topic.clone(),
@@ -175,15 +234,30 @@ fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
     }
 }
 
-fn app(sockets: &Sockets, ready: &Ready) -> Result<Router, SocketsError> {
+/// Who may use the API: without keys, whoever reaches it on loopback in dev mode.
+fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
+    let address = listener.local_addr();
+    let is_loopback = address.is_ok_and(|address| address.ip().is_loopback());
+    let is_dev = config.mode().is_ok_and(Mode::is_dev);
+    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback);
+    let address = config.api.listen.and(listener.local_addr().ok());
+    access.announce(address);
+    access
+}
+
+fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
     let gate = middleware::from_fn_with_state(ready.clone(), refuse_while_draining);
     let socket = sockets.clone().try_into_router()?.layer(gate);
     let health = health::router(ready.clone());
-    Ok(Router::new()
+    let mut app = Router::new()
         .nest("/socket", socket)
         .merge(demo::router())
-        .merge(health)
-        .fallback(nothing_there))
+        .merge(health);
+    if config.ws_echo {
+        let check_origin = check_origin(&config.check_origin)?;
+        app = app.merge(echo::router(&config.socket, check_origin)?);
+    }
+    Ok(app.fallback(nothing_there))
 }
 
 /// Answers a path that nothing is at.
@@ -234,6 +308,10 @@ fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
         );
     }
     let because = mode.reason();
+    if !mode.is_dev() {
+        tracing::info!(because, "clients are who their tokens say they are");
+        return;
+    }
     if address.ip().is_loopback() {
         tracing::info!(
             because,
@@ -245,8 +323,8 @@ fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
             "dev mode on a public address: anyone who reaches it can be anyone"
         );
     }
-    if config.jwt_secret.is_some() {
-        tracing::warn!("jwt.secret is set but tokens are not checked in dev mode");
+    if config.jwt.has_keys() {
+        tracing::warn!("a key for tokens is set but tokens are not checked in dev mode");
     }
 }
 

@@ -3,7 +3,7 @@
 #[path = "support/cluster.rs"]
 mod cluster;
 
-use self::cluster::Engine;
+use self::cluster::{Cut, Engine};
 
 #[tokio::test]
 async fn srv_520_nats_joins_are_seen_everywhere() {
@@ -38,4 +38,24 @@ async fn srv_525_nats_strangers_are_refused_and_told() {
 #[tokio::test]
 async fn srv_526_nats_a_restarted_broker_is_a_partition_that_heals() {
     cluster::a_restarted_broker_is_a_partition_that_heals(Engine::Nats).await;
+}
+
+#[tokio::test]
+async fn srv_540_nats_a_cut_both_ways_heals() {
+    cluster::a_cut_heals(Engine::Nats, Cut::BothWays).await;
+}
+
+#[tokio::test]
+async fn srv_541_nats_a_node_that_is_not_heard_is_hidden_and_returns() {
+    cluster::a_cut_heals(Engine::Nats, Cut::Outward).await;
+}
+
+#[tokio::test]
+async fn srv_542_nats_a_node_that_hears_nobody_is_hidden_and_returns() {
+    cluster::a_cut_heals(Engine::Nats, Cut::Inward).await;
+}
+
+#[tokio::test]
+async fn srv_544_nats_a_stopping_node_shows_whom_it_serves() {
+    cluster::a_stopping_node_shows_whom_it_serves(Engine::Nats).await;
 }

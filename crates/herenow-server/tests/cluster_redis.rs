@@ -3,7 +3,7 @@
 #[path = "support/cluster.rs"]
 mod cluster;
 
-use self::cluster::Engine;
+use self::cluster::{Cut, Engine};
 
 #[tokio::test]
 async fn srv_520_redis_joins_are_seen_everywhere() {
@@ -38,4 +38,24 @@ async fn srv_525_redis_strangers_are_refused_and_told() {
 #[tokio::test]
 async fn srv_526_redis_a_restarted_broker_is_a_partition_that_heals() {
     cluster::a_restarted_broker_is_a_partition_that_heals(Engine::Redis).await;
+}
+
+#[tokio::test]
+async fn srv_540_redis_a_cut_both_ways_heals() {
+    cluster::a_cut_heals(Engine::Redis, Cut::BothWays).await;
+}
+
+#[tokio::test]
+async fn srv_541_redis_a_node_that_is_not_heard_is_hidden_and_returns() {
+    cluster::a_cut_heals(Engine::Redis, Cut::Outward).await;
+}
+
+#[tokio::test]
+async fn srv_542_redis_a_node_that_hears_nobody_is_hidden_and_returns() {
+    cluster::a_cut_heals(Engine::Redis, Cut::Inward).await;
+}
+
+#[tokio::test]
+async fn srv_544_redis_a_stopping_node_shows_whom_it_serves() {
+    cluster::a_stopping_node_shows_whom_it_serves(Engine::Redis).await;
 }

@@ -3,7 +3,7 @@
 #[path = "support/cluster.rs"]
 mod cluster;
 
-use self::cluster::Engine;
+use self::cluster::{Cut, Engine};
 
 #[tokio::test]
 async fn srv_520_zenoh_joins_are_seen_everywhere() {
@@ -33,4 +33,29 @@ async fn srv_524_zenoh_a_rolling_restart_loses_nobody() {
 #[tokio::test]
 async fn srv_525_zenoh_strangers_are_refused_and_told() {
     cluster::strangers_are_refused_and_told(Engine::Zenoh).await;
+}
+
+#[tokio::test]
+async fn srv_540_zenoh_a_cut_both_ways_heals() {
+    cluster::a_cut_heals(Engine::Zenoh, Cut::BothWays).await;
+}
+
+#[tokio::test]
+async fn srv_541_zenoh_a_node_that_is_not_heard_is_hidden_and_returns() {
+    cluster::a_cut_heals(Engine::Zenoh, Cut::Outward).await;
+}
+
+#[tokio::test]
+async fn srv_542_zenoh_a_node_that_hears_nobody_is_hidden_and_returns() {
+    cluster::a_cut_heals(Engine::Zenoh, Cut::Inward).await;
+}
+
+#[tokio::test]
+async fn srv_543_zenoh_a_cut_between_two_leaves_the_third() {
+    cluster::a_cut_between_two_leaves_the_third(Engine::Zenoh).await;
+}
+
+#[tokio::test]
+async fn srv_544_zenoh_a_stopping_node_shows_whom_it_serves() {
+    cluster::a_stopping_node_shows_whom_it_serves(Engine::Zenoh).await;
 }

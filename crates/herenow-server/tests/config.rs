@@ -346,20 +346,19 @@ fn srv_10_dev_mode_is_on_by_itself_only_on_loopback_without_a_secret() {
     );
     assert_eq!(
         mode(&[("listen", "0.0.0.0:4000")]).unwrap_err(),
-        "0.0.0.0:4000 is not a loopback address, so dev mode is not on by itself, and identity by \
-         token is not built yet, so there is no way to know who a client is; to trust what clients \
-         say of themselves, start with --dev"
+        "0.0.0.0:4000 is not a loopback address, so dev mode is not on by itself, and there is no \
+         key for clients' tokens, so there is no way to know who a client is; set \
+         HERENOW_JWT_SECRET, jwt.secret_file, jwt.public_key_files or jwt.jwks_url; to trust what \
+         clients say of themselves, start with --dev"
     );
     let error = mode(&[("dev", "false")]).unwrap_err();
     assert!(
-        error.starts_with("dev is false, and identity by token is not built yet"),
+        error.starts_with("dev is false, and there is no key for clients' tokens"),
         "{error}"
     );
-    let error = mode(&[("jwt.secret", secret)]).unwrap_err();
-    assert!(
-        error.starts_with("jwt.secret is set, but this version cannot check tokens"),
-        "{error}"
-    );
+    assert_eq!(mode(&[("jwt.secret", secret)]), Ok(Mode::Tokens));
+    let off = [("jwt.secret", secret), ("dev", "false")];
+    assert_eq!(mode(&off), Ok(Mode::Tokens));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod goodbyes;
 mod deadlines;
 mod memory;
 mod cost;
+mod size;
 mod convergence;
 mod quiet;
 
@@ -103,6 +104,7 @@ impl Checks {
         self.ghosts.check(view, step)?;
         self.goodbyes.check(view, step)?;
         self.cost.check(view, step)?;
+        size::check(view, step)?;
         deadlines::check(view)?;
         if !step.changes.is_empty() {
             structure::check(view)?;

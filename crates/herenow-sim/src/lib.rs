@@ -24,10 +24,12 @@ mod schedule;
 mod oracle;
 mod invariants;
 mod simulation;
+mod scale;
 
 pub use cluster::{Cluster, Node, Outcome, Traffic, Write};
 pub use invariants::Violation;
 pub use network::{NodeIndex, Weather};
 pub use oracle::{Life, ModelRow, Oracle};
+pub use scale::{Measured, Model, Setup, measure};
 pub use schedule::{Act, Plan, Step};
 pub use simulation::{Coverage, Failure, Report, Simulation, run, run_plan};

@@ -19,8 +19,8 @@ use crate::random::Random;
 pub enum Act {
     /// An owner does something.
     Write { node: usize, write: Write },
-    /// Many owners join at once.
-    Burst { node: usize, n_joins: u64 },
+    /// Many owners join at once; those that are there already end.
+    Burst { node: usize, n_owners: u64 },
     /// Owners of one node do much in a short time.
     Storm {
         node: usize,
@@ -86,6 +86,7 @@ struct Odds(Vec<(u64, Kind)>);
 enum Kind {
     Write,
     Burst,
+    Crowd,
     Storm,
     Weather,
     Split,
@@ -124,6 +125,13 @@ const FAULTS: [(u64, Kind); 13] = [
 /// can go wrong between two chunks needs so much at once that it is rare among everything else.
 const LONG_ANSWERS: u64 = 150;
 
+/// How many seeds of a thousand are about nodes with so many rows, and messages so small, that what is
+/// gone does not fit into one.
+const LONG_LISTS: u64 = 100;
+/// The seed of the draw for them, which is apart from the plan's own so that other seeds go on meaning
+/// what they did.
+const LONG_LISTS_SEED: u64 = 0x6c69_7374;
+
 impl Plan {
     /// Makes the plan of a seed; with `n_nodes` nodes, or as many as the seed says.
     pub fn of_seed(seed: u64, n_nodes: Option<usize>) -> Self {
@@ -137,6 +145,8 @@ impl Plan {
             let_answers_be_long(&mut config);
             weather = Weather::of_long_answers();
             odds = Odds::of_long_answers();
+        } else if Random::new(seed ^ LONG_LISTS_SEED).per_mille(LONG_LISTS) {
+            return Self::of_long_lists(&mut random, n_nodes, config);
         }
         let n_steps = random.between(40, 160);
         let steps = (0..n_steps).map(|_| step(&mut random, &odds)).collect();
@@ -144,6 +154,24 @@ impl Plan {
             n_nodes: n_nodes.unwrap_or(drawn),
             config,
             weather,
+            steps,
+        }
+    }
+}
+
+impl Plan {
+    /// Few nodes with many rows, of which many go while others do not listen.
+    fn of_long_lists(random: &mut Random, n_nodes: Option<usize>, mut config: ShardConfig) -> Self {
+        config.max_delta_bytes = 256;
+        config.transfer_bytes_per_second = 1024 * 1024;
+        config.max_history = random.pick(&[0, 0, 16, 65_536]);
+        let odds = Odds::of_long_lists();
+        let n_steps = random.between(30, 60);
+        let steps = (0..n_steps).map(|_| step(random, &odds)).collect();
+        Self {
+            n_nodes: n_nodes.unwrap_or(3),
+            config,
+            weather: Weather::random(random),
             steps,
         }
     }
@@ -198,6 +226,19 @@ impl Odds {
         ])
     }
 
+    fn of_long_lists() -> Self {
+        Self(vec![
+            (60, Kind::Crowd),
+            (20, Kind::Storm),
+            (20, Kind::Write),
+            (20, Kind::Split),
+            (30, Kind::Mend),
+            (20, Kind::Pause),
+            (10, Kind::Weather),
+            (5, Kind::Calm),
+        ])
+    }
+
     fn draw(&self, random: &mut Random) -> Kind {
         let whole = self.0.iter().map(|(part, _)| part).sum();
         let mut at = random.below(whole);
@@ -232,7 +273,11 @@ fn act(random: &mut Random, kind: Kind) -> Act {
         },
         Kind::Burst => Act::Burst {
             node,
-            n_joins: random.between(10, 80),
+            n_owners: random.between(10, 80),
+        },
+        Kind::Crowd => Act::Burst {
+            node,
+            n_owners: random.between(200, 400),
         },
         Kind::Storm => Act::Storm {
             node,

@@ -53,11 +53,13 @@ pub struct Coverage {
     pub n_buried: u64,
     pub n_refused: u64,
     pub n_transfers: u64,
+    pub n_cut: u64,
     pub n_calms: u64,
 }
 
 impl Coverage {
     fn count_step(&mut self, step: &NodeStep) {
+        self.n_cut += step.n_cut;
         self.n_changes += step.changes.len() as u64;
         for (_, event) in &step.events {
             match event {
@@ -91,6 +93,7 @@ impl AddAssign for Coverage {
         self.n_buried += other.n_buried;
         self.n_refused += other.n_refused;
         self.n_transfers += other.n_transfers;
+        self.n_cut += other.n_cut;
         self.n_calms += other.n_calms;
     }
 }

@@ -20,6 +20,7 @@ fn hold(seeds: impl IntoIterator<Item = u64>) {
         coverage.n_gaps,
         coverage.n_transfers,
         coverage.n_buried,
+        coverage.n_cut,
     ];
     assert!(met.iter().all(|n| *n > 0), "{coverage:?}");
 }

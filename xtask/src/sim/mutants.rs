@@ -26,7 +26,7 @@ struct Mutant {
     replacement: &'static str,
 }
 
-const MUTANTS: [Mutant; 11] = [
+const MUTANTS: [Mutant; 12] = [
     Mutant {
         name: "the overlap of two deltas is ignored",
         file: "table.rs",
@@ -35,7 +35,7 @@ const MUTANTS: [Mutant; 11] = [
     },
     Mutant {
         name: "a chunk's base is not checked",
-        file: "table.rs",
+        file: "delta.rs",
         text: "delta.from > self.seen || delta.base > self.pruned",
         replacement: "delta.from > self.seen",
     },
@@ -47,15 +47,21 @@ const MUTANTS: [Mutant; 11] = [
     },
     Mutant {
         name: "a table never takes back how far it is pruned",
-        file: "table.rs",
-        text: "self.pruned = delta.as_of;",
-        replacement: "self.pruned = self.pruned.max(delta.as_of);",
+        file: "delta.rs",
+        text: "pruned: as_of,",
+        replacement: "pruned: as_of.max(self.pruned),",
     },
     Mutant {
         name: "a chunk counts as the whole answer",
-        file: "table.rs",
-        text: "self.seen = delta.to;",
-        replacement: "self.seen = delta.as_of;",
+        file: "delta.rs",
+        text: "seen: delta.to,",
+        replacement: "seen: delta.as_of,",
+    },
+    Mutant {
+        name: "the pieces of a list count as if made at once",
+        file: "delta.rs",
+        text: "as_of = as_of.min(before.as_of);",
+        replacement: "let _ = before;",
     },
     Mutant {
         name: "an update does not end the row it replaces",

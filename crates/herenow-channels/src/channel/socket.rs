@@ -116,6 +116,12 @@ impl Socket {
         self.lane.push(event, payload)
     }
 
+    /// Lets no broadcast of the topic reach this client any more, presence diffs included; what the
+    /// channel pushes does, and what it intercepts reaches the channel. To be called before anything is pushed: what a join holds is dropped.
+    pub fn deafen(&self) {
+        self.lane.deafen();
+    }
+
     /// Broadcasts an event to all subscribers of the topic, this client included.
     ///
     /// # Errors

@@ -60,8 +60,14 @@ impl LongPollRoute {
             Err(denied) => return self.deny(&denied),
         };
         self.shared.drain.follow_server_of(&info);
-        let Ok(connected) = self.shared.connect(info).await else {
-            return answer(&PollAnswer::Forbidden, "");
+        let connected = match self.shared.connect(info).await {
+            Ok(connected) => connected,
+            Err(refused) => {
+                return match refused.long_poll() {
+                    Some((status, body)) => json(status, body),
+                    None => answer(&PollAnswer::Forbidden, ""),
+                };
+            }
         };
         let session = Session::open(&self.shared, connected, serializer);
         match self.longpoll.open(session) {
@@ -151,8 +157,12 @@ fn preflight(info: &ConnectInfo) -> Response {
 
 /// The JSON of an answer; `token` only shows in those that have one.
 fn answer(answer: &PollAnswer, token: &str) -> Response {
-    let mut response = empty(StatusCode::OK);
-    *response.body_mut() = Body::from(answer.to_json(token));
+    json(StatusCode::OK, answer.to_json(token))
+}
+
+fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = empty(status);
+    *response.body_mut() = body.into();
     let headers = response.headers_mut();
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     headers.insert(CONTENT_TYPE, json);

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 
+use super::guard::Guard;
 use crate::auth::ConnectInfo;
 use crate::channel::Assigns;
 
@@ -18,6 +22,8 @@ pub struct Connected {
     pub id: Option<String>,
     /// Values for all channels of the connection.
     pub assigns: Assigns,
+    /// What is asked about the connection as long as it lives.
+    pub guard: Option<Arc<dyn Guard>>,
 }
 
 impl Connected {
@@ -40,13 +46,25 @@ impl Connected {
         self.assigns.insert(value);
         self
     }
+
+    /// Has `guard` asked about the connection as long as it lives.
+    #[must_use]
+    pub fn guarded_by(mut self, guard: Arc<dyn Guard>) -> Self {
+        self.guard = Some(guard);
+        self
+    }
 }
 
 /// A connection that `connect` refused, with the response to a WebSocket handshake.
 ///
-/// Long poll answers `{"status":403}` whatever the response. Any error becomes a refusal with 403
-/// and is logged, so `?` works in `connect`.
-pub struct ConnectRefused(Box<Response>);
+/// Long poll answers 200 and `{"status":403}` whatever the response, as the reference does, unless
+/// it was made by [`ConnectRefused::because`]. Any error becomes a refusal with 403 and is logged,
+/// so `?` works in `connect`.
+pub struct ConnectRefused {
+    response: Box<Response>,
+    /// For long poll, which then answers with the response's status.
+    reason: Option<&'static str>,
+}
 
 impl ConnectRefused {
     /// Refuses with 403 and an empty body.
@@ -56,20 +74,47 @@ impl ConnectRefused {
 
     /// Refuses with any response, such as 429 with a `retry-after`.
     pub fn response(response: impl IntoResponse) -> Self {
-        Self(Box::new(response.into_response()))
+        Self {
+            response: Box::new(response.into_response()),
+            reason: None,
+        }
+    }
+
+    /// Refuses with a status and `{"reason": reason}`, over both transports. Long poll adds the
+    /// `"status":403` that its clients look for. `reason` is a word that needs no escaping.
+    pub fn because(status: StatusCode, reason: &'static str) -> Self {
+        let body = format!(r#"{{"reason":"{reason}"}}"#);
+        Self {
+            response: Box::new(json(status, body)),
+            reason: Some(reason),
+        }
     }
 
     pub(crate) fn into_response(self) -> Response {
-        *self.0
+        *self.response
+    }
+
+    /// The answer of long poll, if it is not the one that it gives to any refusal.
+    pub(crate) fn long_poll(&self) -> Option<(StatusCode, String)> {
+        let body = format!(r#"{{"status":403,"reason":"{}"}}"#, self.reason?);
+        Some((self.response.status(), body))
     }
 }
 
 impl fmt::Debug for ConnectRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ConnectRefused")
-            .field(&self.0.status())
+            .field(&self.response.status())
             .finish()
     }
+}
+
+fn json(status: StatusCode, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
 }
 
 impl<E: std::error::Error> From<E> for ConnectRefused {

@@ -18,6 +18,7 @@ use herenow_protocol::{
 use herenow_pubsub::{Attachment, Broadcast, Once, Sink};
 
 use super::connect::Connected;
+use super::guard::{ConnectionHandle, ConnectionRef, Guard};
 use super::shared::Shared;
 use super::slot::{Slot, Stage, Task};
 use crate::channel::{Assigns, Call};
@@ -25,7 +26,7 @@ use crate::drain::Registration;
 use crate::frame::{Frame, FrameQueue};
 use crate::info::InfoItem;
 use crate::mailbox::Mailbox;
-use crate::reason::CloseOrder;
+use crate::reason::{CloseOrder, Reason};
 
 /// One connection without its transport.
 pub(crate) struct Session {
@@ -37,6 +38,7 @@ pub(crate) struct Session {
     /// Messages that were held during a join that is settled now.
     replay: VecDeque<Message>,
     assigns: Assigns,
+    guard: Option<Arc<dyn Guard>>,
     id_attachment: Option<Attachment>,
     /// Dropped last: then the connection counts as gone.
     registration: Registration,
@@ -63,6 +65,9 @@ impl Session {
             let sink = Arc::new(IdSink(mailbox.clone()));
             shared.pubsub.attach(&id, sink)
         });
+        if let Some(guard) = &connected.guard {
+            guard.opened(ConnectionHandle::new(&mailbox));
+        }
         shared.metrics.connections.increment();
         shared.metrics.connects.increment();
         Self {
@@ -73,6 +78,7 @@ impl Session {
             slots: Vec::new(),
             replay: VecDeque::new(),
             assigns: connected.assigns,
+            guard: connected.guard,
             id_attachment,
             serializer,
         }
@@ -95,6 +101,10 @@ impl Session {
     /// Takes in a message of the client. A malformed one orders the connection to close.
     pub(crate) fn handle_frame(&mut self, context: &mut Context<'_>, frame: &Encoded) {
         self.shared.metrics.messages_in.increment();
+        if self.shared.is_echo {
+            // Closed: nobody is there to read it.
+            return drop(self.mailbox.push(Frame::from_encoded(frame)));
+        }
         match self.serializer.decode(frame) {
             Ok(message) => {
                 self.handle_message(context, message);
@@ -111,9 +121,15 @@ impl Session {
     }
 
     fn handle_message(&mut self, context: &mut Context<'_>, message: Message) {
+        if self.is_for_guard(&message) {
+            return;
+        }
         let router = &self.shared.router;
         let is_join = message.event == event::JOIN;
-        let is_routed = |topic: &str| router.find(topic).is_some();
+        let is_routed = |topic: &str| {
+            let is_admitted = self.guard.as_ref().is_none_or(|guard| guard.admits(topic));
+            is_admitted && router.find(topic).is_some()
+        };
         match self
             .state
             .handle_message(&self.shared.protocol, message, is_routed)
@@ -152,6 +168,23 @@ impl Session {
         }
     }
 
+    /// Hands a message to the guard, if it is about the connection; tells whether it was.
+    fn is_for_guard(&self, message: &Message) -> bool {
+        let Some(guard) = &self.guard else {
+            return false;
+        };
+        let is_ours = message
+            .topic
+            .as_text()
+            .is_some_and(|topic| topic == event::HEARTBEAT_TOPIC)
+            && ![event::HEARTBEAT, event::JOIN, event::LEAVE].contains(&message.event.as_str());
+        is_ours && {
+            let reply =
+                ConnectionRef::new(&self.mailbox, self.serializer, message.message_ref.clone());
+            guard.handle_in(&message.event, &message.payload, &reply)
+        }
+    }
+
     fn handle_replay(&mut self, context: &mut Context<'_>) {
         while let Some(message) = self.replay.pop_front() {
             self.handle_message(context, message);
@@ -170,9 +203,28 @@ impl Session {
         }
         self.pump_all(context);
         self.handle_replay(context);
-        match self.mailbox.take_close() {
-            Some(order) => Poll::Ready(order),
-            None => Poll::Pending,
+        self.take_close().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Returns the order to close, once.
+    pub(crate) fn take_close(&mut self) -> Option<CloseOrder> {
+        let order = self.mailbox.take_close()?;
+        if let Reason::Unauthorized(text) = &order.reason {
+            self.tell_unauthorized(text);
+        }
+        Some(order)
+    }
+
+    /// Tells the client of each channel why it may not go on.
+    fn tell_unauthorized(&mut self, text: &str) {
+        let open = self
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot.stage, Stage::Open));
+        for id in open.map(|slot| slot.id).collect::<Vec<_>>() {
+            if let Some(error) = self.state.on_channel_unauthorized(id, text) {
+                self.send(&error);
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) protocol: ProtocolConfig,
     pub(crate) check_origin: CheckOrigin,
     pub(crate) connect: Option<ConnectFn>,
+    /// Messages go back as they came, and no channel sees them.
+    pub(crate) is_echo: bool,
     pub(crate) metrics: Arc<Metrics>,
     /// The tasks of all connections.
     pub(crate) tasks: TaskTracker,
@@ -42,6 +44,7 @@ impl Shared {
             protocol: ProtocolConfig::default(),
             check_origin: CheckOrigin::default(),
             connect: None,
+            is_echo: false,
             metrics: Arc::default(),
             tasks: TaskTracker::new(),
             drain: Drain::new(DrainConfig::default()),

@@ -186,7 +186,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 Some(Incoming::Close(code)) => return Err(End::Peer(code)),
                 None => return Ok(()),
             }
-            if let Some(order) = self.session.mailbox().take_close() {
+            if let Some(order) = self.session.take_close() {
                 return Err(End::Order(order));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delta::Delta;
+use crate::delta::{Delta, Known};
 use crate::diff::{Change, LeaveReason};
 use crate::ids::{Incarnation, NodeName};
 use crate::liveness::{Contact, Peer, PeerStatus};
@@ -32,9 +32,15 @@ impl Shard {
                 owner,
                 seen,
                 pruned,
+                pruning,
             } => {
                 if self.contact(from, incarnation) && owner == self.id.incarnation {
-                    self.on_request(from, seen, pruned);
+                    let known = Known {
+                        seen,
+                        pruned,
+                        pruning,
+                    };
+                    self.on_request(from, known);
                 }
             }
             ShardMessage::Bye { incarnation } => {
@@ -56,6 +62,14 @@ impl Shard {
         announced: Version,
     ) {
         self.advance(now);
+        // Most heartbeats say nothing new, and every node hears one of each other for each shard.
+        if let Some(peer) = self.peers.get_mut(from)
+            && peer.is_up_to_date(incarnation, announced)
+        {
+            peer.last_heard = self.now;
+            peer.requested_at = None;
+            return;
+        }
         if self.contact(from, incarnation) {
             self.on_announced(from, announced);
         }
@@ -184,11 +198,13 @@ impl Shard {
             return;
         };
         peer.requested_at = Some(self.now);
+        let known = peer.table.known();
         let message = ShardMessage::Request {
             incarnation: self.id.incarnation,
             owner: peer.incarnation,
-            seen: peer.table.seen(),
-            pruned: peer.table.pruned(),
+            seen: known.seen,
+            pruned: known.pruned,
+            pruning: known.pruning,
         };
         self.stats.n_requests += 1;
         self.outputs.push_back(Output::Send {
@@ -207,17 +223,19 @@ impl Shard {
             self.announced = self.own.seen();
             return;
         }
-        let mut pruned = self.announced;
+        let mut readers = Known {
+            seen: self.announced,
+            pruned: self.announced,
+            pruning: None,
+        };
         let max_bytes = self.config.max_delta_bytes;
-        while let Some(delta) = self.own.extract(
-            self.announced,
-            pruned,
-            &self.history,
-            &self.index,
-            max_bytes,
-        ) {
+        while let Some(delta) = self
+            .own
+            .extract(readers, &self.history, &self.index, max_bytes)
+        {
+            let next = readers.and(&delta);
+            readers = next.expect("a delta applies to what it was made for");
             self.announced = delta.to;
-            pruned = delta.as_of;
             let incarnation = self.id.incarnation;
             let message = ShardMessage::Delta { incarnation, delta };
             self.outputs.push_back(Output::Broadcast(message));
@@ -237,12 +255,11 @@ impl Shard {
         for node in self.peers.given_up(self.now, self.config.permdown_period) {
             self.forget(&node);
         }
-        let up = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.status == PeerStatus::Up);
-        let up: Vec<NodeName> = up.map(|(node, _)| node.clone()).collect();
-        for node in up {
+        let behind = self.peers.iter().filter(|(_, peer)| {
+            peer.status == PeerStatus::Up && peer.table.seen() < peer.announced
+        });
+        let behind: Vec<NodeName> = behind.map(|(node, _)| node.clone()).collect();
+        for node in behind {
             self.request_if_behind(&node);
         }
     }

@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::delta::Known;
 use crate::ids::NodeName;
 use crate::message::ShardMessage;
-use crate::row::Version;
 use crate::shard::{Output, Shard};
 use crate::time::MonoTime;
 
@@ -17,8 +17,7 @@ use crate::time::MonoTime;
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting {
     reader: NodeName,
-    seen: Version,
-    pruned: Version,
+    known: Known,
 }
 
 /// Who waits, and when there are bytes for it.
@@ -70,26 +69,21 @@ impl Transfers {
 }
 
 impl Shard {
-    pub(super) fn on_request(&mut self, reader: &NodeName, seen: Version, pruned: Version) {
+    pub(super) fn on_request(&mut self, reader: &NodeName, known: Known) {
         self.transfers.push(Waiting {
             reader: reader.clone(),
-            seen,
-            pruned,
+            known,
         });
         self.serve_waiting();
     }
 
     pub(super) fn serve_waiting(&mut self) {
         while let Some(request) = self.transfers.pop_due(self.now) {
-            let Waiting {
-                reader,
-                seen,
-                pruned,
-            } = request;
+            let Waiting { reader, known } = request;
             let max_bytes = self.config.max_delta_bytes;
             let delta = self
                 .own
-                .extract(seen, pruned, &self.history, &self.index, max_bytes);
+                .extract(known, &self.history, &self.index, max_bytes);
             let Some(delta) = delta else { continue };
             self.transfers.spend(self.now, delta.approximate_bytes());
             self.stats.n_transfers += 1;

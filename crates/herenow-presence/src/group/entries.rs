@@ -1,5 +1,6 @@
 //! [`Entries`]: the presences of one topic as an immutable, shared collection.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use herenow_core::{Key, Row};
@@ -99,6 +100,32 @@ impl Entries {
         match self {
             Self::Small(rows) => rows.chunk_by(|a, b| a.key() == b.key()).for_each(visit),
             Self::Large { groups, .. } => groups.values().for_each(|group| visit(group.rows())),
+        }
+    }
+
+    /// Calls `visit` with the metas of at most `max` keys that come after `after`, in ascending order
+    /// of keys. Returns whether there are more.
+    pub(crate) fn for_keys_after(
+        &self,
+        after: Option<&str>,
+        max: usize,
+        visit: impl FnMut(&[Arc<Row>]),
+    ) -> bool {
+        match self {
+            Self::Small(rows) => {
+                let is_before = |row: &Arc<Row>| after.is_some_and(|key| row.key().as_str() <= key);
+                let begin = rows.partition_point(is_before);
+                let mut groups = rows[begin..].chunk_by(|a, b| a.key() == b.key());
+                groups.by_ref().take(max).for_each(visit);
+                groups.next().is_some()
+            }
+            Self::Large { groups, .. } => {
+                let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let mut groups = groups.range::<_, str>((begin, Bound::Unbounded));
+                let rows = groups.by_ref().take(max).map(|(_, group)| group.rows());
+                rows.for_each(visit);
+                groups.next().is_some()
+            }
         }
     }
 

@@ -11,3 +11,4 @@ mod observe;
 mod coalesce;
 mod endings;
 mod cluster;
+mod places;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use herenow_protocol::Payload;
 use serde_json::{Map, Value};
 
+use crate::identity::{ACCESS_TOKEN, Right};
+
 /// A meta, as a JSON object.
 pub(crate) type Meta = Map<String, Value>;
 
@@ -22,6 +24,12 @@ pub(crate) enum Request {
     Patch(Meta),
     /// Be present no more, but stay in the channel.
     Untrack,
+    /// Say who is here.
+    List,
+    /// Say how many are here.
+    Count,
+    /// Take a new token.
+    AccessToken,
     /// Send the payload back.
     Echo,
     /// Send the event to everybody on the topic.
@@ -32,8 +40,8 @@ pub(crate) enum Request {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(
-        "the event name {event} is reserved: names that begin with phx_, presence_ or presence: \
-         are the server's and reach nobody"
+        "the event name {event} is reserved: names that begin with phx_, presence_, presence: or \
+         herenow: are the server's and reach nobody"
     )]
     Reserved { event: String },
     #[error("presence is off for this topic")]
@@ -42,6 +50,12 @@ pub(crate) enum Refusal {
     BroadcastOff,
     #[error("this join observes, because it named no user_id")]
     Observes,
+    #[error("this join observes, because its token has no sub")]
+    Nobody,
+    #[error("the token does not give the right {right}")]
+    NotAllowed { right: Right },
+    #[error("access_token must have a token, {{\"access_token\": …}}")]
+    NoToken,
     #[error("{what} is {found}, it must be {expected}")]
     Kind {
         what: &'static str,
@@ -83,12 +97,12 @@ impl JoinFields {
         })
     }
 
-    /// The user: the join's `user_id`, else the socket's parameter; without one the join observes.
+    /// The user that the join names with `user_id`, if it does.
     ///
     /// A whole number is taken as its digits, because clients keep ids as numbers.
-    pub(crate) fn user(&self, parameter: Option<&str>) -> Result<Option<String>, Refusal> {
+    pub(crate) fn user(&self) -> Result<Option<String>, Refusal> {
         let user = match &self.user_id {
-            Value::Null => return Ok(parameter.filter(|user| !user.is_empty()).map(str::to_owned)),
+            Value::Null => return Ok(None),
             Value::String(user) => user.clone(),
             Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
             other => {
@@ -122,6 +136,9 @@ pub(crate) fn read(event: &str, payload: &Payload) -> Result<Request, Refusal> {
         }
         "presence:update" => update(fields(payload)?),
         "presence:untrack" => Ok(Request::Untrack),
+        "presence:list" => Ok(Request::List),
+        "presence:count" => Ok(Request::Count),
+        ACCESS_TOKEN => Ok(Request::AccessToken),
         "status" => {
             let status = fields(payload)?.remove("status").ok_or(Refusal::NoStatus)?;
             Ok(Request::Patch(Meta::from_iter([(
@@ -250,7 +267,7 @@ fn optional_object(what: &'static str, value: Value) -> Result<Meta, Refusal> {
 }
 
 fn is_reserved(event: &str) -> bool {
-    ["phx_", "presence_", "presence:"]
+    ["phx_", "presence_", "presence:", "herenow:"]
         .iter()
         .any(|start| event.starts_with(start))
 }
@@ -291,28 +308,24 @@ mod tests {
         read(event, &json(payload)).unwrap_err().to_string()
     }
 
-    fn user(payload: Value, parameter: Option<&str>) -> Result<Option<String>, String> {
+    fn user(payload: Value) -> Result<Option<String>, String> {
         let fields = JoinFields::read(&json(&payload)).unwrap();
-        fields
-            .user(parameter)
-            .map_err(|refusal| refusal.to_string())
+        fields.user().map_err(|refusal| refusal.to_string())
     }
 
     #[test]
     fn srv_20_the_user_is_the_joins_or_the_sockets_or_nobody() {
         let some = |user: &str| Ok(Some(user.to_owned()));
-        assert_eq!(user(json!({ "user_id": "a" }), Some("b")), some("a"));
-        assert_eq!(user(json!({ "user_id": 42 }), None), some("42"));
-        assert_eq!(user(json!({}), Some("b")), some("b"));
-        assert_eq!(user(json!({ "user_id": null }), Some("b")), some("b"));
-        assert_eq!(user(json!({}), None), Ok(None));
-        assert_eq!(user(json!({}), Some("")), Ok(None));
+        assert_eq!(user(json!({ "user_id": "a" })), some("a"));
+        assert_eq!(user(json!({ "user_id": 42 })), some("42"));
+        assert_eq!(user(json!({ "user_id": null })), Ok(None));
+        assert_eq!(user(json!({})), Ok(None));
         assert_eq!(
-            user(json!({ "user_id": "" }), None).unwrap_err(),
+            user(json!({ "user_id": "" })).unwrap_err(),
             "user_id is empty"
         );
         assert_eq!(
-            user(json!({ "user_id": [1] }), None).unwrap_err(),
+            user(json!({ "user_id": [1] })).unwrap_err(),
             "user_id is a list, it must be a text"
         );
     }

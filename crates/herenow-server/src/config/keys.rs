@@ -1,7 +1,9 @@
 //! Every key of the configuration, once: the file, the environment, the flags and the documentation
 //! are all made from these tables.
 
+mod api;
 mod cluster;
+mod identity;
 mod presence;
 mod socket;
 mod topic;
@@ -9,12 +11,14 @@ mod topic;
 use std::num::NonZero;
 use std::time::Duration;
 
+use self::api::API_KEYS;
 use self::cluster::CLUSTER_KEYS;
+use self::identity::IDENTITY_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
 pub(crate) use self::topic::TOPIC_KEYS;
 use super::kind::{Key, Kind};
-use super::{LogFormat, Secret, ServerConfig};
+use super::{LogFormat, ServerConfig};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -28,6 +32,8 @@ const GIB: usize = 1 << 30;
 pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
     [
         SERVER_KEYS,
+        IDENTITY_KEYS,
+        API_KEYS,
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,
@@ -48,18 +54,18 @@ static SERVER_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "dev",
-        help: "trust clients to say who they are; without it, true when listening on loopback with no secret",
+        help: "trust clients to say who they are; without it, true when listening on loopback with no key for tokens",
         kind: Kind::Switch {
             get: |config| config.dev,
             set: |config, on| config.dev = Some(on),
         },
     },
     Key {
-        name: "jwt.secret",
-        help: "the secret that tokens of clients are signed with (checking them is not built yet)",
-        kind: Kind::Secret {
-            min_bytes: 32,
-            set: |config, secret| config.jwt_secret = Some(Secret::new(secret)),
+        name: "ws_echo",
+        help: "echo WebSocket messages of up to 16 MiB at /echo/websocket, for suites that judge WebSockets",
+        kind: Kind::Switch {
+            get: |config| Some(config.ws_echo),
+            set: |config, on| config.ws_echo = on,
         },
     },
     Key {

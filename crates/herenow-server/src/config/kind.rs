@@ -7,6 +7,10 @@ use toml::de::DeValue;
 
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 
+const A_SIZE: &str = "a size such as 65536 or \"64KiB\" (units: B, kB, MB, GB, KiB, MiB, GiB)";
+const A_DURATION: &str = "a duration such as \"30s\" (units: us, ms, s, m, h, d)";
+const AN_ADDRESS: &str = "an IP address and port such as \"127.0.0.1:4000\"";
+
 /// One key of a table of configuration: its name, what it is for, and where its value goes.
 pub(crate) struct Key<C: 'static> {
     /// The key's path in the file, such as `socket.idle_timeout`.
@@ -82,6 +86,12 @@ pub(crate) enum Kind<C: 'static> {
         min_bytes: usize,
         set: fn(&mut C, String),
     },
+    /// A list of texts that `check` accepts and that are never shown, not even in an error.
+    Secrets {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+        set: fn(&mut C, Vec<String>),
+    },
     /// `true`, `false`, or a list of texts that `check` accepts.
     SwitchOrTexts {
         expected: &'static str,
@@ -129,7 +139,7 @@ impl<C> Key<C> {
             Kind::Text { get, .. } | Kind::SwitchOrTexts { get, .. } => Some(get(default)),
             Kind::MaybeText { show, .. } => show(default),
             Kind::Texts { get, .. } => Some(get(default).join(",")),
-            Kind::Secret { .. } => None,
+            Kind::Secret { .. } | Kind::Secrets { .. } => None,
         }
     }
 
@@ -146,6 +156,7 @@ impl<C> Key<C> {
             | Kind::MaybeText { .. }
             | Kind::Texts { .. }
             | Kind::Secret { .. }
+            | Kind::Secrets { .. }
             | Kind::SwitchOrTexts { .. } => &[],
         }
     }
@@ -160,7 +171,7 @@ impl<C> Key<C> {
             Kind::Address { .. } => "ADDRESS",
             Kind::Choice { .. } => "WORD",
             Kind::Text { .. } | Kind::MaybeText { .. } | Kind::Secret { .. } => "TEXT",
-            Kind::Texts { .. } => "LIST",
+            Kind::Texts { .. } | Kind::Secrets { .. } => "LIST",
             Kind::SwitchOrTexts { .. } => "BOOL|LIST",
         }
     }
@@ -169,10 +180,8 @@ impl<C> Key<C> {
     pub(crate) fn read(&self, raw: Raw<'_>, config: &mut C) -> Result<(), Refusal> {
         match &self.kind {
             Kind::Switch { set, .. } => {
-                set(
-                    config,
-                    raw.switch().ok_or_else(|| raw.not("true or false"))?,
-                );
+                let on = raw.switch().ok_or_else(|| raw.not("true or false"))?;
+                set(config, on);
             }
             Kind::Count { min, max, set, .. } => {
                 let count = raw.count().ok_or_else(|| raw.not("a whole number"))?;
@@ -182,21 +191,17 @@ impl<C> Key<C> {
                 );
             }
             Kind::Size { min, max, set, .. } => {
-                const EXPECTED: &str =
-                    "a size such as 65536 or \"64KiB\" (units: B, kB, MB, GB, KiB, MiB, GiB)";
-                let size = raw.size().ok_or_else(|| raw.not(EXPECTED))?;
+                let size = raw.size().ok_or_else(|| raw.not(A_SIZE))?;
                 set(config, within(size?, *min, *max, show_size)?);
             }
             Kind::Duration { min, max, set, .. } => {
-                const EXPECTED: &str = "a duration such as \"30s\" (units: us, ms, s, m, h, d)";
                 let duration = raw.text().and_then(parse_duration);
-                let duration = duration.ok_or_else(|| raw.not(EXPECTED))?;
+                let duration = duration.ok_or_else(|| raw.not(A_DURATION))?;
                 set(config, within(duration, *min, *max, show_duration)?);
             }
             Kind::Address { set, .. } => {
-                const EXPECTED: &str = "an IP address and port such as \"127.0.0.1:4000\"";
                 let address = raw.text().and_then(parse_address);
-                set(config, address.ok_or_else(|| raw.not(EXPECTED))?);
+                set(config, address.ok_or_else(|| raw.not(AN_ADDRESS))?);
             }
             Kind::Choice { words, set, .. } => {
                 let word = raw.text().filter(|word| words.contains(word));
@@ -224,6 +229,11 @@ impl<C> Key<C> {
                 ..
             } => set(config, texts(raw, *check).ok_or_else(|| raw.not(expected))?),
             Kind::Secret { min_bytes, set } => set(config, secret(raw, *min_bytes)?),
+            Kind::Secrets {
+                expected,
+                check,
+                set,
+            } => set(config, secrets(raw, expected, *check)?),
             Kind::SwitchOrTexts {
                 expected,
                 check,
@@ -305,7 +315,7 @@ impl<'a> Raw<'a> {
 }
 
 /// Reads an address; `localhost` stands for 127.0.0.1, other names are not looked up.
-fn parse_address(text: &str) -> Option<SocketAddr> {
+pub(super) fn parse_address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into()),
         None => text.parse().ok(),
@@ -352,6 +362,19 @@ fn secret(raw: Raw<'_>, min_bytes: usize) -> Result<String, Refusal> {
         });
     }
     Ok(text.to_owned())
+}
+
+/// As [`secret`], for a list: a refusal says which entry it was.
+fn secrets(raw: Raw<'_>, expected: &str, check: fn(&str) -> bool) -> Result<Vec<String>, Refusal> {
+    let refusal = |value: String| Refusal::Type {
+        value,
+        expected: expected.to_owned(),
+    };
+    let list = texts(raw, |_| true).ok_or_else(|| refusal("not a list of texts".to_owned()))?;
+    match list.iter().position(|text| !check(text)) {
+        Some(at) => Err(refusal(format!("wrong in entry {}", at + 1))),
+        None => Ok(list),
+    }
 }
 
 /// Texts come as a TOML list, or separated by commas in the environment and in flags.

@@ -10,7 +10,8 @@ use super::keys::{TOPIC_KEYS, keys};
 use super::kind::{Kind, Raw, Refusal};
 use super::units::show_size;
 use super::{
-    ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, cluster,
+    ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, api,
+    cluster, jwt,
 };
 
 /// The key that is a list of tables.
@@ -50,11 +51,7 @@ impl ServerConfig {
     ///
     /// Everything that is wrong, in the order of the sources.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
-        let mut loader = Loader {
-            config: Self::default(),
-            origins: BTreeMap::new(),
-            errors: Vec::new(),
-        };
+        let mut loader = Loader::new();
         if let Some(path) = sources.path() {
             loader.read_file(&path);
         }
@@ -64,12 +61,18 @@ impl ServerConfig {
         for (key, value) in &sources.flags {
             loader.read_text(Origin::Flag(flag_name(key)), key, value);
         }
-        loader.check_together();
-        if loader.errors.is_empty() {
-            Ok(loader.config)
-        } else {
-            Err(ConfigErrors(loader.errors))
-        }
+        loader.finish()
+    }
+
+    /// Reads the text of a file over the defaults; errors call it `path`, which is not opened.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, in the order of the text.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
+        let mut loader = Loader::new();
+        loader.read_text_of(path, text);
+        loader.finish()
     }
 }
 
@@ -111,6 +114,23 @@ pub(crate) fn variable_name(key: &str) -> String {
 }
 
 impl Loader {
+    fn new() -> Self {
+        Self {
+            config: ServerConfig::default(),
+            origins: BTreeMap::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    fn finish(mut self) -> Result<ServerConfig, ConfigErrors> {
+        self.check_together();
+        if self.errors.is_empty() {
+            Ok(self.config)
+        } else {
+            Err(ConfigErrors(self.errors))
+        }
+    }
+
     fn read_file(&mut self, path: &Path) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -121,8 +141,12 @@ impl Loader {
                 });
             }
         };
-        let place = Place { path, text: &text };
-        match DeTable::parse(&text) {
+        self.read_text_of(path, &text);
+    }
+
+    fn read_text_of(&mut self, path: &Path, text: &str) {
+        let place = Place { path, text };
+        match DeTable::parse(text) {
             Ok(table) => self.read_table(&place, "", table.get_ref()),
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
@@ -317,6 +341,9 @@ impl Loader {
             })));
         }
         self.check_cluster();
+        let origins = &self.origins;
+        let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Default);
+        self.errors.extend(api::check(&mut self.config, &origin));
     }
 
     fn check_cluster(&mut self) {
@@ -329,9 +356,10 @@ impl Loader {
                 .unwrap_or_else(|| "set".to_owned())
         };
         let config = &self.config;
-        let conflicts = keys()
-            .filter(|key| is_set(key.name))
-            .filter_map(|key| cluster::conflict(config, key.name, &is_set));
+        let conflicts = keys().filter(|key| is_set(key.name)).filter_map(|key| {
+            let cluster = cluster::conflict(config, key.name, &is_set);
+            cluster.or_else(|| jwt::conflict(config, key.name, &is_set))
+        });
         for (key, other, rule) in conflicts {
             self.errors.push(ConfigError::Conflict(Box::new(Conflict {
                 origin: origin(key),
@@ -358,23 +386,31 @@ impl Loader {
                 built: Engine::built(),
             });
         }
-        if let Some(path) = config.cluster.secret_file.clone() {
-            let origin = origin("cluster.secret_file");
-            self.read_secret(&path, origin);
+        let (cluster, jwt) = (&config.cluster.secret_file, &config.jwt.secret_file);
+        let files = [
+            ("cluster.secret_file", "cluster.secret", cluster.clone()),
+            ("jwt.secret_file", "jwt.secret", jwt.clone()),
+        ];
+        for (file_key, key, path) in files {
+            if let Some(path) = path {
+                self.read_secret(file_key, key, &path);
+            }
         }
     }
 
-    /// Reads the cluster's secret from its file; line breaks at the end are not part of it.
-    fn read_secret(&mut self, path: &str, origin: Origin) {
+    /// Reads a secret from its file; line breaks at the end are not part of it.
+    fn read_secret(&mut self, file_key: &'static str, key: &'static str, path: &str) {
+        let origin = self.origin(file_key);
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 let text = text.trim_end_matches(['\r', '\n']);
-                if let Some(key) = keys().find(|key| key.name == "cluster.secret") {
+                if let Some(key) = keys().find(|known| known.name == key) {
                     self.read_key(key, origin, Raw::Text(text));
                 }
             }
             Err(cause) => self.errors.push(ConfigError::SecretFile {
                 origin,
+                key: file_key,
                 path: path.to_owned(),
                 cause,
             }),
@@ -467,5 +503,5 @@ pub(crate) fn is_switch(key: &Key<ServerConfig>) -> bool {
 
 /// Tells whether a key's flag may be repeated.
 pub(crate) fn is_list(key: &Key<ServerConfig>) -> bool {
-    matches!(key.kind, Kind::Texts { .. })
+    matches!(key.kind, Kind::Texts { .. } | Kind::Secrets { .. })
 }

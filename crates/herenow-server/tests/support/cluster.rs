@@ -8,14 +8,19 @@
     reason = "a test ends where something is not as it must be"
 )]
 
+mod network;
+mod faults;
+mod cuts;
+mod stops;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use herenow_client::{Backoff, Client, ClientConfig};
+use herenow_client::{Backoff, ChannelSender, Client, ClientConfig};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,11 +28,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+pub(crate) use self::cuts::*;
+pub(crate) use self::faults::*;
+use self::network::{Machine, Network};
+pub(crate) use self::stops::*;
+
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks at something that tells no one when it changes.
 const LOOK: Duration = Duration::from_millis(20);
 const SECRET: &str = "the secret of these processes";
+/// A node on a machine of its own answers to those with a key only.
+const API_KEY: &str = "the-key-of-the-test-of-these-processes";
 const HEARTBEAT: &str = "250ms";
 const DOWN: Duration = Duration::from_millis(2_000);
 const TOPIC: &str = "room:cluster";
@@ -42,7 +54,7 @@ pub(crate) enum Engine {
 
 /// A broker as a process; zenoh has none.
 struct Broker {
-    engine: Engine,
+    address: Ipv4Addr,
     port: u16,
     child: Child,
 }
@@ -52,11 +64,15 @@ pub(crate) struct Cluster {
     engine: Engine,
     broker: Option<Broker>,
     places: Vec<Place>,
+    /// Dropped last: what runs on its machines has ended then.
+    network: Option<Network>,
 }
 
 /// Where a node is, whether it runs or not.
 struct Place {
     name: String,
+    /// The loopback, or the address of the node's own machine.
+    machine: Machine,
     port: u16,
     cluster_port: u16,
     node: Option<Node>,
@@ -72,6 +88,7 @@ struct Node {
 pub(crate) struct User {
     name: String,
     list: watch::Receiver<BTreeSet<String>>,
+    sender: ChannelSender,
     task: JoinHandle<()>,
 }
 
@@ -111,42 +128,55 @@ fn signal(child: &Child, name: &str) {
 }
 
 impl Broker {
-    fn start(engine: Engine, port: u16) -> Option<Self> {
-        let number = port.to_string();
+    /// Starts the engine's broker on a machine; zenoh has none.
+    fn start(engine: Engine, machine: Machine, port: u16) -> Option<Self> {
+        let (address, number) = (machine.address(), port.to_string());
+        let host = address.to_string();
         let mut command = match engine {
             Engine::Zenoh => return None,
             Engine::Nats => {
-                let mut nats = Command::new("nats-server");
-                nats.args(["-a", "127.0.0.1", "-p", &number]);
+                let mut nats = machine.command("nats-server");
+                nats.args(["-a", &host, "-p", &number]);
                 nats
             }
             Engine::Redis => {
-                let mut redis = Command::new("redis-server");
-                redis.args(["--bind", "127.0.0.1", "--port", &number]);
+                let mut redis = machine.command("redis-server");
+                redis.args(["--bind", &host, "--port", &number]);
                 redis.args(["--save", "", "--appendonly", "no"]);
+                redis.args(["--protected-mode", "no"]);
                 redis
             }
         };
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = quiet.stderr(Stdio::null()).spawn().unwrap();
         Some(Self {
-            engine,
+            address,
             port,
             child,
         })
+    }
+
+    async fn listens(&self) {
+        let listens = async {
+            while TcpStream::connect((self.address, self.port)).await.is_err() {
+                sleep(LOOK).await;
+            }
+        };
+        within("the broker listens", listens).await;
     }
 }
 
 impl Place {
     /// The program with these arguments, and without any configuration from this environment.
     fn start(&mut self, arguments: &[String]) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_herenow"));
+        let mut command = self.machine.command(env!("CARGO_BIN_EXE_herenow"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HERENOW_")) {
             command.env_remove(name);
         }
         command
             .args(arguments)
-            .env("HERENOW_CLUSTER_SECRET", SECRET);
+            .env("HERENOW_CLUSTER_SECRET", SECRET)
+            .env("HERENOW_API_KEYS", format!("test:read:{API_KEY}"));
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = quiet.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -160,8 +190,12 @@ impl Place {
     }
 
     async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect((self.machine.address(), self.port))
+            .await
+            .ok()?;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {API_KEY}\r\nconnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;
@@ -231,21 +265,21 @@ impl Cluster {
         cluster
     }
 
+    /// The broker runs, and the nodes have places on this machine.
     async fn prepare(engine: Engine, names: &[&str]) -> Self {
-        let broker = Broker::start(engine, free_port());
+        let here = vec![Machine::Here; names.len() + 1];
+        Self::prepare_on(engine, names, &here).await
+    }
+
+    /// The same with a machine for each node, and a last one for the broker.
+    async fn prepare_on(engine: Engine, names: &[&str], machines: &[Machine]) -> Self {
+        let broker = Broker::start(engine, machines[names.len()], free_port());
         if let Some(broker) = &broker {
-            let listens = async {
-                while TcpStream::connect(("127.0.0.1", broker.port))
-                    .await
-                    .is_err()
-                {
-                    sleep(LOOK).await;
-                }
-            };
-            within("the broker listens", listens).await;
+            broker.listens().await;
         }
-        let place = |name: &&str| Place {
+        let place = |(name, machine): (&&str, &Machine)| Place {
             name: (*name).to_owned(),
+            machine: *machine,
             port: free_port(),
             cluster_port: free_port(),
             node: None,
@@ -253,35 +287,42 @@ impl Cluster {
         Self {
             engine,
             broker,
-            places: names.iter().map(place).collect(),
+            places: names.iter().zip(machines).map(place).collect(),
+            network: None,
         }
     }
 
+    /// Starts a node; `more` are further arguments.
     fn start_node(&mut self, at: usize, more: &[&str]) {
-        let peer = |place: &Place| format!("tcp/127.0.0.1:{}", place.cluster_port);
+        let peer =
+            |place: &Place| format!("tcp/{}:{}", place.machine.address(), place.cluster_port);
         let own = &self.places[at];
-        let listen = format!("127.0.0.1:{}", own.port);
+        let listen = format!("{}:{}", own.machine.address(), own.port);
         let down = format!("{}ms", DOWN.as_millis());
-        let mut arguments = vec!["serve", "--listen", &listen, "--node", &own.name];
+        let mut arguments = vec!["serve", "--dev", "--listen", &listen, "--node", &own.name];
         arguments.extend(["--cluster-heartbeat-period", HEARTBEAT]);
         arguments.extend(["--cluster-down-period", &down, "--drain-total", "5s"]);
         arguments.extend(["--socket-close-timeout", "500ms"]);
         let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
-        let port = self.broker.as_ref().map_or(0, |broker| broker.port);
+        let broker = self.broker.as_ref();
+        let at_broker = broker.map(|broker| format!("{}:{}", broker.address, broker.port));
+        let at_broker = at_broker.unwrap_or_default();
         let engine = match self.engine {
             Engine::Zenoh => {
-                let others = self.places.iter().filter(|place| place.name != own.name);
-                for other in others {
+                // Over a network all have the first in common, and find each other through it.
+                let given = self.places.iter().enumerate();
+                let given = given.filter(|(n, _)| *n != at && (*n == 0 || self.network.is_none()));
+                for (_, other) in given {
                     arguments.extend(["--peers".to_owned(), peer(other)]);
                 }
                 vec!["zenoh".to_owned(), "--cluster-listen".to_owned(), peer(own)]
             }
             Engine::Nats => {
-                let url = format!("nats://127.0.0.1:{port}");
+                let url = format!("nats://{at_broker}");
                 vec!["nats".to_owned(), "--nats-url".to_owned(), url]
             }
             Engine::Redis => {
-                let url = format!("redis://127.0.0.1:{port}");
+                let url = format!("redis://{at_broker}");
                 vec!["redis".to_owned(), "--redis-url".to_owned(), url]
             }
         };
@@ -300,12 +341,14 @@ impl Cluster {
         let mut config = ClientConfig::default();
         config.reconnect_after = Backoff::from_millis(&[10, 50], 100);
         config.rejoin_after = Backoff::from_millis(&[50], 200);
-        let url = format!("ws://127.0.0.1:{}/socket", self.places[at].port);
+        let place = &self.places[at];
+        let url = format!("ws://{}:{}/socket", place.machine.address(), place.port);
         let client = within("connecting", Client::connect(&url, config))
             .await
             .unwrap();
         let joining = client.channel(TOPIC, &json!({ "user_id": name })).join();
         let channel = within("joining", joining).await.unwrap();
+        let sender = channel.sender();
         let (changed, list) = watch::channel(BTreeSet::new());
         let task = tokio::spawn(async move {
             let _client = client; // It ends with its last handle.
@@ -318,6 +361,7 @@ impl Cluster {
         User {
             name: name.to_owned(),
             list,
+            sender,
             task,
         }
     }
@@ -403,106 +447,6 @@ async fn check_status(cluster: &Cluster) {
     assert_eq!(seen, [(&a, &up), (&b, &up), (&c, &up)]);
     assert!(nodes.iter().all(|node| node["lag"] == 0), "{status}");
     assert_eq!(status["refused"], json!([]));
-}
-
-/// A node that is killed takes its users with it and no one else's; under its old name it comes
-/// back, and so do they.
-pub(crate) async fn a_killed_node_takes_its_users_and_can_come_back(engine: Engine) {
-    let mut cluster = Cluster::start(engine).await;
-    let users = cluster.populate(5).await;
-    let everybody = names(&users);
-    let (rest, lost) = split(users, "c");
-    signal(cluster.child(2), "-KILL");
-    let killed = Instant::now();
-    // Under load: somebody joins meanwhile.
-    let late = cluster.join(0, "a-late").await;
-    let mut here = names(&rest);
-    here.insert(late.name.clone());
-    until(&rest, &here).await;
-    let took = killed.elapsed();
-    eprintln!("{engine:?}: the users of a killed node were gone after {took:?}");
-    assert!(took < DOWN + Duration::from_secs(5), "{took:?}");
-    cluster.places[2].ended().await;
-    cluster.start_node(2, &[]);
-    let mut all = everybody;
-    all.insert(late.name.clone());
-    until(&rest, &all).await;
-    until(&lost, &all).await;
-}
-
-/// A node that is stopped for longer than `down_period` is hidden, and back when it goes on.
-pub(crate) async fn a_frozen_node_is_hidden_and_returns(engine: Engine) {
-    let cluster = Cluster::start(engine).await;
-    let users = cluster.populate(2).await;
-    let everybody = names(&users);
-    let (rest, frozen) = split(users, "c");
-    signal(cluster.child(2), "-STOP");
-    until(&rest, &names(&rest)).await;
-    let late = cluster.join(1, "b-late").await;
-    sleep(DOWN).await; // Frozen for longer than it would take the node for everybody else.
-    signal(cluster.child(2), "-CONT");
-    let mut all = everybody;
-    all.insert(late.name.clone());
-    let took = until(&rest, &all).await;
-    until(&frozen, &all).await;
-    eprintln!("{engine:?}: the users of a frozen node were back after {took:?}");
-}
-
-/// A node that is told to stop is gone at once everywhere, and exits with 0.
-pub(crate) async fn a_graceful_stop_is_seen_at_once(engine: Engine) {
-    let mut cluster = Cluster::start(engine).await;
-    let users = cluster.populate(3).await;
-    let (rest, _gone) = split(users, "c");
-    signal(cluster.child(2), "-TERM");
-    let took = until(&rest, &names(&rest)).await;
-    eprintln!("{engine:?}: the users of a stopped node were gone after {took:?}");
-    assert!(took < DOWN, "{took:?}: not by silence");
-    assert_eq!(cluster.places[2].ended().await.code(), Some(0));
-    let nodes = cluster.status(0).await["nodes"].clone();
-    assert_eq!(nodes.as_array().unwrap().len(), 2, "{nodes}");
-}
-
-/// All three nodes are restarted one after the other while their users stay: nobody is lost, and
-/// no ghost remains.
-pub(crate) async fn a_rolling_restart_loses_nobody(engine: Engine) {
-    let mut cluster = Cluster::start(engine).await;
-    let users = cluster.populate(3).await;
-    for at in 0..3 {
-        signal(cluster.child(at), "-TERM");
-        assert_eq!(cluster.places[at].ended().await.code(), Some(0));
-        cluster.start_node(at, &[]);
-        cluster.places[at].ready().await;
-    }
-    // A list is as it was while its client is not joined: somebody new shows that it is alive.
-    let mut users = users;
-    users.push(cluster.join(0, "witness").await);
-    let took = until(&users, &names(&users)).await;
-    eprintln!("{engine:?}: every list was right {took:?} after the last restart");
-    for at in 0..3 {
-        let status = cluster.status(at).await;
-        let nodes = status["nodes"].as_array().unwrap();
-        let n_rows: u64 = nodes
-            .iter()
-            .filter_map(|node| node["n_rows"].as_u64())
-            .sum();
-        assert_eq!(n_rows, 10, "no ghost: {status}");
-        assert_eq!(nodes.len(), 3, "no earlier life: {status}");
-    }
-}
-
-/// A broker that is killed and comes back is a partition that heals.
-pub(crate) async fn a_restarted_broker_is_a_partition_that_heals(engine: Engine) {
-    let mut cluster = Cluster::start(engine).await;
-    let mut users = cluster.populate(2).await;
-    let port = cluster.broker.take().unwrap().port; // Dropped, which kills it.
-    for (at, name) in [(0, "a-cut"), (1, "b-cut"), (2, "c-cut")] {
-        users.push(cluster.join(at, name).await);
-    }
-    let alone: BTreeSet<String> = ["a0", "a1", "a-cut"].map(str::to_owned).into();
-    until(&users[..1], &alone).await;
-    cluster.broker = Broker::start(engine, port);
-    let took = until(&users, &names(&users)).await;
-    eprintln!("{engine:?}: every list was right {took:?} after the broker began to start");
 }
 
 /// A node with another secret, or another number of shards, is refused, and both sides say so.

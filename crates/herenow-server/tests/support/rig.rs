@@ -121,13 +121,18 @@ impl Rig {
 
     /// Makes one HTTP request on a connection of its own.
     pub(crate) async fn http(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}content-length: \
              {length}\r\n\r\n{body}",
             self.address
         );
+        self.raw(&request).await
+    }
+
+    /// Sends a request as it is, which must ask to close the connection.
+    pub(crate) async fn raw(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         within(stream.read_to_end(&mut answer)).await.unwrap();

@@ -89,6 +89,8 @@ pub(crate) struct Step {
     pub(crate) events: Vec<(NodeName, PeerEvent)>,
     /// How many versions the deltas spanned that it took in.
     pub(crate) span: u64,
+    /// How many of them were pieces of a list of what is gone.
+    pub(crate) n_cut: u64,
     pub(crate) outgoing: Vec<(Option<NodeName>, Frame)>,
 }
 
@@ -271,6 +273,7 @@ impl Node {
             match input {
                 Input::Message(from, message) => {
                     let (incarnation, span) = incarnation_and_span(&message);
+                    step.n_cut += u64::from(is_cut(&message));
                     step.heard.push((from.clone(), incarnation));
                     if matches!(message, ShardMessage::Bye { .. }) {
                         step.goodbyes.push((from.clone(), incarnation));
@@ -334,6 +337,13 @@ fn incarnation_and_span(message: &ShardMessage) -> (Incarnation, u64) {
         ShardMessage::Request { incarnation, .. } | ShardMessage::Bye { incarnation } => {
             (*incarnation, 0)
         }
+    }
+}
+
+fn is_cut(message: &ShardMessage) -> bool {
+    match message {
+        ShardMessage::Delta { delta, .. } | ShardMessage::Transfer { delta, .. } => delta.is_cut(),
+        ShardMessage::Request { .. } | ShardMessage::Bye { .. } => false,
     }
 }
 

@@ -24,8 +24,8 @@ impl Simulation {
                 Some(at) => self.write(at, write),
                 None => Ok(()),
             },
-            Act::Burst { node, n_joins } => match self.nth_running(*node) {
-                Some(at) => self.burst(at, *n_joins),
+            Act::Burst { node, n_owners } => match self.nth_running(*node) {
+                Some(at) => self.burst(at, *n_owners),
                 None => Ok(()),
             },
             Act::Storm { node, writes, gap } => match self.nth_running(*node) {

@@ -17,7 +17,7 @@ use zenoh::internal::runtime::Runtime;
 use super::shared::Shared;
 
 /// The pause before the first attempt, and the longest between two; each is twice the one before.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
 /// How long a lost peer is dialled.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3600);

@@ -8,8 +8,8 @@ use zenoh::Config;
 use crate::config::{Discovery, Tls, ZenohConfig};
 
 /// How long zenoh waits before it dials a peer again that was given by address, in milliseconds:
-/// first, at most, and the growth between.
-const REDIAL: (u64, u64, f64) = (200, 4000, 2.0);
+/// first, at most, and the growth between. A cut that ends is to be over within about a second.
+const REDIAL: (u64, u64, f64) = (200, 1000, 2.0);
 
 /// How long opening waits for the first links, in milliseconds: those of a local network are up by
 /// then, and a node that is alone, or that knows one peer in two ways, does not wait for long.

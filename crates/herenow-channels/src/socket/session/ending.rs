@@ -34,7 +34,12 @@ impl Session {
             return;
         }
         self.shared.metrics.channels.decrement();
-        let is_crash = !reason.is_graceful();
+        let told = match &reason {
+            Reason::Unauthorized(text) => self.state.on_channel_unauthorized(id, text),
+            _ => None,
+        };
+        let slot = &mut self.slots[at];
+        let is_crash = !reason.is_graceful() && told.is_none();
         slot.attachment = None;
         slot.clear_queue(&self.mailbox);
         slot.stage = Stage::Ending {
@@ -43,8 +48,9 @@ impl Session {
         };
         let timeout = self.shared.config.terminate_timeout;
         slot.push(Task::Call(Call::Terminate { reason, timeout }));
-        if !is_crash && let Some(close) = self.state.on_channel_closed(id) {
-            self.send(&close);
+        let told = told.or_else(|| (!is_crash).then(|| self.state.on_channel_closed(id))?);
+        if let Some(told) = told {
+            self.send(&told);
         }
     }
 

@@ -1,0 +1,318 @@
+//! [`Access`]: who may use the API, by its keys; [`Table`]: routes that each need a right.
+//!
+//! A key is presented as `authorization: Bearer SECRET` or `x-api-key: SECRET`. Secrets are compared
+//! by their SHA-256, all of them and in constant time. Without keys the API is open to pages and
+//! programs of this machine in dev mode on loopback, and closed otherwise.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, Method, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, any, get, on};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::problem::{Kind, Problem};
+use crate::config::{ApiKey, Right, digest};
+
+/// Who may use the API. Cloning shares it.
+#[derive(Debug, Clone)]
+pub(crate) struct Access(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    rule: Rule,
+    n_allowed: AtomicU64,
+    n_refused: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Rule {
+    /// Everybody on this machine.
+    Open,
+    /// Nobody.
+    Closed,
+    /// Who has one of these.
+    Keys(Vec<ApiKey>),
+}
+
+impl Access {
+    /// Access by `keys`; without any, open if the API `is_private`: in dev mode on loopback.
+    pub(crate) fn new(keys: Vec<ApiKey>, is_private: bool) -> Self {
+        let rule = match (keys.is_empty(), is_private) {
+            (false, _) => Rule::Keys(keys),
+            (true, true) => Rule::Open,
+            (true, false) => Rule::Closed,
+        };
+        Self(Arc::new(Inner {
+            rule,
+            n_allowed: AtomicU64::new(0),
+            n_refused: AtomicU64::new(0),
+        }))
+    }
+
+    /// Says in the log who may use the API, and where if it has an address of its own.
+    pub(crate) fn announce(&self, address: Option<SocketAddr>) {
+        if let Some(address) = address {
+            tracing::info!(%address, "the API has a listener of its own");
+        }
+        match &self.0.rule {
+            Rule::Open => tracing::info!("the API is open to this machine: dev mode, no api.keys"),
+            Rule::Closed => tracing::info!("the API is closed: there are no api.keys"),
+            Rule::Keys(keys) => {
+                for key in keys {
+                    let (name, right) = (key.name(), key.right().as_str());
+                    tracing::info!(name, right, "key of the API");
+                }
+            }
+        }
+    }
+
+    /// Returns how many requests were let in, and how many were not.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.0.n_allowed), read(&self.0.n_refused))
+    }
+
+    /// Checks that a request with these headers has `right`.
+    ///
+    /// # Errors
+    ///
+    /// The problem to answer with: 401 without a key or with an unknown one, 403 without the right.
+    pub(crate) fn check(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
+        let checked = match &self.0.rule {
+            Rule::Open => check_is_local(headers),
+            Rule::Closed => Err(Problem::new(
+                Kind::ApiClosed,
+                "set a key, such as HERENOW_API_KEYS=shop:write:SECRET with a secret of at least 16 \
+                 characters (openssl rand -hex 16), and send it as `authorization: Bearer SECRET`",
+            )),
+            Rule::Keys(keys) => check_key(keys, headers, right),
+        };
+        let counter = match &checked {
+            Ok(()) => &self.0.n_allowed,
+            Err(_) => &self.0.n_refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        checked
+    }
+
+    /// Puts routes behind a right.
+    pub(crate) fn guard<S>(&self, right: Right, routes: MethodRouter<S>) -> MethodRouter<S>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        routes.route_layer(middleware::from_fn_with_state(
+            (self.clone(), right),
+            let_in,
+        ))
+    }
+}
+
+async fn let_in(
+    State((access, right)): State<(Access, Right)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match access.check(request.headers(), right) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => {
+            tracing::debug!(right = right.as_str(), "request to the API refused");
+            problem.into_response()
+        }
+    }
+}
+
+fn check_key(keys: &[ApiKey], headers: &HeaderMap, right: Right) -> Result<(), Problem> {
+    let Some(secret) = presented(headers)? else {
+        return Err(Problem::unauthorized(
+            "send a key of the API as `authorization: Bearer SECRET` or `x-api-key: SECRET`",
+        ));
+    };
+    let digest = digest(secret);
+    let mut found = None;
+    for key in keys {
+        if Choice::into(key.digest().ct_eq(&digest)) {
+            found = Some(key);
+        }
+    }
+    let Some(key) = found else {
+        return Err(Problem::unauthorized("the server has no such key"));
+    };
+    if key.right() < right {
+        let (name, has, needs) = (key.name(), key.right().as_str(), right.as_str());
+        return Err(Problem::new(
+            Kind::Forbidden,
+            format!("the key {name} may {has}, this needs {needs}"),
+        ));
+    }
+    Ok(())
+}
+
+/// The secret that a request presents, if it does.
+fn presented(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
+    if let Some(value) = headers.get("x-api-key") {
+        return Ok(Some(value.as_bytes()));
+    }
+    let Some(value) = headers.get(AUTHORIZATION) else {
+        return Ok(None);
+    };
+    match value.as_bytes().split_at_checked(7) {
+        Some((scheme, secret)) if scheme.eq_ignore_ascii_case(b"bearer ") => Ok(Some(secret)),
+        _ => Err(
+            Problem::unauthorized("the authorization must be `Bearer SECRET`")
+                .field("authorization"),
+        ),
+    }
+}
+
+/// Checks that the request is meant for this machine and comes from a page of it, if from a page.
+///
+/// Any web site can let a browser on this machine send requests here; they would be let in for
+/// coming from loopback.
+fn check_is_local(headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value| value.to_str().unwrap_or_default())
+    };
+    let is_local_origin = |origin: &str| {
+        let host = origin.split_once("://").map(|(_, host)| host);
+        host.is_some_and(is_loopback)
+    };
+    if !text(HOST).is_none_or(is_loopback) {
+        let detail = "without keys the API answers to localhost and loopback addresses only";
+        return Err(Problem::new(Kind::Forbidden, detail).field("host"));
+    }
+    if !text(ORIGIN).is_none_or(is_local_origin) {
+        let detail = "without keys the API does not answer to pages of other hosts";
+        return Err(Problem::new(Kind::Forbidden, detail).field("origin"));
+    }
+    Ok(())
+}
+
+/// Tells whether a host, with or without a port, is a name of the loopback.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// Routes in the making: each with the right that it needs, and on the list that the API's document
+/// is held against.
+#[derive(Debug)]
+pub(crate) struct Table<S> {
+    access: Access,
+    router: Router<S>,
+    listed: Vec<(Method, &'static str)>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Table<S> {
+    /// No routes yet.
+    pub(crate) fn new(access: &Access) -> Self {
+        Self {
+            access: access.clone(),
+            router: Router::new(),
+            listed: Vec::new(),
+        }
+    }
+
+    /// Adds a route that whoever has `right` may use.
+    #[must_use]
+    pub(crate) fn route<H, T>(
+        self,
+        method: Method,
+        path: &'static str,
+        right: Right,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        let access = self.access.clone();
+        self.add(&method, path, |filter| {
+            access.guard(right, on(filter, handler))
+        })
+    }
+
+    /// Adds a route that everybody may use.
+    #[must_use]
+    pub(crate) fn open<H, T>(self, method: Method, path: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.add(&method, path, |filter| on(filter, handler))
+    }
+
+    fn add(
+        mut self,
+        method: &Method,
+        path: &'static str,
+        make: impl FnOnce(MethodFilter) -> MethodRouter<S>,
+    ) -> Self {
+        let filter = MethodFilter::try_from(method.clone()).expect("a method of HTTP's own");
+        self.router = self.router.route(path, make(filter));
+        self.listed.push((method.clone(), path));
+        self
+    }
+
+    /// Gives the routes what they share.
+    pub(crate) fn with_state(self, state: S) -> Table<()> {
+        Table {
+            access: self.access,
+            router: self.router.with_state(state),
+            listed: self.listed,
+        }
+    }
+}
+
+impl Table<()> {
+    /// Adds the routes of another table.
+    #[must_use]
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.router = self.router.merge(other.router);
+        self.listed.extend(other.listed);
+        self
+    }
+
+    /// Returns the routes, each as its method and path, in the order in which they were added.
+    pub(crate) fn listed(&self) -> &[(Method, &'static str)] {
+        &self.listed
+    }
+
+    /// Returns the router: with `/api`, which lists the routes, and problems for all that is none.
+    pub(crate) fn into_router(self) -> Router {
+        let mut index = String::new();
+        for (method, path) in self.listed() {
+            index.push_str(&format!("{method} {path}\n"));
+        }
+        self.router
+            .route("/api", get(async move || index.clone()))
+            .route("/api/", any(nothing_there))
+            .route("/api/{*path}", any(nothing_there))
+            .method_not_allowed_fallback(async |method: Method| {
+                Problem::method_not_allowed(method.as_str())
+            })
+    }
+}
+
+async fn nothing_there(uri: Uri) -> Problem {
+    let detail = "there is no such route; GET /api lists them, /api/openapi.json describes them";
+    Problem::new(Kind::NotFound, detail)
+        .field("path")
+        .value(uri.path())
+}

@@ -1,0 +1,305 @@
+//! [`Problem`]: what the API answers when it does not do what it was asked, as RFC 9457 has it.
+//!
+//! ```json
+//! {
+//!   "type": "https://github.com/herenow-rs/herenow/blob/main/docs/api.md#invalid-value",
+//!   "title": "a value is not what it must be", "status": 400,
+//!   "detail": "limit is 100000, the limit is 1000 (api.max_page)",
+//!   "field": "limit", "value": "100000", "limit": 1000
+//! }
+//! ```
+//!
+//! `field` names what in the request is wrong: a parameter, a member of the body, a header. `value`
+//! is what it was, cut to 128 bytes; never a secret. `limit` is the limit it is over.
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use herenow_presence::{NameError, TrackError, UpdateError};
+use herenow_pubsub::BroadcastError;
+use serde_json::{Map, Value};
+
+/// Where the kinds of problems are described.
+const DOCS: &str = "https://github.com/herenow-rs/herenow/blob/main/docs/api.md#";
+/// How much of a value is repeated.
+const MAX_VALUE_BYTES: usize = 128;
+
+/// The kinds of problems; docs/api.md has a section for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// No key, or one that is none.
+    Unauthorized,
+    /// The key has not the right.
+    Forbidden,
+    /// No key is configured, so that nobody has a right.
+    ApiClosed,
+    /// Nothing is at the path.
+    NotFound,
+    /// What the path names is not there.
+    NotPresent,
+    /// Something is at the path, but not for this method.
+    MethodNotAllowed,
+    /// A parameter or member that there is not.
+    UnknownField,
+    /// A value of the wrong type or beyond its limit.
+    InvalidValue,
+    /// The body is not JSON, or not an object.
+    InvalidJson,
+    /// The body is larger than the limit.
+    TooLarge,
+    /// The body is of another type than JSON.
+    UnsupportedType,
+    /// It is another node's.
+    LeaseElsewhere,
+    /// A limit of the server is reached.
+    LimitReached,
+    /// It cannot be done now.
+    Unavailable,
+}
+
+/// What was not done, and why.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    kind: Kind,
+    detail: String,
+    members: Map<String, Value>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+}
+
+impl Kind {
+    /// Its status, its name in the documentation, and its title.
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "a key of the API is needed",
+            ),
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "the key has not this right",
+            ),
+            Self::ApiClosed => (
+                StatusCode::FORBIDDEN,
+                "api-closed",
+                "the API has no keys, so nobody may use it",
+            ),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "there is nothing here"),
+            Self::NotPresent => (
+                StatusCode::NOT_FOUND,
+                "not-present",
+                "nobody is here by this key",
+            ),
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "this cannot be done here",
+            ),
+            Self::UnknownField => (
+                StatusCode::BAD_REQUEST,
+                "unknown-field",
+                "there is no such parameter or member",
+            ),
+            Self::InvalidValue => (
+                StatusCode::BAD_REQUEST,
+                "invalid-value",
+                "a value is not what it must be",
+            ),
+            Self::InvalidJson => (
+                StatusCode::BAD_REQUEST,
+                "invalid-json",
+                "the body is not a JSON object",
+            ),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "the body is too large",
+            ),
+            Self::UnsupportedType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-type",
+                "the body must be JSON",
+            ),
+            Self::LeaseElsewhere => (
+                StatusCode::CONFLICT,
+                "lease-elsewhere",
+                "this node does not hold the presence",
+            ),
+            Self::LimitReached => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "limit-reached",
+                "a limit of the server is reached",
+            ),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "this cannot be done now",
+            ),
+        }
+    }
+}
+
+impl Problem {
+    /// A problem that `detail` explains: lower case, without a full stop.
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            members: Map::new(),
+            header: None,
+        }
+    }
+
+    /// A value of `field` that is not `expected`.
+    pub(crate) fn invalid(field: &str, value: &str, expected: &str) -> Self {
+        let shown = bounded(value);
+        Self::new(
+            Kind::InvalidValue,
+            format!("{field} is {shown:?}, it must be {expected}"),
+        )
+        .field(field)
+        .value(value)
+    }
+
+    /// A length of `field` that is over `limit`, which is the setting `setting`.
+    pub(crate) fn too_long(field: &str, len: usize, limit: usize, setting: &str) -> Self {
+        let detail = format!("{field} is {len} bytes, the limit is {limit} ({setting})");
+        Self::new(Kind::InvalidValue, detail)
+            .field(field)
+            .limit(limit)
+    }
+
+    /// Names what in the request is wrong.
+    #[must_use]
+    pub(crate) fn field(self, field: &str) -> Self {
+        self.member("field", bounded(field))
+    }
+
+    /// Repeats what the field was, shortened; never to be used for a secret.
+    #[must_use]
+    pub(crate) fn value(self, value: &str) -> Self {
+        self.member("value", bounded(value))
+    }
+
+    /// Names the limit.
+    #[must_use]
+    pub(crate) fn limit(self, limit: usize) -> Self {
+        self.member("limit", limit)
+    }
+
+    /// Adds a member of its own.
+    #[must_use]
+    pub(crate) fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub(crate) fn retry_after(mut self, seconds: u16) -> Self {
+        self.header = Some(Box::new((RETRY_AFTER, seconds.into())));
+        self
+    }
+
+    /// A request without a key, or with one that is none.
+    pub(crate) fn unauthorized(detail: &str) -> Self {
+        let mut problem = Self::new(Kind::Unauthorized, detail);
+        let challenge = HeaderValue::from_static("Bearer realm=\"herenow\"");
+        problem.header = Some(Box::new((WWW_AUTHENTICATE, challenge)));
+        problem
+    }
+
+    /// A method that the path does not have; the router says which it has.
+    pub(crate) fn method_not_allowed(method: &str) -> Self {
+        let detail = format!("{:?} cannot be done at this path", bounded(method));
+        Self::new(Kind::MethodNotAllowed, detail)
+            .field("method")
+            .value(method)
+    }
+
+    fn body(&self) -> String {
+        let (status, name, title) = self.kind.parts();
+        let mut members = Map::new();
+        let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
+        put("type", format!("{DOCS}{name}").into());
+        put("title", title.into());
+        put("status", status.as_u16().into());
+        put("detail", self.detail.clone().into());
+        members.extend(self.members.clone());
+        Value::Object(members).to_string()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, _, _) = self.kind.parts();
+        let headers = [
+            (CONTENT_TYPE, "application/problem+json"),
+            (CACHE_CONTROL, "no-store"),
+        ];
+        let mut response = (status, headers, self.body()).into_response();
+        if let Some(header) = self.header {
+            let (name, value) = *header;
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Self {
+        match error {
+            NameError::TooLong { field, len, max } => {
+                Self::too_long(field, len, max, &format!("presence.max_{field}_bytes"))
+            }
+            NameError::Empty { field } => {
+                Self::new(Kind::InvalidValue, error.to_string()).field(field)
+            }
+            _ => Self::new(Kind::InvalidValue, error.to_string()),
+        }
+    }
+}
+
+impl From<TrackError> for Problem {
+    fn from(error: TrackError) -> Self {
+        let detail = error.to_string();
+        match error {
+            TrackError::Name(error) => error.into(),
+            TrackError::Meta(_) => Self::new(Kind::InvalidValue, detail).field("meta"),
+            TrackError::TooManyMetas { max, .. } => Self::new(Kind::LimitReached, detail)
+                .field("key")
+                .limit(max),
+            _ => Self::new(Kind::Unavailable, detail),
+        }
+    }
+}
+
+impl From<UpdateError> for Problem {
+    fn from(error: UpdateError) -> Self {
+        let detail = error.to_string();
+        match error {
+            UpdateError::Name(error) => error.into(),
+            UpdateError::Meta(_) => Self::new(Kind::InvalidValue, detail).field("meta"),
+            _ => Self::new(Kind::Unavailable, detail),
+        }
+    }
+}
+
+impl From<BroadcastError> for Problem {
+    fn from(error: BroadcastError) -> Self {
+        match error {
+            BroadcastError::TopicTooLong { len, max } => Self::too_long("topic", len, max, "fixed"),
+            BroadcastError::EventTooLong { len, max } => Self::too_long("event", len, max, "fixed"),
+            BroadcastError::Adapter(cause) => {
+                Self::new(Kind::Unavailable, cause.to_string()).retry_after(1)
+            }
+            _ => Self::new(Kind::Unavailable, error.to_string()),
+        }
+    }
+}
+
+/// The beginning of a text, up to a limit.
+fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_VALUE_BYTES)]
+}

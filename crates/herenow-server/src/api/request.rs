@@ -1,0 +1,269 @@
+//! What requests carry, read strictly: parts of the path, parameters of the query, members of the
+//! body. Whatever is wrong or unknown is a [`Problem`] that names it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequestParts, Path};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::problem::{Kind, Problem};
+
+/// Entries of a page if the request does not say.
+const DEFAULT_PAGE: usize = 100;
+
+/// The parts of the path that a route names, decoded: any UTF-8, slashes too if they were encoded.
+#[derive(Debug)]
+pub(crate) struct At<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(path)) => Ok(Self(path)),
+            Err(error) => Err(Problem::new(Kind::InvalidValue, error.body_text()).field("path")),
+        }
+    }
+}
+
+/// The parameters of a query, to be taken one by one; none may be left over.
+#[derive(Debug)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads the parameters; each may be there once.
+    pub(crate) fn read(query: Option<&str>) -> Result<Self, Problem> {
+        let mut parameters: Vec<(String, String)> = Vec::new();
+        for pair in query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|p| !p.is_empty())
+        {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name, name)?;
+            let value = decode(&name, value)?;
+            if parameters.iter().any(|(known, _)| *known == name) {
+                return Err(Problem::invalid(&name, &value, "given once"));
+            }
+            parameters.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Self(parameters))
+    }
+
+    /// Takes a parameter.
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(known, _)| known == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Takes a switch: `true` or `false`.
+    pub(crate) fn take_switch(&mut self, name: &str) -> Result<Option<bool>, Problem> {
+        match self.take(name).as_deref() {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => Err(Problem::invalid(name, other, "true or false")),
+        }
+    }
+
+    /// Takes `limit`, the number of entries of a page: 100 if it is not given, `max` at most.
+    pub(crate) fn take_limit(&mut self, max: usize) -> Result<usize, Problem> {
+        let Some(text) = self.take("limit") else {
+            return Ok(DEFAULT_PAGE.min(max));
+        };
+        match text.parse() {
+            Ok(limit) if (1..=max).contains(&limit) => Ok(limit),
+            Ok(_) | Err(_) => {
+                let expected = format!("a number from 1 to {max} (api.max_page)");
+                Err(Problem::invalid("limit", &text, &expected).limit(max))
+            }
+        }
+    }
+
+    /// Takes `cursor`, which says after what the page begins.
+    pub(crate) fn take_cursor(&mut self) -> Result<Option<String>, Problem> {
+        let Some(text) = self.take("cursor") else {
+            return Ok(None);
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(&text).ok();
+        let after = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        match after {
+            Some(after) => Ok(Some(after)),
+            None => Err(Problem::invalid(
+                "cursor",
+                &text,
+                "the `next` of another page",
+            )),
+        }
+    }
+
+    /// Checks that nothing is left.
+    pub(crate) fn finish(self) -> Result<(), Problem> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, value)) => Err(unknown("parameter", name).value(value)),
+        }
+    }
+}
+
+/// The cursor of a page that begins after `last`.
+pub(crate) fn cursor(last: &str) -> String {
+    URL_SAFE_NO_PAD.encode(last)
+}
+
+/// The members of a body, to be taken one by one; none may be left over.
+#[derive(Debug)]
+pub(crate) struct Members(Map<String, Value>);
+
+impl Members {
+    /// Reads a body that must be a JSON object of at most `max` bytes.
+    pub(crate) async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Self, Problem> {
+        check_type(headers)?;
+        let bytes = to_bytes(body, max).await.map_err(|error| {
+            // It is either too large or the client went away, which then hears nothing anyway.
+            tracing::debug!(%error, "body of a request not read");
+            let detail = format!("the body is larger than {max} bytes (api.max_body_bytes)");
+            Problem::new(Kind::TooLarge, detail).limit(max)
+        })?;
+        let value = serde_json::from_slice(&bytes);
+        match value.map_err(|error| Problem::new(Kind::InvalidJson, error.to_string()))? {
+            Value::Object(members) => Ok(Self(members)),
+            other => {
+                let detail = format!("the body is {}, it must be an object", kind_of(&other));
+                Err(Problem::new(Kind::InvalidJson, detail))
+            }
+        }
+    }
+
+    /// Takes a member that must be a text.
+    pub(crate) fn text(&mut self, name: &str) -> Result<String, Problem> {
+        match self.0.remove(name) {
+            Some(Value::String(text)) => Ok(text),
+            other => Err(wrong(name, other.as_ref(), "a text")),
+        }
+    }
+
+    /// Takes a member that must be an object, if it is there.
+    pub(crate) fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Problem> {
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(other) => Err(wrong(name, Some(&other), "an object")),
+        }
+    }
+
+    /// Takes a member that must be a list of at most `max` texts.
+    pub(crate) fn texts(&mut self, name: &str, max: usize) -> Result<Vec<String>, Problem> {
+        let list = match self.0.remove(name) {
+            Some(Value::Array(list)) => list,
+            other => return Err(wrong(name, other.as_ref(), "a list of texts")),
+        };
+        if list.len() > max {
+            let detail = format!(
+                "{name} has {} entries, the limit is {max} (api.max_batch)",
+                list.len()
+            );
+            return Err(Problem::new(Kind::InvalidValue, detail)
+                .field(name)
+                .limit(max));
+        }
+        let text = |value| match value {
+            Value::String(text) => Ok(text),
+            other => Err(wrong(name, Some(&other), "a list of texts")),
+        };
+        list.into_iter().map(text).collect()
+    }
+
+    /// Takes a member that must be a number of seconds within the limits.
+    pub(crate) fn seconds(
+        &mut self,
+        name: &str,
+        min: Duration,
+        max: Duration,
+    ) -> Result<Option<Duration>, Problem> {
+        let Some(value) = self.0.remove(name) else {
+            return Ok(None);
+        };
+        let time = value
+            .as_f64()
+            .and_then(|s| Duration::try_from_secs_f64(s).ok());
+        match time {
+            Some(time) if (min..=max).contains(&time) => Ok(Some(time)),
+            Some(_) | None => {
+                let (min, max) = (min.as_secs_f64(), max.as_secs_f64());
+                let expected = format!(
+                    "a number of seconds from {min} to {max} (api.min_lease, api.max_lease)"
+                );
+                Err(wrong(name, Some(&value), &expected).member("limit", max))
+            }
+        }
+    }
+
+    /// Checks that nothing is left.
+    pub(crate) fn finish(self) -> Result<(), Problem> {
+        match self.0.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(unknown("member", name)),
+        }
+    }
+}
+
+fn decode<'a>(name: &str, text: &'a str) -> Result<Cow<'a, str>, Problem> {
+    let text: Cow<'a, str> = match text.contains('+') {
+        true => text.replace('+', " ").into(),
+        false => text.into(),
+    };
+    let decoded = percent_decode_str(&text).decode_utf8().map(Cow::into_owned);
+    decoded
+        .map(Cow::Owned)
+        .map_err(|_| Problem::invalid(name, &text, "UTF-8 when it is decoded"))
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let value = headers.get(CONTENT_TYPE);
+    let text = value.map_or("", |value| value.to_str().unwrap_or_default());
+    let media = text.split(';').next().unwrap_or_default().trim();
+    if media.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let detail = format!("content-type is {text:?}, it must be application/json");
+    Err(Problem::new(Kind::UnsupportedType, detail).field("content-type"))
+}
+
+fn unknown(what: &str, name: &str) -> Problem {
+    let shown: String = name.chars().take(64).collect();
+    Problem::new(Kind::UnknownField, format!("there is no {what} {shown:?}")).field(name)
+}
+
+/// A member that is missing or of another type; objects, lists and texts are not repeated.
+fn wrong(name: &str, value: Option<&Value>, expected: &str) -> Problem {
+    let found = match value {
+        None => "missing".to_owned(),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(other) => kind_of(other).to_owned(),
+    };
+    let detail = format!("{name} is {found}, it must be {expected}");
+    Problem::new(Kind::InvalidValue, detail)
+        .field(name)
+        .value(&found)
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

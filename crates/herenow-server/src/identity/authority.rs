@@ -1,0 +1,307 @@
+//! [`Authority`]: turns tokens into identities.
+
+use std::fmt;
+use std::sync::Arc;
+
+use herenow_channels::{ConnectInfo, ConnectRefused};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Validation};
+use tokio::task::JoinHandle;
+
+use super::claims::{ClaimRules, RawClaims};
+use super::expiry::{Expiries, unix_seconds};
+use super::jwks::Jwks;
+use super::keys::{Header, Key, KeyError};
+use super::refusal::{TokenMetrics, TokenRefusal};
+use super::who::Identity;
+use crate::config::{JwtConfig, ServerConfig};
+
+/// Parameters of a socket that may carry its token, in this order; the sub-protocol of a token
+/// counts after the first.
+const PARAMS: [&str; 3] = ["token", "access_token", "apikey"];
+/// The parameter that names the user in dev mode.
+const USER_ID: &str = "user_id";
+
+/// Turns tokens into identities, by the keys of the configuration. Cheap to clone.
+///
+/// Its tasks (fetching keys, closing what has expired) end with the last clone.
+#[derive(Debug, Clone)]
+pub struct Authority(Arc<Shared>);
+
+struct Shared {
+    /// `None` in dev mode: clients are who they say they are.
+    tokens: Option<Tokens>,
+    expiries: Arc<Expiries>,
+    metrics: Arc<TokenMetrics>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What tokens are checked by.
+struct Tokens {
+    /// Those of the configuration.
+    keys: Vec<Key>,
+    jwks: Option<Arc<Jwks>>,
+    rules: ClaimRules,
+    max_token_bytes: usize,
+}
+
+/// Why tokens cannot be checked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// A file with a key could not be read.
+    #[error("cannot read the public key {path}: {cause}")]
+    KeyFile {
+        /// The file.
+        path: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// A file holds no key.
+    #[error("jwt.public_key_files: {path}: {problem}")]
+    Key {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Keys cannot be fetched at all.
+    #[error("jwt.jwks_url: {problem}")]
+    Jwks {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Authority {
+    /// In dev mode: clients are who they say they are.
+    pub fn dev() -> Self {
+        Self(Arc::new(Shared {
+            tokens: None,
+            expiries: Arc::default(),
+            metrics: Arc::default(),
+            tasks: Vec::new(),
+        }))
+    }
+
+    /// Checks tokens by `config`. Begins to fetch keys, and does not wait for them.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] if a key of the configuration is none.
+    ///
+    /// # Panics
+    ///
+    /// Outside of tokio.
+    pub fn start(config: &ServerConfig) -> Result<Self, AuthorityError> {
+        let tokens = Tokens::new(config)?;
+        let (expiries, metrics): (Arc<Expiries>, Arc<TokenMetrics>) = Default::default();
+        let mut tasks = vec![tokio::spawn(expiries.clone().run(metrics.clone()))];
+        if let Some(jwks) = &tokens.jwks {
+            tasks.push(tokio::spawn(jwks.clone().run(metrics.clone())));
+        }
+        Ok(Self(Arc::new(Shared {
+            tokens: Some(tokens),
+            expiries,
+            metrics,
+            tasks,
+        })))
+    }
+
+    /// Tells whether clients are who they say they are.
+    pub fn is_dev(&self) -> bool {
+        self.0.tokens.is_none()
+    }
+
+    /// What the checks came to so far.
+    pub fn metrics(&self) -> &Arc<TokenMetrics> {
+        &self.0.metrics
+    }
+
+    pub(super) fn expiries(&self) -> &Arc<Expiries> {
+        &self.0.expiries
+    }
+
+    /// Checks a token; counts and logs a refusal. Waits only if the token's key is not known and
+    /// may be fetched.
+    ///
+    /// In dev mode no token is looked at: whoever has one is nobody in particular, and may do all.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenRefusal`]
+    pub async fn check(&self, token: &str) -> Result<Identity, TokenRefusal> {
+        let Some(tokens) = &self.0.tokens else {
+            return Ok(Identity::claimed(None));
+        };
+        let mut checked = tokens.check(token, unix_seconds());
+        if let (Err(TokenRefusal::UnknownKey | TokenRefusal::KeysUnavailable), Some(jwks)) =
+            (&checked, &tokens.jwks)
+            && jwks.refetched().await
+        {
+            checked = tokens.check(token, unix_seconds());
+        }
+        self.counted(checked)
+    }
+
+    /// Counts what a check came to, and logs a refusal.
+    pub(super) fn counted(
+        &self,
+        checked: Result<Identity, TokenRefusal>,
+    ) -> Result<Identity, TokenRefusal> {
+        match &checked {
+            Ok(_) => self.0.metrics.count_accepted(),
+            Err(refusal) => self.0.metrics.count_refused(refusal),
+        }
+        checked
+    }
+
+    /// Finds out who asks for a socket: by its token, or in dev mode by its parameter `user_id`.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenRefusal`], counted and logged.
+    pub async fn identify(&self, info: &ConnectInfo) -> Result<Identity, TokenRefusal> {
+        if self.is_dev() {
+            let user = info.param(USER_ID).filter(|user| !user.is_empty());
+            return Ok(Identity::claimed(user));
+        }
+        match token_of(info) {
+            Some(token) => self.check(token).await,
+            None => self.counted(Err(TokenRefusal::Missing)),
+        }
+    }
+}
+
+/// The token of a request for a socket: the parameter `token`, the sub-protocol of Phoenix 1.8 (or
+/// the header that long poll has for it), the parameters `access_token` and `apikey`.
+pub(super) fn token_of(info: &ConnectInfo) -> Option<&str> {
+    let [first, others @ ..] = PARAMS;
+    let given = |token: &&str| !token.is_empty();
+    let param = |name: &str| info.param(name).filter(given);
+    param(first)
+        .or_else(|| info.auth_token().filter(given))
+        .or_else(|| others.into_iter().find_map(param))
+}
+
+/// The answer to a request for a socket whose token is refused.
+pub(super) fn refused(refusal: &TokenRefusal) -> ConnectRefused {
+    ConnectRefused::because(refusal.status(), refusal.word())
+}
+
+impl Tokens {
+    fn new(config: &ServerConfig) -> Result<Self, AuthorityError> {
+        let jwt = &config.jwt;
+        let mut keys: Vec<Key> = jwt.secret.iter().map(|s| Key::secret(s.expose())).collect();
+        for path in &jwt.public_key_files {
+            keys.push(key_file(path)?);
+        }
+        let jwks = jwt.jwks_url.as_deref().map(|url| fetched(url, jwt));
+        Ok(Self {
+            keys,
+            jwks: jwks.transpose()?,
+            rules: ClaimRules {
+                audience: jwt.audience.clone(),
+                issuer: jwt.issuer.clone(),
+                leeway_s: jwt.leeway.as_secs(),
+                require_expiry: jwt.require_expiry,
+                max_key_bytes: config.presence.max_key_bytes,
+            },
+            max_token_bytes: jwt.max_token_bytes,
+        })
+    }
+
+    /// Checks a token at `now` by the keys that are here.
+    fn check(&self, token: &str, now: u64) -> Result<Identity, TokenRefusal> {
+        let (len, max) = (token.len(), self.max_token_bytes);
+        if len > max {
+            return Err(TokenRefusal::TooLong { len, max });
+        }
+        let header = Header::read(token)?;
+        let claims = self.verify(token, &header)?;
+        Ok(Identity::of(claims.check(&self.rules, now)?))
+    }
+
+    /// The claims of a token that one of the keys has signed.
+    fn verify(&self, token: &str, header: &Header) -> Result<RawClaims, TokenRefusal> {
+        let algorithm = header.algorithm()?;
+        let fetched = self.jwks.as_ref().and_then(|jwks| jwks.keys());
+        let keys = self
+            .keys
+            .iter()
+            .chain(fetched.iter().flat_map(|keys| keys.iter()));
+        let mut refusal = self.unknown_key(algorithm, header, fetched.is_some());
+        for key in keys.filter(|key| key.fits(algorithm, header)) {
+            match jsonwebtoken::decode::<RawClaims>(token, &key.key, &signature_only(algorithm)) {
+                Ok(data) => return Ok(data.claims),
+                Err(error) => refusal = refused_by(&error),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// The refusal of a token for which there is no key.
+    fn unknown_key(&self, algorithm: Algorithm, header: &Header, is_fetched: bool) -> TokenRefusal {
+        let is_of_jwks = self.jwks.is_some() && algorithm != Algorithm::HS256;
+        let is_known = self.keys.iter().any(|key| key.algorithm == algorithm);
+        match (is_of_jwks, is_known, is_fetched) {
+            (true, _, false) => TokenRefusal::KeysUnavailable,
+            (true, _, true) | (false, true, _) => TokenRefusal::UnknownKey,
+            (false, false, _) => header.refuse_algorithm(),
+        }
+    }
+}
+
+/// Has `jsonwebtoken` check the signature; what the claims must be is ours to say.
+fn signature_only(algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation
+}
+
+fn refused_by(error: &jsonwebtoken::errors::Error) -> TokenRefusal {
+    match error.kind() {
+        ErrorKind::InvalidSignature => TokenRefusal::Signature,
+        ErrorKind::Json(_) => TokenRefusal::Claim {
+            claim: "set",
+            expected: "an object whose known claims have their types, each once",
+        },
+        _ => TokenRefusal::Malformed,
+    }
+}
+
+fn key_file(path: &str) -> Result<Key, AuthorityError> {
+    let pem = std::fs::read(path).map_err(|cause| AuthorityError::KeyFile {
+        path: path.to_owned(),
+        cause,
+    })?;
+    Key::from_pem(&pem).map_err(|problem: KeyError| AuthorityError::Key {
+        path: path.to_owned(),
+        problem: problem.to_string(),
+    })
+}
+
+fn fetched(url: &str, config: &JwtConfig) -> Result<Arc<Jwks>, AuthorityError> {
+    let problem = |problem: String| AuthorityError::Jwks { problem };
+    let url = reqwest::Url::parse(url).map_err(|error| problem(error.to_string()))?;
+    let jwks = Jwks::new(url, config).map_err(|error| problem(error.to_string()))?;
+    Ok(Arc::new(jwks))
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("is_dev", &self.tokens.is_none())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+//! Nodes and brokers that are killed, frozen and started again.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::{Broker, Cluster, DOWN, Engine, Machine, names, signal, split, until};
+
+/// A node that is killed takes its users with it and no one else's; under its old name it comes
+/// back, and so do they.
+pub(crate) async fn a_killed_node_takes_its_users_and_can_come_back(engine: Engine) {
+    let mut cluster = Cluster::start(engine).await;
+    let users = cluster.populate(5).await;
+    let everybody = names(&users);
+    let (rest, lost) = split(users, "c");
+    signal(cluster.child(2), "-KILL");
+    let killed = Instant::now();
+    // Under load: somebody joins meanwhile.
+    let late = cluster.join(0, "a-late").await;
+    let mut here = names(&rest);
+    here.insert(late.name.clone());
+    until(&rest, &here).await;
+    let took = killed.elapsed();
+    eprintln!("{engine:?}: the users of a killed node were gone after {took:?}");
+    assert!(took < DOWN + Duration::from_secs(5), "{took:?}");
+    cluster.places[2].ended().await;
+    cluster.start_node(2, &[]);
+    let mut all = everybody;
+    all.insert(late.name.clone());
+    until(&rest, &all).await;
+    until(&lost, &all).await;
+}
+
+/// A node that is stopped for longer than `down_period` is hidden, and back when it goes on.
+pub(crate) async fn a_frozen_node_is_hidden_and_returns(engine: Engine) {
+    let cluster = Cluster::start(engine).await;
+    let users = cluster.populate(2).await;
+    let everybody = names(&users);
+    let (rest, frozen) = split(users, "c");
+    signal(cluster.child(2), "-STOP");
+    until(&rest, &names(&rest)).await;
+    let late = cluster.join(1, "b-late").await;
+    sleep(DOWN).await; // Frozen for longer than it would take the node for everybody else.
+    signal(cluster.child(2), "-CONT");
+    let mut all = everybody;
+    all.insert(late.name.clone());
+    let took = until(&rest, &all).await;
+    until(&frozen, &all).await;
+    eprintln!("{engine:?}: the users of a frozen node were back after {took:?}");
+}
+
+/// A broker that is killed and comes back is a partition that heals.
+pub(crate) async fn a_restarted_broker_is_a_partition_that_heals(engine: Engine) {
+    let mut cluster = Cluster::start(engine).await;
+    let mut users = cluster.populate(2).await;
+    let port = cluster.broker.take().unwrap().port; // Dropped, which kills it.
+    for (at, name) in [(0, "a-cut"), (1, "b-cut"), (2, "c-cut")] {
+        users.push(cluster.join(at, name).await);
+    }
+    let alone: BTreeSet<String> = ["a0", "a1", "a-cut"].map(str::to_owned).into();
+    until(&users[..1], &alone).await;
+    cluster.broker = Broker::start(engine, Machine::Here, port);
+    let took = until(&users, &names(&users)).await;
+    eprintln!("{engine:?}: every list was right {took:?} after the broker began to start");
+}
