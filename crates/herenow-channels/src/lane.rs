@@ -276,11 +276,15 @@ impl Lane {
             let is_cut = from.max(diff.from()) < cut && cut < diff.to();
             let to = if is_cut { cut } else { diff.to() };
             let frame = if from <= diff.from() && !is_cut {
+                if !diff.has_effect() {
+                    done = self.done_unless_moved((seen, cut), done, to);
+                    continue;
+                }
                 let slot = shared_slot(self.serializer, 0, 0);
                 self.shared_frame(broadcast, once, slot, || Payload::Json(diff.json()))
             } else {
                 let Some(part) = diff.json_between(from, to) else {
-                    done = to;
+                    done = self.done_unless_moved((seen, cut), done, to);
                     continue;
                 };
                 let slot = shared_slot(self.serializer, from, to);
@@ -303,6 +307,14 @@ impl Lane {
                 done = to;
             }
         }
+    }
+
+    /// Returns how far a diff is done with after a part of it that is nothing to this client: to
+    /// its end, unless a state was pushed meanwhile, for which it may be something.
+    fn done_unless_moved(&self, (seen, cut): (u64, u64), done: u64, to: u64) -> u64 {
+        let is_same =
+            self.seen.load(Ordering::Relaxed) == seen && self.cut.load(Ordering::Relaxed) == cut;
+        if is_same { to } else { done }
     }
 
     /// Keeps a diff for later if it cannot go out now; tells whether it did.

@@ -7,8 +7,13 @@
 //!
 //! The one yield lets all sockets that are ready queue their writes, so that they become one batch,
 //! one version of each topic and one delta. It is to the end of the run queue, no further: tokio's
-//! own would ask the operating system for more that is ready, a system call for every lone write. Views are published before the answers, so whoever was
-//! told that it is tracked finds itself in the list. Nothing here runs foreign code.
+//! own would ask the operating system for more that is ready, a system call for every lone write.
+//! Views are published before the answers, so whoever was told that it is tracked finds itself in
+//! the list. Nothing here runs foreign code.
+//!
+//! When a node with many rows goes down, comes back or is forgotten, its rows follow in slices, each
+//! a batch of its own, in turn with the commands that wait. Few drivers of a node do such a slice at
+//! the same time, or 64 of them would keep everyone else from the cores.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -19,7 +24,8 @@ use std::task::Poll;
 use herenow_core::{
     Change, Diff, Key, LeaveReason, NodeName, Output, PeerEvent, Row, Shard, Topic, Version,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::{Clock, Outbox};
@@ -53,6 +59,8 @@ pub(crate) struct Driver {
     pub(crate) shard: Shard,
     pub(crate) part: Part,
     pub(crate) outbox: Outbox,
+    /// Turns for slices of sweeps, of all drivers of this node.
+    pub(crate) sweeps: Arc<Semaphore>,
     pub(crate) clock: Clock,
     pub(crate) config: Arc<PresenceConfig>,
     pub(crate) metrics: Arc<Metrics>,
@@ -92,9 +100,15 @@ impl Driver {
         loop {
             let due = self.clock.instant(self.shard.poll_timeout());
             let due = due.min(Instant::now() + self.config.write_deadline / 2);
+            let sweeps = self.sweeps.clone();
             tokio::select! {
                 () = self.part.queue.wait() => give_way().await,
                 () = sleep_until(due) => {}
+                Ok(_turn) = sweeps.acquire(), if self.shard.is_sweeping() => {
+                    self.shard.handle_sweep(self.clock.now());
+                    self.settle().await;
+                    yield_now().await; // Before the turn is over: others first.
+                }
             }
             self.part.queue.take(&mut commands);
             let mut waiting = std::mem::take(&mut commands).into_iter();
@@ -110,7 +124,7 @@ impl Driver {
                 if waiting.len() == 0 {
                     break;
                 }
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
         }
     }
@@ -509,6 +523,7 @@ mod tests {
                 beat_soon: Arc::new(Notify::new()),
                 metrics: metrics.clone(),
             },
+            sweeps: Arc::new(Semaphore::new(1)),
             clock,
             config,
             metrics,

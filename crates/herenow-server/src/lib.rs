@@ -13,6 +13,8 @@ pub mod config;
 
 pub mod identity;
 
+mod people;
+
 mod builtin;
 
 mod demo;
