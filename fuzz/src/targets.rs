@@ -4,6 +4,7 @@ mod shard;
 mod wire;
 mod cluster;
 mod server;
+mod token;
 
 use crate::target::Target;
 
@@ -20,7 +21,7 @@ pub fn target(name: &str) -> Option<&'static Target> {
     ALL.iter().find(|target| target.name == name)
 }
 
-static ALL: [Target; 12] = [
+static ALL: [Target; 13] = [
     Target {
         name: "shard_codec",
         input: "a shard message or a heartbeat",
@@ -120,6 +121,15 @@ static ALL: [Target; 12] = [
         bytes_per_byte: KIB,
         seeds: server::seeds_of_channel,
         run: server::channel,
+    },
+    Target {
+        name: "token",
+        input: "a byte, then a token; or, if the byte is odd, head and claims on two lines, to be signed",
+        max_len: 2 * KIB,
+        base_bytes: MIB,
+        bytes_per_byte: KIB,
+        seeds: token::seeds,
+        run: token::token,
     },
     Target {
         name: "configuration",

@@ -90,6 +90,11 @@ fn srv_580_the_built_in_channel_survives_its_clients() {
 }
 
 #[test]
+fn srv_592_tokens_are_taken_only_as_they_were_signed() {
+    survives("token");
+}
+
+#[test]
 fn srv_581_configurations_are_taken_or_explained() {
     survives("configuration");
 }

@@ -1,4 +1,8 @@
 //! `cargo xtask bench`: the benchmarks of the parts, and how to measure the whole.
+//!
+//! `cargo xtask bench cluster` measures clusters instead, and makes one table of it.
+
+mod cluster;
 
 use anyhow::Result;
 
@@ -6,6 +10,11 @@ use crate::shell;
 
 /// Builds the server as it is released, runs the Criterion benchmarks, and says how to load it.
 pub(crate) fn run(criterion: &[String]) -> Result<()> {
+    if let Some((first, rest)) = criterion.split_first()
+        && first == "cluster"
+    {
+        return cluster::run(rest);
+    }
     shell::run(&mut shell::cargo(&[
         "build",
         "--locked",

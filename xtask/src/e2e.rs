@@ -55,7 +55,8 @@ pub(crate) fn tests() -> Result<Tally> {
     Ok(tally)
 }
 
-fn target_folder() -> Result<PathBuf> {
+/// Returns where cargo puts what it builds.
+pub(crate) fn target_folder() -> Result<PathBuf> {
     #[derive(Deserialize)]
     struct Metadata {
         target_directory: PathBuf,

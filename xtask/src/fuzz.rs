@@ -37,6 +37,9 @@ const PROFILE: [(&str, &str); 4] = [
 /// Limits that libFuzzer keeps; the targets have their own, which are tighter.
 const LIMITS: [&str; 3] = ["-max_len=8192", "-timeout=20", "-rss_limit_mb=3000"];
 
+/// Inputs of one target that are kept in the repository: every test run replays them.
+const MAX_KEPT: usize = 120;
+
 /// How to run the targets.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -62,6 +65,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let chosen = known
         .iter()
         .filter(|name| options.targets.is_empty() || options.targets.contains(name));
+    if let Some(name) = known.first() {
+        // Only builds: a fault of the build is not one of a target.
+        shell::run(guided(name)?.arg("-help=1")).context("the instrumented build failed")?;
+    }
     for name in chosen {
         explore(name, options.seconds)?;
         if options.keep {
@@ -118,8 +125,24 @@ fn keep(name: &str) -> Result<()> {
     shell::run(&mut command)?;
     fs::remove_dir_all(&corpus)?;
     fs::rename(&merged, &corpus)?;
-    println!("{name}: {} inputs kept", fs::read_dir(&corpus)?.count());
+    println!("{name}: {} inputs kept", thin_out(&corpus)?);
     Ok(())
+}
+
+/// Takes inputs away until [`MAX_KEPT`] are left, of every size some; returns how many are left.
+fn thin_out(corpus: &Path) -> Result<usize> {
+    let mut inputs = Vec::new();
+    for entry in fs::read_dir(corpus)? {
+        let entry = entry?;
+        inputs.push((entry.metadata()?.len(), entry.path()));
+    }
+    inputs.sort();
+    let n = inputs.len();
+    let is_kept = |at: usize| n <= MAX_KEPT || (at * MAX_KEPT) % n < MAX_KEPT;
+    for (_, path) in (0..n).filter(|at| !is_kept(*at)).map(|at| &inputs[at]) {
+        fs::remove_file(path)?;
+    }
+    Ok(n.min(MAX_KEPT))
 }
 
 /// The command that runs a target's instrumented build, which it makes if need be.

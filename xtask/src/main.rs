@@ -20,6 +20,7 @@ mod length;
 mod bench;
 mod ci;
 mod e2e;
+mod autobahn;
 mod fuzz;
 mod sim;
 mod test;
@@ -58,9 +59,12 @@ enum Chore {
     },
     /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and blindly.
     Fuzz(fuzz::Options),
-    /// Runs the benchmarks and says how to load a server.
+    /// Runs the Autobahn suite for WebSockets, where it is installed, against a server built here.
+    Autobahn,
+    /// Runs the benchmarks and says how to load a server; `bench cluster` measures clusters.
     Bench {
-        /// Passed to Criterion, for instance part of a benchmark's name.
+        /// Passed to Criterion, for instance part of a benchmark's name; or `cluster`, and then
+        /// `zenoh`, `nats` or `redis` for one engine only.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         criterion: Vec<String>,
     },
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         Chore::E2e => e2e::run(),
         Chore::Sim { arguments } => sim::run(&arguments),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Autobahn => autobahn::run(),
         Chore::Bench { criterion } => bench::run(&criterion),
     };
     match outcome {

@@ -58,11 +58,17 @@ pub(crate) fn ensure_checkers() -> Result<()> {
 
 /// Installs the test runner, and the programs that tests start.
 pub(crate) fn ensure_nextest() -> Result<()> {
+    ensure_brokers()?;
+    ensure_cargo_tool(&NEXTEST)
+}
+
+/// Installs the programs that tests start, the brokers among them.
+pub(crate) fn ensure_brokers() -> Result<()> {
     let missing = missing_programs();
     if !missing.is_empty() {
         install_packages(&missing)?;
     }
-    ensure_cargo_tool(&NEXTEST)
+    Ok(())
 }
 
 /// Returns the packages of those programs of tests that are not here.

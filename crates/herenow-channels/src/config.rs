@@ -12,7 +12,8 @@ use herenow_protocol::JoinRefCheck;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SocketConfig {
-    /// Largest WebSocket frame from a client, 10,000,000 bytes. A larger one closes with 1009.
+    /// Largest WebSocket frame from a client, 8,000,000 bytes: as much as a message, so that every
+    /// message may come in one frame. A larger one closes with 1009.
     pub max_frame_bytes: usize,
     /// Largest message put together from frames, 8,000,000 bytes. A larger one closes with 1009.
     pub max_message_bytes: usize,
@@ -50,7 +51,7 @@ pub struct SocketConfig {
 impl Default for SocketConfig {
     fn default() -> Self {
         Self {
-            max_frame_bytes: 10_000_000,
+            max_frame_bytes: 8_000_000,
             max_message_bytes: 8_000_000,
             max_channels: const { NonZero::new(100).expect("100 is not zero") },
             max_topic_bytes: 1024,

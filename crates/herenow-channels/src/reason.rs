@@ -21,6 +21,9 @@ pub enum Reason {
     DuplicateJoin,
     /// The connection's id was disconnected.
     Disconnected,
+    /// The user was made to leave the topic: its presences leave as evicted, and its client is told
+    /// `phx_close`, after which it does not rejoin by itself.
+    Evicted,
     /// The server drains.
     Draining,
     /// The client no longer polls.
@@ -41,7 +44,7 @@ impl Reason {
     /// Tells whether a channel that stops for this reason does so gracefully, with `phx_close`.
     pub(crate) fn is_graceful(&self) -> bool {
         match self {
-            Self::Normal | Self::Shutdown(_) | Self::Left => true,
+            Self::Normal | Self::Shutdown(_) | Self::Left | Self::Evicted => true,
             Self::Closed
             | Self::DuplicateJoin
             | Self::Disconnected
@@ -84,6 +87,12 @@ impl CloseOrder {
             "idle timeout",
             Reason::ClientError,
         )
+    }
+
+    /// The client's messages have waited for too long behind a callback that does not end.
+    pub(crate) fn stuck() -> Self {
+        let text = "a channel did not take messages for twice the idle timeout";
+        Self::new(CloseCode::INTERNAL, text, Reason::ClientError)
     }
 
     /// The reader does not keep up; `text` names the limit.

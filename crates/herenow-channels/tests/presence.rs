@@ -225,6 +225,8 @@ async fn soc_52_presences_leave_with_their_channel_and_with_its_reason() {
     use herenow_presence::LeaveReason;
     let (sockets, presence) = sockets(SocketConfig::default());
     let mut watch = presence.watch("room:1");
+    // It lists when it is first asked: a join and a leave before that would be none of its events.
+    assert!(matches!(watch.next().await, WatchEvent::State(_)));
     for (how, expected) in [
         ("leave", LeaveReason::Left),
         ("stop", LeaveReason::Left),
@@ -484,4 +486,29 @@ async fn soc_407_a_handle_of_a_refused_join_sends_nothing_and_keeps_nothing() {
     }
     client.assert_silent().await;
     assert_eq!(sockets.metrics().slow_readers.value(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn soc_585_what_cancels_within_a_window_is_no_diff_to_anybody() {
+    let pubsub = PubSub::local();
+    let mut config = PresenceConfig::default();
+    config.window.free_subscribers = 0;
+    config.window.per_subscriber = Duration::from_millis(200);
+    let presence = Presence::builder(&pubsub).config(config).start().unwrap();
+    let room = presence.clone();
+    let sockets = Sockets::new(&pubsub).channel("room:*", move || Room {
+        presence: room.clone(),
+    });
+    let mut client = TestClient::open(&sockets, Connected::anonymous());
+    client.join("room:1", json!({})).await.unwrap();
+    client.event("room:1", "presence_state").await;
+    for _ in 0..3 {
+        drop(presence.track_on("room:1", "ada", json!({})).await.unwrap());
+        until(|| presence.count("room:1") == 0).await;
+        presence.flush().await;
+        client.assert_silent().await;
+    }
+    let _bob = presence.track_on("room:1", "bob", json!({})).await.unwrap();
+    let diff = client.event("room:1", "presence_diff").await;
+    assert!(diff["joins"]["bob"].is_object(), "{diff}");
 }

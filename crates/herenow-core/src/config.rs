@@ -1,5 +1,6 @@
 //! [`ShardConfig`]: times and bounds of a shard.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 /// The settings of a shard. All nodes of a cluster should have the same.
@@ -29,6 +30,9 @@ pub struct ShardConfig {
     pub max_peers: usize,
     /// Rows taken from one peer; a delta that would exceed it is refused. Default 10,000,000.
     pub max_peer_rows: usize,
+    /// Rows that are shown, hidden or dropped at a time when a replica comes up, goes down or is
+    /// forgotten. Default 128.
+    pub sweep_rows: NonZero<usize>,
     /// Seeds the hash maps, which strangers fill with topics and keys. Default 0: for tests.
     pub hash_seed: u64,
 }
@@ -46,6 +50,7 @@ impl Default for ShardConfig {
             max_history: 65_536,
             max_peers: 1024,
             max_peer_rows: 10_000_000,
+            sweep_rows: NonZero::new(128).expect("128 is not zero"),
             hash_seed: 0,
         }
     }

@@ -196,11 +196,16 @@ impl Index {
         found.copied().unwrap_or(NONE)
     }
 
-    /// Hides a row: it stays, but no read sees it.
-    pub(crate) fn hide(&mut self, id: SlotId) {
+    /// Returns whether reads see the row in a slot.
+    pub(crate) fn is_visible(&self, id: SlotId) -> bool {
+        self.slots[id.at()].topic != NONE
+    }
+
+    /// Hides a row: it stays, but no read sees it. False if it was hidden.
+    pub(crate) fn hide(&mut self, id: SlotId) -> bool {
         let slot = &mut self.slots[id.at()];
         if slot.topic == NONE {
-            return;
+            return false;
         }
         let (topic, position) = (slot.topic, slot.position);
         slot.topic = NONE;
@@ -215,15 +220,18 @@ impl Index {
         } else if n_slots >= MIN_COMPACT && n_holes * 2 > n_slots {
             self.compact(topic);
         }
+        true
     }
 
-    /// Shows a hidden row, after the members that its topic has.
-    pub(crate) fn show(&mut self, id: SlotId) {
-        if self.slots[id.at()].topic == NONE {
-            let topic = self.row(id).topic().clone();
-            let topic = self.topic_id(&topic);
-            self.add_member(topic, id.0);
+    /// Shows a hidden row, after the members that its topic has. False if it was visible.
+    pub(crate) fn show(&mut self, id: SlotId) -> bool {
+        if self.is_visible(id) {
+            return false;
         }
+        let topic = self.row(id).topic().clone();
+        let topic = self.topic_id(&topic);
+        self.add_member(topic, id.0);
+        true
     }
 
     /// Returns the row in a slot.

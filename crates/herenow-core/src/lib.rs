@@ -12,7 +12,8 @@
 //! 2. drain what follows from it: call [`Shard::poll_output`] until it is `None`, and perform each
 //!    [`Output`];
 //! 3. wait for the next thing to happen, at most until [`Shard::poll_timeout`], and then call
-//!    [`Shard::handle_timeout`].
+//!    [`Shard::handle_timeout`]; while [`Shard::is_sweeping`], do not wait for long, and call
+//!    [`Shard::handle_sweep`].
 //!
 //! Everything that is fed in between two drains becomes one [`Diff`] and one delta. The same
 //! configuration and calls give the same outputs, byte for byte. A `now` that runs backwards is

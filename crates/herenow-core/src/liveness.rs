@@ -26,9 +26,9 @@ const BURIALS_PER_NODE: usize = 8;
 /// Whether a replica is heard from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerStatus {
-    /// It is heard from; its rows are visible.
+    /// It is heard from; its rows are visible, or soon will be.
     Up,
-    /// It is silent; its rows are kept and hidden.
+    /// It is silent; its rows are kept and hidden, or soon will be.
     Down,
 }
 
@@ -45,6 +45,8 @@ pub(crate) struct Peer {
     pub(crate) announced: Version,
     /// When what it has and we lack was asked for.
     pub(crate) requested_at: Option<MonoTime>,
+    /// The version up to which rows are visible or hidden as the status says; `None` if all are.
+    pub(crate) swept: Option<Version>,
 }
 
 impl Peer {
@@ -129,6 +131,7 @@ impl Peers {
             table: Table::new(Replica::new(id)),
             announced: Version::ZERO,
             requested_at: None,
+            swept: None,
         };
         self.peers.insert(node.clone(), peer);
     }

@@ -3,11 +3,12 @@
 //! It owns the node's own rows, one table per peer, and the index over both. Inputs are the
 //! `handle_*` methods; effects leave through [`poll_output`](Shard::poll_output). Writes are in
 //! `writes.rs`, what peers say and liveness in `replication.rs`, answers to requests in
-//! `transfer.rs`.
+//! `transfer.rs`, rows that come and go with their replica in `sweep.rs`.
 
 mod writes;
 mod replication;
 mod transfer;
+mod sweep;
 
 pub use writes::{TrackError, UpdateError};
 
@@ -23,6 +24,7 @@ use crate::index::Index;
 use crate::liveness::{PeerStatus, Peers};
 use crate::message::ShardMessage;
 use crate::row::{Replica, Row, Version};
+use crate::shard::sweep::Sweeps;
 use crate::shard::transfer::Transfers;
 use crate::table::Table;
 use crate::time::MonoTime;
@@ -41,7 +43,8 @@ pub enum Output {
         /// What to send.
         message: ShardMessage,
     },
-    /// Take note: a peer changed its state. The rows that come or go with it are in a diff.
+    /// Take note: a peer changed its state. The rows that come or go with it are in this drain's
+    /// diff and those that follow while [`Shard::is_sweeping`].
     Peer {
         /// The peer's node.
         node: NodeName,
@@ -57,9 +60,9 @@ pub enum Output {
 pub enum PeerEvent {
     /// It was heard from, for the first time or again.
     Up,
-    /// It is silent; its rows are hidden.
+    /// It is silent; its rows are being hidden.
     Down,
-    /// It said good-bye, was silent too long, or lives anew; its rows are dropped.
+    /// It said good-bye, was silent too long, or lives anew; its rows are being dropped.
     Forgotten,
 }
 
@@ -132,6 +135,7 @@ pub struct Shard {
     peers: Peers,
     next_check: MonoTime,
     transfers: Transfers,
+    sweeps: Sweeps,
     changes: Vec<Change>,
     outputs: VecDeque<Output>,
     stats: ShardStats,
@@ -154,6 +158,7 @@ impl Shard {
             peers: Peers::new(id.shard, config.max_peers),
             next_check: MonoTime::MAX,
             transfers: Transfers::new(now, config.transfer_bytes_per_second),
+            sweeps: Sweeps::default(),
             changes: Vec::new(),
             outputs: VecDeque::new(),
             stats: ShardStats::default(),
@@ -254,6 +259,11 @@ impl Shard {
         self.index.n_visible()
     }
 
+    /// Returns how many rows are this node's own.
+    pub fn n_own_rows(&self) -> usize {
+        self.own.n_rows()
+    }
+
     /// Returns the peers, by node name.
     pub fn peers(&self) -> impl Iterator<Item = PeerView> {
         self.peers.iter().map(|(node, peer)| PeerView {
@@ -300,7 +310,7 @@ impl Shard {
     /// Returns the first broken rule of this structure, if one is broken.
     pub(crate) fn broken_rule(&self) -> Option<&'static str> {
         let tables = self.peers.iter().map(|(_, peer)| &peer.table);
-        let mut tables = tables.chain([&self.own]);
+        let mut tables = tables.chain(self.sweeps.leaving()).chain([&self.own]);
         tables
             .find_map(|table| table.broken_rule(&self.index))
             .or_else(|| self.index.broken_rule())
@@ -308,12 +318,24 @@ impl Shard {
     }
 
     fn broken_visibility(&self) -> Option<&'static str> {
-        let up = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.status == PeerStatus::Up);
-        let n_up: usize = up.map(|(_, peer)| peer.table.n_rows()).sum();
-        (n_up + self.own.n_rows() != self.index.n_visible())
-            .then_some("the visible rows are not those of the replicas that are up")
+        let n_visible_of = |table: &Table| {
+            let visible = table.slots().filter(|slot| self.index.is_visible(*slot));
+            visible.count()
+        };
+        let leaving: usize = self.sweeps.leaving().map(n_visible_of).sum();
+        let mut n_visible = leaving + self.own.n_rows();
+        for (_, peer) in self.peers.iter() {
+            let n_of_peer = n_visible_of(&peer.table);
+            n_visible += n_of_peer;
+            let n_due = match peer.status {
+                PeerStatus::Up => peer.table.n_rows(),
+                PeerStatus::Down => 0,
+            };
+            if peer.swept.is_none() && n_of_peer != n_due {
+                return Some("the visible rows of a replica are not as its status says");
+            }
+        }
+        (n_visible != self.index.n_visible())
+            .then_some("the visible rows are not those of the replicas that are known")
     }
 }

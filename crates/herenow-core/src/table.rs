@@ -101,6 +101,33 @@ impl Table {
         present.map(|entry| entry.slot)
     }
 
+    /// Returns the slots of the rows among the next `max` entries after this version, and the last
+    /// entry's version if more follow.
+    pub(crate) fn slots_after(
+        &self,
+        after: Version,
+        max: usize,
+    ) -> (impl Iterator<Item = SlotId> + use<'_>, Option<Version>) {
+        let first = self.log.partition_point(|entry| entry.version <= after);
+        let end = self.log.len().min(first.saturating_add(max));
+        let entries = &self.log[first..end];
+        let present = entries.iter().filter(|entry| !entry.is_hole());
+        let more = end < self.log.len();
+        let last = entries.last().map(|entry| entry.version);
+        (present.map(|entry| entry.slot), last.filter(|_| more))
+    }
+
+    /// Takes out the row of the latest version; `None` if there is none left.
+    pub(crate) fn pop(&mut self) -> Option<SlotId> {
+        loop {
+            let entry = self.log.pop()?;
+            if !entry.is_hole() {
+                return Some(entry.slot);
+            }
+            self.n_holes -= 1;
+        }
+    }
+
     /// Notes one of the owner's own writes, which may make a row and may end one.
     pub(crate) fn write(&mut self, version: Version, made: Option<SlotId>, ended: Option<Version>) {
         if let Some(ended) = ended {
@@ -142,10 +169,7 @@ impl Table {
         let seen = self.known.seen;
         let n_known = delta.rows.partition_point(|row| row.version() <= seen);
         self.take_overlapped(delta.from, &delta.rows[..n_known], &mut left);
-        let left = left.into_iter();
-        let left = left
-            .map(|(slot, reason)| (index.remove(slot), reason))
-            .collect();
+        let left = remove_all(left, index);
         let joined = delta.rows.into_iter().skip(n_known);
         let joined = joined.map(|row| self.insert(row, index)).collect();
         report(left, joined, changes);
@@ -352,6 +376,19 @@ impl Table {
         }
         None
     }
+}
+
+/// Gives up rows, and returns those that readers have seen.
+fn remove_all(
+    slots: Vec<(SlotId, LeaveReason)>,
+    index: &mut Index,
+) -> Vec<(Arc<Row>, LeaveReason)> {
+    let removed = slots.into_iter().filter_map(|(slot, reason)| {
+        let was_visible = index.is_visible(slot);
+        let row = index.remove(slot);
+        was_visible.then_some((row, reason))
+    });
+    removed.collect()
 }
 
 /// Reports what left and joined, the same presence in both as an update.

@@ -21,9 +21,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::config::PresenceConfig;
+use crate::config::{ConfigError, PresenceConfig};
 use crate::meta::is_stored_form;
 use crate::metrics::Metrics;
+use crate::notifier::Shared;
 use crate::queue::{Command, ShardQueue};
 
 const KIND_SHARD: u8 = 1;
@@ -117,11 +118,11 @@ fn frame(kind: u8, n_shards: u16, shard: u16, body: &[u8]) -> Bytes {
 }
 
 /// Hands what other nodes send to the shards' queues.
-pub(crate) struct Inbound {
-    pub(crate) queues: Vec<Arc<ShardQueue>>,
-    pub(crate) misfits: Arc<Misfits>,
-    pub(crate) beat_soon: Arc<Notify>,
-    pub(crate) metrics: Arc<Metrics>,
+struct Inbound {
+    queues: Vec<Arc<ShardQueue>>,
+    misfits: Arc<Misfits>,
+    beat_soon: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 /// Nodes with another number of shards, and theirs.
@@ -255,6 +256,28 @@ impl Receiver for Inbound {
             }
         }
     }
+}
+
+/// Opens the way to the other nodes; `None` on a node that is alone.
+pub(crate) fn open_link(
+    shared: &Shared,
+    queues: Vec<Arc<ShardQueue>>,
+    misfits: &Arc<Misfits>,
+    beat_soon: &Arc<Notify>,
+) -> Result<Option<Arc<Link>>, ConfigError> {
+    if !shared.pubsub.is_clustered() {
+        return Ok(None);
+    }
+    let inbound = Arc::new(Inbound {
+        queues,
+        misfits: misfits.clone(),
+        beat_soon: beat_soon.clone(),
+        metrics: shared.metrics.clone(),
+    });
+    let name = &shared.config.name;
+    let link = shared.pubsub.link(name, inbound);
+    let link = link.map_err(|_| ConfigError::NameTaken { name: name.clone() })?;
+    Ok(Some(Arc::new(link)))
 }
 
 /// What the node's heartbeat is made of.

@@ -76,6 +76,35 @@ impl Default for PresenceConfig {
 }
 
 impl PresenceConfig {
+    /// Checks that the settings fit together.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let limits = [
+            (
+                "max_topic_bytes",
+                self.max_topic_bytes,
+                herenow_core::MAX_TOPIC_BYTES,
+            ),
+            (
+                "max_key_bytes",
+                self.max_key_bytes,
+                herenow_core::MAX_KEY_BYTES,
+            ),
+            (
+                "max_meta_bytes",
+                self.max_meta_bytes,
+                herenow_core::MAX_META_BYTES,
+            ),
+            ("max_metas_per_key", self.max_metas_per_key, usize::MAX),
+        ];
+        for (field, value, max) in limits {
+            if value == 0 || value > max {
+                return Err(ConfigError::OutOfRange { field, value, max });
+            }
+        }
+        self.shard.validate()?;
+        Ok(())
+    }
+
     /// Returns the window of a topic: that of the first pattern that matches it.
     pub(crate) fn window_of(&self, topic: &str) -> Window {
         let matching = self

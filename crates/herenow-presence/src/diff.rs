@@ -141,6 +141,11 @@ impl PresenceDiff {
         self.whole().0.clone()
     }
 
+    /// Returns whether anything is left of the changes once those that cancel are taken out.
+    pub fn has_effect(&self) -> bool {
+        !self.whole().1
+    }
+
     /// Returns the JSON for a reader whose state is of version `seen`; `None` if there is no change
     /// for it.
     ///

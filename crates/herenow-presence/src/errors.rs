@@ -104,3 +104,21 @@ pub enum NameError {
         field: &'static str,
     },
 }
+
+impl NameError {
+    /// Checks that a name is not empty and has `max` bytes at most.
+    pub(crate) fn check(field: &'static str, name: &str, max: usize) -> Result<(), Self> {
+        if name.is_empty() {
+            return Err(Self::Empty { field });
+        }
+        if name.len() > max {
+            return Err(Self::too_long(field, name, max));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn too_long(field: &'static str, name: &str, max: usize) -> Self {
+        let len = name.len();
+        Self::TooLong { field, len, max }
+    }
+}

@@ -1,5 +1,8 @@
 //! [`Presence`]: track, update, untrack; list, get, count; watch.
 
+mod builder;
+mod here;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,14 +13,15 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use crate::config::{ConfigError, PresenceConfig};
+pub use self::builder::PresenceBuilder;
+pub use self::here::Here;
+use crate::config::PresenceConfig;
 use crate::errors::{TrackError, UpdateError};
-use crate::fetch::{Fetch, Fetched, Fetcher};
+use crate::fetch::{Fetched, Fetcher};
 use crate::group::{Enriched, Entry, Presences};
 use crate::meta;
-use crate::metrics::{Metrics, PresenceStats};
+use crate::metrics::PresenceStats;
 use crate::notifier::Shared;
-use crate::observer::{ErasedHandleMetas, HandleMetas};
 use crate::owner::{Holder, Owner};
 use crate::queue::Updated;
 use crate::status::ClusterStatus;
@@ -51,75 +55,6 @@ pub struct Presence {
 struct Inner {
     tracker: Tracker,
     shared: Arc<Shared>,
-}
-
-/// Puts a [`Presence`] together. Made by [`Presence::builder`].
-#[must_use = "call start"]
-pub struct PresenceBuilder {
-    pubsub: PubSub,
-    config: PresenceConfig,
-    make_fetcher: Option<MakeFetcher>,
-    observer: Option<Arc<dyn ErasedHandleMetas>>,
-}
-
-type MakeFetcher = Box<dyn FnOnce(&PresenceConfig, &Arc<Metrics>) -> Fetcher + Send>;
-
-impl PresenceBuilder {
-    /// Uses these settings instead of the defaults.
-    pub fn config(mut self, config: PresenceConfig) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Adds fields to presences by `hook`.
-    pub fn fetch(mut self, hook: impl Fetch) -> Self {
-        self.make_fetcher = Some(Box::new(move |config, metrics| {
-            Fetcher::new(
-                hook,
-                config.max_fetches.get(),
-                config.fetch_deadline,
-                metrics.clone(),
-            )
-        }));
-        self
-    }
-
-    /// Tells `hook` of every diff.
-    pub fn handle_metas(mut self, hook: impl HandleMetas) -> Self {
-        self.observer = Some(Arc::new(hook));
-        self
-    }
-
-    /// Starts the tasks of the presence system, inside a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] if the settings contradict each other or the name is taken.
-    pub fn start(self) -> Result<Presence, ConfigError> {
-        let metrics = Arc::new(Metrics::default());
-        let fetcher = self
-            .make_fetcher
-            .map(|make| Arc::new(make(&self.config, &metrics)));
-        let config = Arc::new(self.config);
-        let shared = Arc::new(Shared {
-            pubsub: self.pubsub,
-            config,
-            metrics,
-            fetcher,
-        });
-        let tracker = Tracker::start(&shared, self.observer)?;
-        Ok(Presence {
-            inner: Arc::new(Inner { tracker, shared }),
-        })
-    }
-}
-
-impl fmt::Debug for PresenceBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PresenceBuilder")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Presence {
@@ -186,13 +121,14 @@ impl Presence {
     ) -> Result<Here, TrackError> {
         let owner = Owner::new();
         owner.end_with(LeaveReason::Left);
-        self.track(&owner.at(topic), key.as_ref(), meta).await?;
+        let meta_ref = self.track(&owner.at(topic), key.as_ref(), meta).await?;
         let (topic, key) = (topic.to_owned(), key.as_ref().to_owned());
         Ok(Here {
             presence: self.clone(),
             owner,
             topic,
             key,
+            meta_ref,
         })
     }
 
@@ -542,70 +478,4 @@ pub struct Page {
     pub n_metas: usize,
     /// How many keys are present in it in all.
     pub n_keys: usize,
-}
-
-/// A presence of one's own: dropping it is the leave. Made by [`Presence::track_on`].
-#[must_use = "dropping it is the leave"]
-pub struct Here {
-    presence: Presence,
-    owner: Owner,
-    topic: String,
-    key: String,
-}
-
-impl Here {
-    /// Returns the key.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// Replaces the meta.
-    ///
-    /// # Errors
-    ///
-    /// As [`Presence::update`].
-    pub async fn update(&self, meta: impl Serialize) -> Result<MetaRef, UpdateError> {
-        self.presence.update(self, &self.key, meta).await
-    }
-
-    /// Changes the meta by a function.
-    ///
-    /// # Errors
-    ///
-    /// As [`Presence::update_with`].
-    pub async fn update_with(
-        &self,
-        change: impl FnMut(&mut Map<String, Value>) + Send,
-    ) -> Result<MetaRef, UpdateError> {
-        self.presence.update_with(self, &self.key, change).await
-    }
-
-    /// Leaves, and waits until readers of this node see it.
-    pub async fn untrack(self) {
-        self.presence.untrack_all(&self).await;
-    }
-
-    /// Sets the reason of the leave when it is dropped; [`LeaveReason::Left`] if never.
-    pub fn end_with(&self, reason: LeaveReason) {
-        self.owner.end_with(reason);
-    }
-}
-
-impl Holder for Here {
-    fn owner(&self) -> &Owner {
-        &self.owner
-    }
-
-    fn topic(&self) -> &str {
-        &self.topic
-    }
-}
-
-impl fmt::Debug for Here {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Here")
-            .field("topic", &self.topic)
-            .field("owner", &self.owner)
-            .finish_non_exhaustive()
-    }
 }

@@ -100,12 +100,10 @@ impl ShardStatus {
                 (peer, since)
             })
             .collect();
-        let visible = peers.iter().filter(|(peer, _)| is_up(peer));
-        let n_theirs: usize = visible.map(|(peer, _)| peer.n_rows).sum();
         Self {
             shard: shard.id().shard.0,
             version: shard.version(),
-            n_own_rows: shard.n_rows().saturating_sub(n_theirs),
+            n_own_rows: shard.n_own_rows(),
             peers,
             stats: shard.stats(),
             age: now.elapsed(),

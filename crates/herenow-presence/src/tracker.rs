@@ -6,6 +6,7 @@
 //! wait.
 
 use std::future::Future;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,13 +17,13 @@ use herenow_core::{
 };
 use herenow_pubsub::Link;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Clock, Inbound, Misfits, Outbox, Pulse};
-use crate::config::{ConfigError, PresenceConfig};
+use crate::cluster::{Clock, Misfits, Outbox, Pulse, open_link};
+use crate::config::ConfigError;
 use crate::driver::{Driver, Part};
 use crate::errors::{NameError, TrackError, UpdateError};
 use crate::group::{Entries, Snapshot};
@@ -55,7 +56,7 @@ impl Tracker {
         observer: Option<Arc<dyn ErasedHandleMetas>>,
     ) -> Result<Self, ConfigError> {
         let config = &shared.config;
-        check(config)?;
+        config.validate()?;
         let parts: Box<[Part]> = (0..config.n_shards.get())
             .map(|_| Part {
                 queue: Arc::new(ShardQueue::new(config.max_queued.get())),
@@ -66,7 +67,8 @@ impl Tracker {
             })
             .collect();
         let (beat_soon, misfits) = (Arc::default(), Arc::default());
-        let link = open_link(shared, &parts, &misfits, &beat_soon)?;
+        let queues = parts.iter().map(|part| part.queue.clone()).collect();
+        let link = open_link(shared, queues, &misfits, &beat_soon)?;
         let node =
             NodeName::new(shared.pubsub.node_name()).map_err(|_| ConfigError::OutOfRange {
                 field: "node name bytes",
@@ -119,6 +121,7 @@ impl Tracker {
         if config.hash_seed == 0 {
             config.hash_seed = random_seed();
         }
+        let sweeps = Arc::new(Semaphore::new(n_sweepers()));
         let mut drivers = Vec::with_capacity(self.parts.len());
         for (index, part) in (0u16..).zip(&self.parts) {
             let id = ReplicaId {
@@ -138,6 +141,7 @@ impl Tracker {
                     beat_soon: self.beat_soon.clone(),
                     metrics: metrics.clone(),
                 },
+                sweeps: sweeps.clone(),
                 clock,
                 config: shared.config.clone(),
                 metrics,
@@ -441,15 +445,16 @@ impl Tracker {
 
     fn names(&self, topic: &str, key: &str) -> Result<(Topic, Key), NameError> {
         let config = &self.shared.config;
-        check_name("topic", topic, config.max_topic_bytes)?;
-        check_name("key", key, config.max_key_bytes)?;
+        NameError::check("topic", topic, config.max_topic_bytes)?;
+        NameError::check("key", key, config.max_key_bytes)?;
         // The registry's own copy if somebody listens there, the view's if somebody is present.
         let name = match self.views(topic).find(topic) {
             Some(snapshot) => snapshot.topic().clone(),
             None => Topic::new(self.shared.pubsub.intern(topic))
-                .map_err(|_| too_long("topic", topic, herenow_core::MAX_TOPIC_BYTES))?,
+                .map_err(|_| NameError::too_long("topic", topic, herenow_core::MAX_TOPIC_BYTES))?,
         };
-        let key = Key::new(key).map_err(|_| too_long("key", key, herenow_core::MAX_KEY_BYTES))?;
+        let key = Key::new(key)
+            .map_err(|_| NameError::too_long("key", key, herenow_core::MAX_KEY_BYTES))?;
         Ok((name, key))
     }
 }
@@ -474,72 +479,10 @@ impl Drop for Closer {
     }
 }
 
-fn open_link(
-    shared: &Shared,
-    parts: &[Part],
-    misfits: &Arc<Misfits>,
-    beat_soon: &Arc<Notify>,
-) -> Result<Option<Arc<Link>>, ConfigError> {
-    if !shared.pubsub.is_clustered() {
-        return Ok(None);
-    }
-    let queues = parts.iter().map(|part| part.queue.clone()).collect();
-    let inbound = Arc::new(Inbound {
-        queues,
-        misfits: misfits.clone(),
-        beat_soon: beat_soon.clone(),
-        metrics: shared.metrics.clone(),
-    });
-    let name = &shared.config.name;
-    let link = shared.pubsub.link(name, inbound);
-    let link = link.map_err(|_| ConfigError::NameTaken { name: name.clone() })?;
-    Ok(Some(Arc::new(link)))
-}
-
-fn check(config: &PresenceConfig) -> Result<(), ConfigError> {
-    let limits = [
-        (
-            "max_topic_bytes",
-            config.max_topic_bytes,
-            herenow_core::MAX_TOPIC_BYTES,
-        ),
-        (
-            "max_key_bytes",
-            config.max_key_bytes,
-            herenow_core::MAX_KEY_BYTES,
-        ),
-        (
-            "max_meta_bytes",
-            config.max_meta_bytes,
-            herenow_core::MAX_META_BYTES,
-        ),
-        ("max_metas_per_key", config.max_metas_per_key, usize::MAX),
-    ];
-    for (field, value, max) in limits {
-        if value == 0 || value > max {
-            return Err(ConfigError::OutOfRange { field, value, max });
-        }
-    }
-    config.shard.validate()?;
-    Ok(())
-}
-
-fn check_name(field: &'static str, name: &str, max: usize) -> Result<(), NameError> {
-    if name.is_empty() {
-        return Err(NameError::Empty { field });
-    }
-    if name.len() > max {
-        return Err(too_long(field, name, max));
-    }
-    Ok(())
-}
-
-fn too_long(field: &'static str, name: &str, max: usize) -> NameError {
-    NameError::TooLong {
-        field,
-        len: name.len(),
-        max,
-    }
+/// Returns how many drivers may do a slice of a sweep at the same time: a quarter of the cores.
+fn n_sweepers() -> usize {
+    let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (n_cores / 4).max(1)
 }
 
 /// Returns a seed that strangers cannot know, for hash maps that they fill.

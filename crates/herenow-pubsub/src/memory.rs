@@ -7,7 +7,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -104,7 +103,6 @@ impl MemoryCluster {
             cluster: self.clone(),
             name: Arc::from(node),
             inbox: Mutex::new(Weak::new()),
-            n_refused: AtomicU64::new(0),
         })
     }
 
@@ -301,7 +299,6 @@ pub struct MemoryAdapter {
     name: Arc<str>,
     /// Of the life that `start` began; a killed node of the same name has another.
     inbox: Mutex<Weak<Inbox>>,
-    n_refused: AtomicU64,
 }
 
 impl MemoryAdapter {
@@ -312,11 +309,6 @@ impl MemoryAdapter {
             (Some(own), Some(node)) => Arc::ptr_eq(&own, &node.inbox),
             _ => false,
         }
-    }
-
-    fn refuse(&self) -> AdapterError {
-        self.n_refused.fetch_add(1, Ordering::Relaxed);
-        AdapterError::Closed
     }
 }
 
@@ -348,7 +340,7 @@ impl Adapter for MemoryAdapter {
     fn broadcast(&self, subject: &str, bytes: Bytes) -> Result<(), AdapterError> {
         let mut shared = self.cluster.shared.lock();
         if !self.is_member(&shared) {
-            return Err(self.refuse());
+            return Err(AdapterError::Closed);
         }
         let peers: Vec<Arc<str>> = shared
             .nodes
@@ -365,7 +357,7 @@ impl Adapter for MemoryAdapter {
     fn send(&self, node: &str, subject: &str, bytes: Bytes) -> Result<(), AdapterError> {
         let mut shared = self.cluster.shared.lock();
         if !self.is_member(&shared) {
-            return Err(self.refuse());
+            return Err(AdapterError::Closed);
         }
         shared.post(&self.name, node, subject, &bytes);
         Ok(())

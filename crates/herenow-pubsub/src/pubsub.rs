@@ -46,6 +46,7 @@ struct Counters {
     n_received: AtomicU64,
     n_malformed: AtomicU64,
     n_unclaimed: AtomicU64,
+    n_panicked: AtomicU64,
     n_refused: AtomicU64,
 }
 
@@ -61,6 +62,8 @@ pub struct PubSubStats {
     pub n_malformed: u64,
     /// Messages for a link that this node has not opened, dropped.
     pub n_unclaimed: u64,
+    /// Deliveries in which a sink panicked; it alone lost the broadcast.
+    pub n_panicked: u64,
     /// Messages that the adapter did not accept.
     pub n_refused: u64,
 }
@@ -237,6 +240,7 @@ impl PubSub {
             n_received: counters.n_received.load(Ordering::Relaxed),
             n_malformed: counters.n_malformed.load(Ordering::Relaxed),
             n_unclaimed: counters.n_unclaimed.load(Ordering::Relaxed),
+            n_panicked: counters.n_panicked.load(Ordering::Relaxed),
             n_refused: counters.n_refused.load(Ordering::Relaxed),
         }
     }
@@ -378,11 +382,16 @@ impl Inner {
     }
 
     fn dispatch(&self, except: Option<SubscriberId>, topic: &str, event: &str, payload: Payload) {
-        self.registry.dispatch(topic, except, |topic| Broadcast {
+        let n_panicked = self.registry.dispatch(topic, except, |topic| Broadcast {
             topic,
             event: SmolStr::new(event),
             payload,
         });
+        if n_panicked > 0 {
+            let more = u64::try_from(n_panicked).unwrap_or(u64::MAX);
+            self.counters.n_panicked.fetch_add(more, Ordering::Relaxed);
+            tracing::error!(topic, event, n_panicked, "sinks panicked");
+        }
     }
 
     fn counted<E: From<AdapterError>>(&self, sent: Result<(), AdapterError>) -> Result<(), E> {
@@ -404,6 +413,9 @@ impl Receiver for Inlet {
         let Some(inner) = self.inner.upgrade() else {
             return;
         };
+        if from == &*inner.node_name {
+            return inner.malformed(from, bytes.len()); // Of another process that has this name.
+        }
         inner.counters.n_received.fetch_add(1, Ordering::Relaxed);
         match wire::classify(subject) {
             Some(wire::Subject::Topic(topic)) => match wire::decode(&bytes) {

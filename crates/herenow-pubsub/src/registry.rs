@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::hash::BuildHasher;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -147,28 +148,39 @@ impl Registry {
         self.shards.iter().map(|shard| shard.read().len()).sum()
     }
 
-    /// Delivers to all sinks of the topic but `except`. `make` runs only if there is a sink.
+    /// Delivers to all sinks of the topic but `except`; returns how many of them panicked. `make`
+    /// runs only if there is a sink.
+    ///
+    /// A sink that panics loses this broadcast and harms nobody else: neither the sinks after it
+    /// nor the task that broadcasts.
     pub(crate) fn dispatch(
         &self,
         topic: &str,
         except: Option<SubscriberId>,
         make: impl FnOnce(Arc<str>) -> Broadcast,
-    ) {
+    ) -> usize {
         let hash = self.hasher.hash_one(topic);
         let shard = self.shard(hash).read();
         let Some(entry) = shard.find(hash, |entry| &*entry.topic == topic) else {
-            return;
+            return 0;
         };
         let (name, sinks) = (entry.topic.clone(), entry.sinks.clone());
         drop(shard);
         let broadcast = make(name);
         let mut once = Once::default();
+        let mut n_panicked = 0;
         for (id, sink) in &sinks.slots {
-            match sink {
-                Some(sink) if Some(*id) != except => sink.deliver(&broadcast, &mut once),
-                Some(_) | None => {}
+            let Some(sink) = sink.as_ref().filter(|_| Some(*id) != except) else {
+                continue;
+            };
+            let deliver = AssertUnwindSafe(|| sink.deliver(&broadcast, &mut once));
+            if catch_unwind(deliver).is_err() {
+                n_panicked += 1;
+                // It may hold what the sink left half done.
+                once = Once::default();
             }
         }
+        n_panicked
     }
 
     fn shard(&self, hash: u64) -> &RwLock<HashTable<TopicEntry>> {

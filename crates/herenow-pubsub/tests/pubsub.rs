@@ -502,3 +502,24 @@ async fn pub_24_concurrent_comings_and_goings_lose_and_double_nothing() {
     assert_eq!(std::iter::from_fn(|| event_now(&mut steady)).count(), 4_000);
     assert_eq!(pubsub.n_subscribers(TOPIC), 1);
 }
+
+#[test]
+fn pub_580_a_sink_that_panics_loses_its_own_broadcast_and_is_counted() {
+    #[derive(Debug)]
+    struct Broken;
+    impl Sink for Broken {
+        fn deliver(&self, _: &Broadcast, _: &mut Once) {
+            panic!("as the test wants");
+        }
+    }
+    let pubsub = PubSub::local();
+    let mut before = pubsub.subscribe(TOPIC);
+    let _broken = pubsub.attach(TOPIC, Arc::new(Broken));
+    let mut after = pubsub.subscribe(TOPIC);
+    for n in 1..=2 {
+        pubsub.broadcast(TOPIC, "said", said()).unwrap();
+        assert_eq!(event_now(&mut before).as_deref(), Some("said"));
+        assert_eq!(event_now(&mut after).as_deref(), Some("said"));
+        assert_eq!(pubsub.stats().n_panicked, n);
+    }
+}

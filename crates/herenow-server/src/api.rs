@@ -8,29 +8,37 @@
 //! Reads look at what presence has published and wait for nobody, but for `fetch` where it is asked
 //! for.
 
-#[allow(dead_code, reason = "the routes that write come next")]
 mod problem;
-#[allow(dead_code, reason = "the routes that write come next")]
 mod access;
-#[allow(dead_code, reason = "the routes that write come next")]
 mod request;
 mod topics;
+mod acts;
 mod cluster;
+mod node;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::http::Method;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use herenow_channels::Sockets;
 use herenow_presence::Presence;
 use serde::Serialize;
+use tokio::sync::Notify;
 
 pub(crate) use self::access::{Access, Table};
 pub(crate) use self::problem::{Kind, Problem};
-pub(crate) use self::request::{At, Members, Query};
+use self::request::{At, Members, Query};
 use crate::cluster::Cluster;
 use crate::config::{ApiConfig, Right};
 use crate::health::Ready;
+use crate::people::People;
+
+/// What the routes take and answer, as OpenAPI 3.1 has it.
+const DOCUMENT: &str = include_str!("api/openapi.json");
+/// The lease of a request that names none.
+const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 
 /// What the routes of the API share.
 #[derive(Debug)]
@@ -39,14 +47,22 @@ pub(crate) struct Api {
     pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) ready: Ready,
     pub(crate) config: ApiConfig,
+    pub(crate) access: Access,
+    pub(crate) people: People,
+    pub(crate) sockets: Sockets,
+    /// Told when the node is to stop.
+    pub(crate) stop: Notify,
+    pub(crate) started: Instant,
 }
 
 /// The routes of this module.
-pub(crate) fn table(api: Api, access: &Access) -> Table<()> {
-    use Right::Read;
+pub(crate) fn table(api: &Arc<Api>) -> Table<()> {
+    use Right::{Admin, Read, Write};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
-    Table::new(access)
+    const DELETE: Method = Method::DELETE;
+    const PRESENCE: &str = "/api/topics/{topic}/presences/{key}";
+    Table::new(&api.access)
         .route(GET, "/api/topics", Read, topics::topics)
         .route(GET, "/api/topics/{topic}", Read, topics::count)
         .route(
@@ -55,17 +71,36 @@ pub(crate) fn table(api: Api, access: &Access) -> Table<()> {
             Read,
             topics::presences,
         )
-        .route(
-            GET,
-            "/api/topics/{topic}/presences/{key}",
-            Read,
-            topics::presence,
-        )
+        .route(GET, PRESENCE, Read, topics::presence)
         .route(GET, "/api/keys/{key}", Read, topics::where_is)
         .route(POST, "/api/counts", Read, topics::counts)
         .route(POST, "/api/where", Read, topics::where_are)
+        .route(
+            POST,
+            "/api/topics/{topic}/broadcast",
+            Write,
+            acts::broadcast,
+        )
+        .route(Method::PUT, PRESENCE, Write, acts::put)
+        .route(Method::PATCH, PRESENCE, Write, acts::patch)
+        .route(DELETE, PRESENCE, Write, acts::delete)
+        .route(DELETE, "/api/keys/{key}", Write, acts::evict)
+        .route(
+            DELETE,
+            "/api/keys/{key}/topics/{topic}",
+            Write,
+            acts::evict_from,
+        )
         .route(GET, "/api/cluster", Read, cluster::show)
-        .with_state(Arc::new(api))
+        .route(GET, "/api/node", Read, node::show)
+        .route(POST, "/api/drain", Admin, acts::drain)
+        .open(GET, "/api/openapi.json", document)
+        .with_state(api.clone())
+}
+
+/// `GET /api/openapi.json`: what the routes take and answer.
+async fn document() -> Response {
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
 }
 
 /// A JSON answer of now, that nothing between may keep.
@@ -76,4 +111,42 @@ pub(crate) fn answer(value: &impl Serialize) -> Response {
         (CACHE_CONTROL, "no-store"),
     ];
     (headers, body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use herenow_pubsub::PubSub;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn srv_661_the_document_has_every_route_and_no_other() {
+        let pubsub = PubSub::local();
+        let presence = Presence::new(&pubsub);
+        let table = table(&Arc::new(Api {
+            people: People::start(&presence, 1).unwrap(),
+            presence,
+            cluster: None,
+            ready: Ready::new(),
+            config: ApiConfig::default(),
+            access: Access::new(Vec::new(), true),
+            sockets: Sockets::new(&pubsub),
+            stop: Notify::new(),
+            started: Instant::now(),
+        }));
+        let routes = table.listed().iter();
+        let routes: BTreeSet<(String, String)> = routes
+            .map(|(method, path)| ((*path).to_owned(), method.as_str().to_lowercase()))
+            .collect();
+        let document: Value = serde_json::from_str(DOCUMENT).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            let methods = methods.as_object().unwrap().keys();
+            described.extend(methods.map(|method| (path.clone(), method.clone())));
+        }
+        assert_eq!(routes, described);
+    }
 }

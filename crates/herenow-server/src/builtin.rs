@@ -31,6 +31,7 @@ use herenow_presence::{MetaRef, NameError, Presence, TrackError, UpdateError};
 use herenow_protocol::{Payload, event};
 use serde_json::json;
 
+pub(crate) use self::request::is_reserved;
 use self::request::{JoinFields, Meta, Refusal, Request};
 use crate::config::TopicConfig;
 use crate::identity::{self, Credential, EVICT, Identity, IdentityChanged, OtherUser, Right};
@@ -304,7 +305,7 @@ impl Channel for BuiltIn {
             self.user.as_deref() == Some(key) || identity_of(socket).key() == Some(key)
         };
         match evicted.filter(is_this) {
-            Some(_) => Flow::Stop(Reason::Shutdown(Some("evicted".into()))),
+            Some(_) => Flow::Stop(Reason::Evicted),
             None => Flow::Continue,
         }
     }

@@ -13,7 +13,9 @@ use tokio::time::{Instant, interval, timeout};
 use crate::config::{ClusterConfig, Discovery, Engine, ServerConfig};
 
 /// How often it is looked whether the rows of the first peers are here.
-const LOOK_PERIOD: Duration = Duration::from_millis(20);
+const LOOK_PERIOD: Duration = Duration::from_millis(10);
+/// So long after the first peer has spoken, all that are there have; or after a heartbeat period.
+const ANSWER_TIME: Duration = Duration::from_millis(150);
 /// How long the good-byes, and what is queued before them, may take to leave.
 const BYE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -135,9 +137,10 @@ impl Cluster {
                 continue;
             }
             let first_seen = *first_seen.get_or_insert_with(Instant::now);
-            // Each heartbeat tells of one node: after a period all that are there have spoken.
+            // Every node answers the first heartbeat of a newcomer with one of its own, a hundredth
+            // of a period later: once one has been heard, the others follow soon.
             let has_all_given = self.n_given > 0 && n_complete >= self.n_given;
-            if has_all_given || first_seen.elapsed() > self.heartbeat_period {
+            if has_all_given || first_seen.elapsed() > self.heartbeat_period.min(ANSWER_TIME) {
                 return n_complete;
             }
         }

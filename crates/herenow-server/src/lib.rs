@@ -13,6 +13,8 @@ pub mod config;
 
 pub mod identity;
 
+mod people;
+
 mod builtin;
 
 mod demo;
@@ -28,6 +30,8 @@ mod api;
 pub mod run;
 
 pub mod signals;
+
+pub mod logging;
 
 pub mod watch;
 

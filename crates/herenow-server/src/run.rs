@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -25,6 +26,7 @@ use crate::demo;
 use crate::echo;
 use crate::health::{self, Ready};
 use crate::identity::{Authority, AuthorityError};
+use crate::people::People;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,9 @@ pub enum RunError {
     /// The node cannot take part in its cluster.
     #[error("cluster: {0}")]
     Cluster(#[from] ClusterError),
+    /// Presences of backends cannot be shared with other nodes.
+    #[error("people: {0}")]
+    People(#[from] herenow_pubsub::LinkError),
     /// The limits of HTTP contradict each other, or the listener is not usable.
     #[error("http: {0}")]
     Http(#[from] herenow_channels::ServeError),
@@ -106,34 +111,40 @@ pub async fn serve(
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let access = access(&config, api_listener.as_ref().unwrap_or(&listener));
-    let api = Api {
+    let api = Arc::new(Api {
+        access: access(&config, api_listener.as_ref().unwrap_or(&listener)),
+        people: People::start(&presence, config.api.max_leases)?,
         presence: presence.clone(),
         cluster: cluster.clone(),
         ready: ready.clone(),
         config: config.api.clone(),
-    };
-    let api = api::table(api, &access).into_router();
+        sockets: sockets.clone(),
+        stop: Notify::new(),
+        started: Instant::now(),
+    });
     let app = app(&config, &sockets, &ready)?;
-    let (app, api) = match api_listener {
-        Some(listener) => (app, Some((listener, api))),
-        None => (app.merge(api), None),
+    let routes = api::table(&api).into_router();
+    let (app, apart) = match api_listener {
+        Some(listener) => (app, Some((listener, routes))),
+        None => (app.merge(routes), None),
     };
     announce(&listener, mode, &config);
     let stopped = async {
         tokio::select! {
             () = shutdown => {}
+            () = api.stop.notified() => {}
             () = settle(cluster.as_deref(), &presence, &ready) => {}
         }
         ready.begin_to_drain();
         // Not the other way round: a good-bye hides everybody, also those who are still served.
         drain(&sockets).await;
+        api.people.close().await;
         if let Some(cluster) = &cluster {
             tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
         }
     };
-    serve_both((listener, app), api, &config.http, stopped).await?;
+    serve_both((listener, app), apart, &config.http, stopped).await?;
     presence.shutdown().await;
     if let Some(cluster) = &cluster {
         cluster.leave().await;
@@ -274,11 +285,20 @@ async fn refuse_while_draining(
     request: Request,
     next: Next,
 ) -> Response {
-    if ready.is_draining() {
+    if ready.is_draining() && !is_of_a_session(&request) {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
     } else {
         next.run(request).await
     }
+}
+
+/// Tells whether a request is of a long-poll session that lives: its client is told of the drain by
+/// the session, and gets what was queued for it before.
+fn is_of_a_session(request: &Request) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    request.uri().path().ends_with("/longpoll")
+        && (request.headers().contains_key("x-phoenix-longpoll-token")
+            || query.split('&').any(|pair| pair.starts_with("token=")))
 }
 
 /// Says in the log where to go and whom the server believes.

@@ -89,7 +89,7 @@ fn srv_02_flag_goes_over_environment_over_file_over_default() {
         "environment"
     );
     assert_eq!(config.socket.max_channels.get(), 1, "file");
-    assert_eq!(config.socket.max_frame_bytes, 10_000_000, "default");
+    assert_eq!(config.socket.max_frame_bytes, 8_000_000, "default");
 }
 
 #[test]

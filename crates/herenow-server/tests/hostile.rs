@@ -5,6 +5,8 @@
     reason = "a test ends where something is not as it must be"
 )]
 
+#[path = "support/frames.rs"]
+mod frames;
 #[path = "support/rig.rs"]
 mod rig;
 
@@ -13,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use self::frames::{Peer, Seen, masked};
 use self::rig::{Client, Rig, within};
 
 const ROOM: &str = "room:1";
@@ -194,4 +197,75 @@ async fn srv_49_metas_that_try_to_be_the_servers_are_put_right() {
     assert_eq!(joined["online_at"], meta["online_at"]);
     assert_eq!(joined["phx_ref_prev"], meta["phx_ref"]);
     all_is_well(rig, witness).await;
+}
+
+#[tokio::test]
+async fn srv_593_fragments_of_nothing_without_number_are_no_message_and_harm_nobody() {
+    let (rig, mut witness) = rig_and_witness().await;
+    let mut peer = Peer::open_at(rig.address, "/socket/websocket?vsn=2.0.0").await;
+    let beat = br#"[null,"1","phoenix","heartbeat",{}]"#;
+    peer.write(&masked(0x01, &beat[..9])).await;
+    let nothing = masked(0x00, b"").repeat(1_000);
+    for _ in 0..200 {
+        peer.write(&nothing).await;
+    }
+    witness.ok(ROOM, "meanwhile", json!({})).await;
+    peer.write(&masked(0x80, &beat[9..])).await;
+    let Some(Seen::Text(reply)) = peer.read().await else {
+        panic!("the message is whole at last");
+    };
+    assert!(reply.contains("phx_reply"), "{reply}");
+    all_is_well(rig, witness).await;
+}
+
+#[tokio::test]
+async fn srv_594_one_who_joins_and_leaves_as_fast_as_it_can_is_seen_to_come_and_go() {
+    let (rig, mut witness) = rig_and_witness().await;
+    let mut client = rig.connect("").await;
+    for n in 0..500 {
+        let refs = format!("{n}");
+        let join = json!([refs, refs, ROOM, "phx_join", { "user_id": "restless" }]);
+        let leave = json!([refs, format!("l{n}"), ROOM, "phx_leave", {}]);
+        client.send(Message::text(join.to_string())).await;
+        client.send(Message::text(leave.to_string())).await;
+    }
+    client.joined(ROOM, json!({ "user_id": "last" })).await;
+    // Each ref that came has gone again; nothing but the last one is left.
+    let mut here = std::collections::BTreeSet::new();
+    let mut has_last = false;
+    while !has_last || !here.is_empty() {
+        let diff = witness.event("presence_diff").await;
+        let refs = |half: &str| -> Vec<String> {
+            let metas = diff[half]["restless"]["metas"].as_array();
+            let metas = metas.into_iter().flatten();
+            metas.map(|meta| meta["phx_ref"].to_string()).collect()
+        };
+        for joined in refs("joins") {
+            assert!(here.insert(joined), "joined twice");
+        }
+        for left in refs("leaves") {
+            assert!(here.remove(&left), "left without having joined");
+        }
+        has_last |= diff["joins"]["last"].is_object();
+    }
+    all_is_well(rig, witness).await;
+}
+
+#[tokio::test]
+async fn srv_595_handshakes_that_never_end_keep_nobody_out_and_are_given_up() {
+    let rig = Rig::with(&[("http.header_timeout", "2s")]).await;
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        let begun = b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nx-a: ";
+        stream.write_all(begun).await.unwrap();
+        slow.push(stream);
+    }
+    let client = rig.connect("").await;
+    client.joined(ROOM, json!({})).await;
+    for mut stream in slow {
+        let mut answer = Vec::new();
+        let _reset = within(stream.read_to_end(&mut answer)).await;
+    }
+    rig.stop().await;
 }

@@ -5,6 +5,7 @@
 //! when the time comes. Each seed leaves out some kinds of faults altogether: a fault that is rare
 //! among many others hides what it does alone.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use herenow_core::{Key, Meta, OwnerId, ShardConfig, Topic};
@@ -198,6 +199,7 @@ fn config(random: &mut Random) -> ShardConfig {
         .max(config.max_delta_bytes);
     config.max_history = random.pick(&[0, 2, 16, 65_536, 65_536]);
     config.max_peers = 48;
+    config.sweep_rows = NonZero::new(random.pick(&[1, 2, 16, 256])).expect("none is zero");
     config.hash_seed = random.below(u64::MAX);
     config
 }

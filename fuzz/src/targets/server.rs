@@ -148,7 +148,7 @@ async fn json_of(response: Response<Body>) -> Value {
 pub(super) fn channel(input: &[u8]) {
     on_paused_clock(async {
         let (sockets, presence) = start();
-        let mut witness = TestClient::open(&sockets, Connected::anonymous());
+        let mut witness = open(&sockets).await;
         let join = json!({ "user_id": "witness", "meta": { "w": 1 } });
         witness
             .join(ROOM, join)
@@ -156,7 +156,7 @@ pub(super) fn channel(input: &[u8]) {
             .expect("the witness is let in");
         let refs = refs_of(&presence, "witness").await;
 
-        let mut client = TestClient::open(&sockets, Connected::anonymous());
+        let mut client = open(&sockets).await;
         let mut reader = Reader(input);
         let join = serde_json::from_slice(reader.line()).unwrap_or(json!({}));
         let _joined = client.join(ROOM, join).await;
@@ -178,6 +178,12 @@ pub(super) fn channel(input: &[u8]) {
         drop(client);
         presence.shutdown().await;
     });
+}
+
+/// Opens a connection of somebody whom the server believes.
+async fn open(sockets: &Sockets) -> TestClient {
+    let connected = TestClient::connect(sockets, "").await;
+    connected.expect("dev mode lets everybody in")
 }
 
 /// Reads until all that was asked is answered, or the connection is closed.

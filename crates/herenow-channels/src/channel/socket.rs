@@ -220,11 +220,17 @@ impl Socket {
 
     /// Says why the presences that the channel tracks leave.
     pub(crate) fn end_owner(&self, reason: &Reason) {
-        let is_own_wish = matches!(reason, Reason::Left | Reason::Normal | Reason::Shutdown(_));
-        self.owner.end_with(if is_own_wish {
-            LeaveReason::Left
-        } else {
-            LeaveReason::Closed
+        self.owner.end_with(match reason {
+            Reason::Left | Reason::Normal | Reason::Shutdown(_) => LeaveReason::Left,
+            Reason::Evicted | Reason::Disconnected => LeaveReason::Evicted,
+            Reason::Closed
+            | Reason::DuplicateJoin
+            | Reason::Draining
+            | Reason::Inactive
+            | Reason::ClientError
+            | Reason::Unauthorized(_)
+            | Reason::Crashed
+            | Reason::Other(_) => LeaveReason::Closed,
         });
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::delta::{Delta, Known};
-use crate::diff::{Change, LeaveReason};
 use crate::ids::{Incarnation, NodeName};
 use crate::liveness::{Contact, Peer, PeerStatus};
 use crate::message::ShardMessage;
@@ -283,11 +282,7 @@ impl Shard {
         peer.status = PeerStatus::Up;
         peer.since = self.now;
         let incarnation = peer.incarnation;
-        for slot in peer.table.slots() {
-            self.index.show(slot);
-            self.changes
-                .push(Change::Joined(self.index.row(slot).clone()));
-        }
+        self.begin_turning(node);
         self.report_peer(node, incarnation, PeerEvent::Up);
         self.request(node);
     }
@@ -303,39 +298,27 @@ impl Shard {
         peer.since = self.now;
         peer.requested_at = None;
         let incarnation = peer.incarnation;
-        for slot in peer.table.slots() {
-            self.index.hide(slot);
-            let row = self.index.row(slot).clone();
-            let reason = LeaveReason::NodeDown;
-            self.changes.push(Change::Left { row, reason });
-        }
+        self.begin_turning(node);
         self.report_peer(node, incarnation, PeerEvent::Down);
     }
 
     /// Drops a replica that may come back in the same life.
     fn forget(&mut self, node: &NodeName) {
         if let Some(peer) = self.peers.remove(node) {
-            self.drop_rows(node, &peer);
+            self.let_go(node, peer);
         }
     }
 
     /// Drops a replica whose life is over; one that is not known is over nevertheless.
     fn bury(&mut self, node: &NodeName, incarnation: Incarnation) {
         match self.peers.bury(node, incarnation) {
-            Some(peer) => self.drop_rows(node, &peer),
+            Some(peer) => self.let_go(node, peer),
             None => self.stats.n_buried += 1,
         }
     }
 
-    fn drop_rows(&mut self, node: &NodeName, peer: &Peer) {
-        let was_up = peer.status == PeerStatus::Up;
-        for slot in peer.table.slots() {
-            let row = self.index.remove(slot);
-            if was_up {
-                let reason = LeaveReason::NodeDown;
-                self.changes.push(Change::Left { row, reason });
-            }
-        }
+    fn let_go(&mut self, node: &NodeName, peer: Peer) {
+        self.begin_leaving(peer.table);
         self.report_peer(node, peer.incarnation, PeerEvent::Forgotten);
         // The check of the others stays when it was due: peers that come and go must not put it off.
         if self.peers.is_empty() {

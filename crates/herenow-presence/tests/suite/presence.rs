@@ -349,3 +349,24 @@ async fn prs_08_two_presence_systems_of_a_node_are_strangers() {
     let _here = one.track_on(TOPIC, "u1", name("u1")).await.unwrap();
     assert_eq!((one.count(TOPIC), two.count(TOPIC)), (1, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn prs_580_a_sink_that_panics_harms_neither_its_shard_nor_a_flush() {
+    struct Broken;
+    impl Sink for Broken {
+        fn deliver(&self, _: &Broadcast, _: &mut Once) {
+            panic!("as the test wants");
+        }
+    }
+    let (pubsub, presence) = start();
+    let _broken = pubsub.attach(TOPIC, Arc::new(Broken));
+    let mut subscription = pubsub.subscribe(TOPIC);
+    for user in ["ada", "bob"] {
+        let here = presence.track_on(TOPIC, user, json!({})).await.unwrap();
+        in_time(presence.flush()).await;
+        assert!(next_json(&mut subscription).await["joins"][user].is_object());
+        drop(here);
+        assert!(next_json(&mut subscription).await["leaves"][user].is_object());
+    }
+    assert_eq!(pubsub.stats().n_panicked, 4);
+}

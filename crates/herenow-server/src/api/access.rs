@@ -281,14 +281,6 @@ impl<S: Clone + Send + Sync + 'static> Table<S> {
 }
 
 impl Table<()> {
-    /// Adds the routes of another table.
-    #[must_use]
-    pub(crate) fn merge(mut self, other: Self) -> Self {
-        self.router = self.router.merge(other.router);
-        self.listed.extend(other.listed);
-        self
-    }
-
     /// Returns the routes, each as its method and path, in the order in which they were added.
     pub(crate) fn listed(&self) -> &[(Method, &'static str)] {
         &self.listed

@@ -27,19 +27,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use herenow_presence::{ClusterStatus, NodeStatus, ReplicaStatus};
 use herenow_pubsub::sealed::RefusedPeer;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Api, answer};
+use super::{Api, Problem, Query, answer};
 
 /// `GET /api/cluster`.
-pub(super) async fn show(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::read(query.as_deref())?.finish()?;
     let status = api.presence.cluster().await;
-    answer(&api.show(&status))
+    Ok(answer(&api.show(&status)))
 }
 
 impl Api {

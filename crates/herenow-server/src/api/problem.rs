@@ -303,3 +303,42 @@ impl From<BroadcastError> for Problem {
 fn bounded(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_VALUE_BYTES)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Kind; 14] = [
+        Kind::Unauthorized,
+        Kind::Forbidden,
+        Kind::ApiClosed,
+        Kind::NotFound,
+        Kind::NotPresent,
+        Kind::MethodNotAllowed,
+        Kind::UnknownField,
+        Kind::InvalidValue,
+        Kind::InvalidJson,
+        Kind::TooLarge,
+        Kind::UnsupportedType,
+        Kind::LeaseElsewhere,
+        Kind::LimitReached,
+        Kind::Unavailable,
+    ];
+
+    #[test]
+    fn srv_671_the_guide_has_a_section_for_each_kind_of_problem() {
+        let guide = include_str!("../../../../docs/api.md");
+        for kind in ALL {
+            let (status, name, _) = kind.parts();
+            let section = format!("### {name}\n\n{}. ", status.as_u16());
+            assert!(guide.contains(&section), "{section}");
+        }
+    }
+
+    #[test]
+    fn srv_675_values_are_repeated_up_to_a_limit_between_characters() {
+        let problem = Problem::invalid("topic", &"ü".repeat(500), "shorter");
+        let body: Value = serde_json::from_str(&problem.body()).unwrap();
+        assert_eq!(body["value"], "ü".repeat(64));
+    }
+}

@@ -266,7 +266,8 @@ fn optional_object(what: &'static str, value: Value) -> Result<Meta, Refusal> {
     }
 }
 
-fn is_reserved(event: &str) -> bool {
+/// Tells whether a name is the server's: clients and backends cannot broadcast it.
+pub(crate) fn is_reserved(event: &str) -> bool {
     ["phx_", "presence_", "presence:", "herenow:"]
         .iter()
         .any(|start| event.starts_with(start))

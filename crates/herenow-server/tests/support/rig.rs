@@ -87,6 +87,11 @@ impl Rig {
     /// Stops the server and waits until it has.
     pub(crate) async fn stop(mut self) {
         self.ask_to_stop();
+        self.ended().await;
+    }
+
+    /// Waits until the server has stopped by itself.
+    pub(crate) async fn ended(self) {
         within(self.ended).await.unwrap().unwrap();
     }
 

@@ -15,6 +15,8 @@ use crate::network::{Frame, NodeIndex, Parcel};
 pub(crate) const SHARD: ShardIndex = ShardIndex(0);
 /// A heartbeat out of turn, for a peer that came up, comes after this part of the period.
 const EARLY_PART: u32 = 100;
+/// Time between two slices of a sweep, so that other things happen in between.
+const SWEEP_PAUSE: Duration = Duration::from_millis(3);
 
 /// A node's monotonic clock, which may be set nevertheless.
 #[derive(Debug, Clone)]
@@ -71,6 +73,7 @@ pub struct Node {
     heartbeat_period: Duration,
     next_beat: Duration,
     early_beat: Option<Duration>,
+    next_sweep: Option<Duration>,
     wake_at: Option<Duration>,
     paused_until: Option<Duration>,
     /// Whether, when both are due, messages come before deadlines.
@@ -113,6 +116,7 @@ impl Node {
             heartbeat_period: config.heartbeat_period,
             next_beat: now,
             early_beat: None,
+            next_sweep: None,
             wake_at: None,
             paused_until: None,
             messages_first,
@@ -146,7 +150,7 @@ impl Node {
     /// Returns when it does something next. It does something for ever: it beats.
     pub(super) fn due(&self) -> Duration {
         let timer = self.clock.when(self.shard.poll_timeout());
-        let timers = [timer, self.wake_at, self.early_beat];
+        let timers = [timer, self.wake_at, self.early_beat, self.next_sweep];
         let next = timers
             .into_iter()
             .flatten()
@@ -203,7 +207,15 @@ impl Node {
             self.tell(local);
             self.shard.handle_timeout(local);
         }
+        if self.next_sweep.is_some_and(|at| at <= now) {
+            self.tell(local);
+            self.shard.handle_sweep(local);
+            self.next_sweep = None;
+        }
         self.take_inbox(local, &mut step);
+        if self.shard.is_sweeping() {
+            self.next_sweep = self.next_sweep.or(Some(now + SWEEP_PAUSE));
+        }
         self.drain(now, &mut step);
         let is_early = self.early_beat.is_some_and(|at| at <= now);
         if is_early || self.next_beat <= now {

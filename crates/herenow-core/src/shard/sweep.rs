@@ -1,0 +1,131 @@
+//! Sweeps: rows come and go with their replica some at a time, so that nothing else waits.
+//!
+//! What a replica is, up, down or forgotten, is decided at once. Its rows follow: each slice looks
+//! at [`sweep_rows`](crate::ShardConfig::sweep_rows) entries of its table and shows, hides or drops
+//! them. A replica that is no larger than a slice is done with the decision; for a larger one the
+//! host calls [`Shard::handle_sweep`] as long as [`Shard::is_sweeping`]. Whatever else happens
+//! in between is right: a row is visible or not by itself, a replica that turns again begins anew
+//! with rows that need nothing, and the rows of a life that is over are no one's any more.
+
+use std::collections::VecDeque;
+
+use crate::diff::{Change, LeaveReason};
+use crate::ids::NodeName;
+use crate::liveness::PeerStatus;
+use crate::row::Version;
+use crate::shard::Shard;
+use crate::table::Table;
+use crate::time::MonoTime;
+
+/// Tables of lives that are over and wait to be dropped. Peers that come and go faster than that
+/// are dropped on the spot, so that they cannot pile up.
+const MAX_LEAVING: usize = 8;
+
+/// What is still to be swept.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeps {
+    /// Nodes whose rows do not all follow their status yet; one that is gone or done is skipped.
+    turning: VecDeque<NodeName>,
+    /// Tables of lives that are over.
+    leaving: VecDeque<Table>,
+}
+
+impl Sweeps {
+    /// Returns the tables of lives that are over, as far as they are not dropped yet.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = &Table> {
+        self.leaving.iter()
+    }
+}
+
+impl Shard {
+    /// Returns whether rows are still to be shown, hidden or dropped by
+    /// [`handle_sweep`](Self::handle_sweep).
+    pub fn is_sweeping(&self) -> bool {
+        !self.sweeps.turning.is_empty() || !self.sweeps.leaving.is_empty()
+    }
+
+    /// Shows, hides or drops the next rows of replicas that came up, went down or are forgotten.
+    ///
+    /// Costs [`sweep_rows`](crate::ShardConfig::sweep_rows) rows. The host calls it soon while
+    /// [`is_sweeping`](Self::is_sweeping), in turn with its other work, and drains as ever.
+    pub fn handle_sweep(&mut self, now: MonoTime) {
+        self.advance(now);
+        if let Some(mut table) = self.sweeps.leaving.pop_front() {
+            self.drop_slice(&mut table, self.config.sweep_rows.get());
+            if table.n_rows() > 0 {
+                self.sweeps.leaving.push_front(table);
+            }
+        } else if let Some(node) = self.sweeps.turning.pop_front()
+            && self.turn_slice(&node)
+        {
+            self.sweeps.turning.push_front(node);
+        }
+    }
+
+    /// Lets the rows of a node follow its status, which has just changed.
+    pub(super) fn begin_turning(&mut self, node: &NodeName) {
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        peer.swept = Some(Version::ZERO);
+        if peer.table.n_rows() <= self.config.sweep_rows.get() {
+            while self.turn_slice(node) {}
+        } else if !self.sweeps.turning.contains(node) {
+            self.sweeps.turning.push_back(node.clone());
+        }
+    }
+
+    /// Lets the rows of a life go that is over.
+    pub(super) fn begin_leaving(&mut self, mut table: Table) {
+        let max = self.config.sweep_rows.get();
+        if table.n_rows() <= max {
+            self.drop_slice(&mut table, max);
+            return;
+        }
+        self.sweeps.leaving.push_back(table);
+        if self.sweeps.leaving.len() > MAX_LEAVING
+            && let Some(mut oldest) = self.sweeps.leaving.pop_front()
+        {
+            self.drop_slice(&mut oldest, usize::MAX);
+        }
+    }
+
+    /// Shows or hides the next rows of a node, and returns whether there are more.
+    fn turn_slice(&mut self, node: &NodeName) -> bool {
+        let Some(peer) = self.peers.get_mut(node) else {
+            return false;
+        };
+        let Some(after) = peer.swept else {
+            return false;
+        };
+        let max = self.config.sweep_rows.get();
+        let (slots, next) = peer.table.slots_after(after, max);
+        peer.swept = next;
+        for slot in slots {
+            match peer.status {
+                PeerStatus::Up if self.index.show(slot) => {
+                    let row = self.index.row(slot).clone();
+                    self.changes.push(Change::Joined(row));
+                }
+                PeerStatus::Down if self.index.hide(slot) => {
+                    let (row, reason) = (self.index.row(slot).clone(), LeaveReason::NodeDown);
+                    self.changes.push(Change::Left { row, reason });
+                }
+                PeerStatus::Up | PeerStatus::Down => {}
+            }
+        }
+        next.is_some()
+    }
+
+    fn drop_slice(&mut self, table: &mut Table, max: usize) {
+        for _ in 0..max {
+            let Some(slot) = table.pop() else { return };
+            let was_visible = self.index.is_visible(slot);
+            let row = self.index.remove(slot);
+            if was_visible {
+                let reason = LeaveReason::NodeDown;
+                self.changes.push(Change::Left { row, reason });
+            }
+        }
+    }
+}

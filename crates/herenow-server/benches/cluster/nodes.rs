@@ -1,0 +1,206 @@
+//! [`Nodes`]: three places for nodes of one cluster, each a process, and the broker they need.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+/// How long a process may take to begin.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(2);
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// What carries messages between the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Zenoh,
+    Nats,
+    Redis,
+}
+
+impl Engine {
+    pub(crate) const ALL: [Self; 3] = [Self::Zenoh, Self::Nats, Self::Redis];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Zenoh => "zenoh",
+            Self::Nats => "NATS",
+            Self::Redis => "Redis",
+        }
+    }
+
+    /// The word for it on the command line.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Zenoh => "zenoh",
+            Self::Nats => "nats",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+/// A process that ends with its handle.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+struct Place {
+    port: u16,
+    cluster_port: u16,
+    process: Option<Process>,
+}
+
+/// A cluster of up to three nodes.
+pub(crate) struct Nodes {
+    engine: Engine,
+    places: Vec<Place>,
+    broker_port: u16,
+    _broker: Option<Process>,
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn spawn(command: &mut Command) -> Process {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
+    let child = quiet.stderr(Stdio::null()).spawn();
+    Process(child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")))
+}
+
+fn start_broker(engine: Engine, port: u16) -> Option<Process> {
+    let port = port.to_string();
+    let mut command = match engine {
+        Engine::Zenoh => return None,
+        Engine::Nats => {
+            let mut nats = Command::new("nats-server");
+            nats.args(["-a", "127.0.0.1", "-p", &port]);
+            nats
+        }
+        Engine::Redis => {
+            let mut redis = Command::new("redis-server");
+            redis.args(["--bind", "127.0.0.1", "--port", &port]);
+            redis.args(["--save", "", "--appendonly", "no"]);
+            redis
+        }
+    };
+    // Debian keeps servers where only root looks for programs.
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin"));
+    Some(spawn(&mut command))
+}
+
+async fn listens(port: u16) {
+    let began = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        assert!(began.elapsed() < PATIENCE, "nothing listens on port {port}");
+        sleep(LOOK).await;
+    }
+}
+
+impl Nodes {
+    /// Starts the broker, if the engine has one.
+    pub(crate) async fn prepare(engine: Engine) -> Self {
+        let broker_port = free_port();
+        let broker = start_broker(engine, broker_port);
+        if broker.is_some() {
+            listens(broker_port).await;
+        }
+        let place = |_: &&str| Place {
+            port: free_port(),
+            cluster_port: free_port(),
+            process: None,
+        };
+        Self {
+            engine,
+            places: NAMES.iter().map(place).collect(),
+            broker_port,
+            _broker: broker,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Starts a node with the settings that everybody has, and a secret.
+    pub(crate) fn start(&mut self, at: usize) {
+        let link = |place: &Place| format!("tcp/127.0.0.1:{}", place.cluster_port);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_herenow"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HERENOW_")) {
+            command.env_remove(name);
+        }
+        command.env("HERENOW_CLUSTER_SECRET", "a secret of these nodes only");
+        let listen = format!("127.0.0.1:{}", self.places[at].port);
+        command.args(["serve", "--dev", "--listen", &listen, "--node", NAMES[at]]);
+        command.args(["--cluster", self.engine.word()]);
+        match self.engine {
+            Engine::Zenoh => {
+                command.args(["--cluster-listen", &link(&self.places[at])]);
+                // All name the first: one link for each pair, and the first waits for nobody.
+                if at > 0 {
+                    command.args(["--peers", &link(&self.places[0])]);
+                }
+            }
+            Engine::Nats => {
+                let url = format!("nats://127.0.0.1:{}", self.broker_port);
+                command.args(["--nats-url", &url]);
+            }
+            Engine::Redis => {
+                let url = format!("redis://127.0.0.1:{}", self.broker_port);
+                command.args(["--redis-url", &url]);
+            }
+        }
+        self.places[at].process = Some(spawn(&mut command));
+    }
+
+    /// Waits until a node says that it is ready.
+    pub(crate) async fn is_ready(&self, at: usize) {
+        let began = Instant::now();
+        while self.readiness(at).await != Some(200) {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "node {} is not ready",
+                NAMES[at]
+            );
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn readiness(&self, at: usize) -> Option<u16> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.places[at].port))
+            .await
+            .ok()?;
+        let request = "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        answer.split(' ').nth(1)?.parse().ok()
+    }
+
+    /// Ends a node without a word.
+    pub(crate) fn kill(&mut self, at: usize) {
+        self.places[at].process = None;
+    }
+
+    /// Asks a node to stop, and does not wait for it.
+    pub(crate) fn stop(&self, at: usize) {
+        let process = self.places[at].process.as_ref().unwrap();
+        let pid = process.0.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub(crate) fn url(&self, at: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.places[at].port))
+    }
+}

@@ -1,0 +1,219 @@
+//! Acting for a backend: broadcasts, presences with a lease, evictions, and draining the node.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use herenow_presence::Topic;
+use herenow_pubsub::{MAX_EVENT_BYTES, Payload};
+use serde_json::{Map, Value, json};
+
+use super::topics::not_present;
+use super::{Api, At, Kind, Members, Problem, Query, answer};
+use crate::builtin::is_reserved;
+use crate::identity;
+use crate::people::{Change, Held, Name, PeopleError};
+
+/// Why an event cannot be broadcast.
+const RESERVED: &str = "an event of the backend's own: names that begin with phx_, presence_, \
+                        presence: or herenow:, and disconnect, are the server's";
+
+/// `POST /api/topics/{topic}/broadcast` with `{"event": …, "payload": {…}}`, to all who joined it.
+pub(super) async fn broadcast(
+    State(api): State<Arc<Api>>,
+    At(topic): At<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let mut members = Members::read(&headers, body, api.config.max_body_bytes).await?;
+    let event = members.text("event")?;
+    let payload = members.object("payload")?.unwrap_or_default();
+    members.finish()?;
+    api.check_topic(&topic)?;
+    check_event(&event)?;
+    let payload = Payload::json(Value::Object(payload).to_string());
+    api.presence.pubsub().broadcast(&topic, &event, payload)?;
+    Ok(accepted(&json!({ "topic": topic, "event": event })))
+}
+
+/// `PUT /api/topics/{topic}/presences/{key}` with `{"meta": {…}, "lease_seconds": 60}`: makes a user
+/// present, or renews that; without `meta` as it is.
+pub(super) async fn put(
+    State(api): State<Arc<Api>>,
+    At((topic, key)): At<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let mut members = Members::read(&headers, body, api.config.max_body_bytes).await?;
+    let change = members.object("meta")?.map_or(Change::Keep, Change::Set);
+    let (min, max) = (api.config.min_lease, api.config.max_lease);
+    let lease = members.seconds("lease_seconds", min, max)?;
+    members.finish()?;
+    let lease = Some(lease.unwrap_or(super::DEFAULT_LEASE.clamp(min, max)));
+    if api.ready.is_draining() {
+        let detail = "this node is draining; ask another one";
+        return Err(Problem::new(Kind::Unavailable, detail));
+    }
+    let name = api.name(topic, key)?;
+    let held = api.people.hold(name.clone(), change, lease, true).await;
+    let held = held.map_err(|error| problem(error, &name))?;
+    Ok(show(&api, &name, &held))
+}
+
+/// `PATCH /api/topics/{topic}/presences/{key}` with `{"meta": {…}}`: merges into the meta of a
+/// presence that this node holds, and renews it for as long as before.
+pub(super) async fn patch(
+    State(api): State<Arc<Api>>,
+    At((topic, key)): At<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let mut members = Members::read(&headers, body, api.config.max_body_bytes).await?;
+    let meta: Option<Map<String, Value>> = members.object("meta")?;
+    let (min, max) = (api.config.min_lease, api.config.max_lease);
+    let lease = members.seconds("lease_seconds", min, max)?;
+    members.finish()?;
+    let name = api.name(topic, key)?;
+    let change = meta.map_or(Change::Keep, Change::Merge);
+    match api.people.hold(name.clone(), change, lease, false).await {
+        Ok(held) => Ok(show(&api, &name, &held)),
+        Err(PeopleError::NotHeld) => Err(not_held(&api, &name)),
+        Err(error) => Err(problem(error, &name)),
+    }
+}
+
+/// `DELETE /api/topics/{topic}/presences/{key}`: ends a presence that a node holds for a backend.
+pub(super) async fn delete(
+    State(api): State<Arc<Api>>,
+    At((topic, key)): At<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::read(query.as_deref())?.finish()?;
+    let name = api.name(topic, key)?;
+    let was_held = api.people.end(name.clone()).await;
+    if was_held.map_err(|error| problem(error, &name))? {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let nodes = api.people.other_nodes(&name);
+    if nodes.is_empty() {
+        return Err(not_held(&api, &name));
+    }
+    api.people.end_elsewhere(name.clone()).map_err(not_told)?;
+    let asked = json!({ "topic": name.topic, "key": name.key, "nodes": nodes });
+    Ok(accepted(&asked))
+}
+
+/// `DELETE /api/keys/{key}`: makes a user leave all topics and closes its sockets, on every node.
+pub(super) async fn evict(
+    State(api): State<Arc<Api>>,
+    At(key): At<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::read(query.as_deref())?.finish()?;
+    api.check_key(&key)?;
+    let topics = api.presence.topics_of_key(&key, None, usize::MAX);
+    api.people.evict(&key, None).await.map_err(not_told)?;
+    for topic in &topics {
+        identity::evict_from(&api.sockets, topic.as_str(), &key).map_err(not_told)?;
+    }
+    identity::evict(&api.sockets, &key).map_err(not_told)?;
+    let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
+    Ok(accepted(&json!({ "key": key, "topics": topics })))
+}
+
+/// `DELETE /api/keys/{key}/topics/{topic}`: makes a user leave a topic, on every node.
+pub(super) async fn evict_from(
+    State(api): State<Arc<Api>>,
+    At((key, topic)): At<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::read(query.as_deref())?.finish()?;
+    let name = api.name(topic, key)?;
+    let Name { topic, key } = &name;
+    api.people.evict(key, Some(topic)).await.map_err(not_told)?;
+    identity::evict_from(&api.sockets, topic, key).map_err(not_told)?;
+    Ok(accepted(&json!({ "key": key, "topics": [topic] })))
+}
+
+/// `POST /api/drain`: begins to stop this node, as a signal would.
+pub(super) async fn drain(
+    State(api): State<Arc<Api>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::read(query.as_deref())?.finish()?;
+    tracing::info!("asked to drain by the API");
+    api.stop.notify_one();
+    let node = api.presence.pubsub().node_name();
+    Ok(accepted(&json!({ "node": node, "state": "draining" })))
+}
+
+impl Api {
+    fn name(&self, topic: String, key: String) -> Result<Name, Problem> {
+        self.check_topic(&topic)?;
+        self.check_key(&key)?;
+        Ok(Name { topic, key })
+    }
+}
+
+/// The same rules as for clients, and that nobody is disconnected by a broadcast.
+fn check_event(event: &str) -> Result<(), Problem> {
+    if event.is_empty() || event == "disconnect" || is_reserved(event) {
+        return Err(Problem::invalid("event", event, RESERVED));
+    }
+    if event.len() > MAX_EVENT_BYTES {
+        let len = event.len();
+        return Err(Problem::too_long("event", len, MAX_EVENT_BYTES, "fixed"));
+    }
+    Ok(())
+}
+
+fn show(api: &Api, name: &Name, held: &Held) -> Response {
+    let mut response = answer(&json!({
+        "topic": name.topic,
+        "key": name.key,
+        "phx_ref": held.phx_ref,
+        "node": api.presence.pubsub().node_name(),
+        "lease_seconds": held.lease.as_secs_f64(),
+    }));
+    if held.is_new {
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    response
+}
+
+fn accepted(value: &Value) -> Response {
+    (StatusCode::ACCEPTED, answer(value)).into_response()
+}
+
+fn problem(error: PeopleError, name: &Name) -> Problem {
+    let detail = error.to_string();
+    match error {
+        PeopleError::Track(error) => error.into(),
+        PeopleError::Update(error) => error.into(),
+        PeopleError::Full { max } => Problem::new(Kind::LimitReached, detail).limit(max),
+        PeopleError::Busy => Problem::new(Kind::LimitReached, detail).retry_after(1),
+        PeopleError::NotHeld => not_present(&name.key),
+        PeopleError::Closed => Problem::new(Kind::Unavailable, detail),
+    }
+}
+
+/// No presence of a backend is here; if the key is present from other nodes, these are named.
+fn not_held(api: &Api, name: &Name) -> Problem {
+    let nodes = api.people.other_nodes(name);
+    if nodes.is_empty() {
+        let detail = "no node holds a presence of this key in the topic for a backend";
+        return Problem::new(Kind::NotPresent, detail)
+            .field("key")
+            .value(&name.key);
+    }
+    let detail =
+        "this node holds no presence of this key for a backend; PUT it, which moves it here";
+    Problem::new(Kind::LeaseElsewhere, detail).member("nodes", nodes)
+}
+
+/// The other nodes could not be told.
+fn not_told(error: impl std::error::Error) -> Problem {
+    Problem::new(Kind::Unavailable, error.to_string()).retry_after(1)
+}

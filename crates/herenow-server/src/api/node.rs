@@ -1,0 +1,47 @@
+//! `GET /api/node`: how this node does, in a few numbers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use serde_json::json;
+
+use super::{Api, Problem, Query, answer};
+
+/// `GET /api/node`.
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::read(query.as_deref())?.finish()?;
+    let presences = api.presence.stats();
+    let people = api.people.stats();
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (n_allowed, n_refused) = api.access.counts();
+    let state = if api.ready.is_draining() {
+        "draining"
+    } else if api.ready.is_ready() {
+        "ready"
+    } else {
+        "joining"
+    };
+    Ok(answer(&json!({
+        "node": api.presence.pubsub().node_name(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "state": state,
+        "uptime_seconds": api.started.elapsed().as_secs(),
+        "n_sockets": api.sockets.metrics().connections.value(),
+        "n_topics": presences.n_topics,
+        "n_presences": presences.n_presences,
+        "leases": {
+            "n_held": read(&people.n_leases),
+            "limit": api.config.max_leases,
+            "n_expired": read(&people.n_expired),
+            "n_moved": read(&people.n_moved),
+            "n_refused": read(&people.n_refused),
+        },
+        "n_evictions": read(&people.n_evicted),
+        "requests": { "n_allowed": n_allowed, "n_refused": n_refused },
+    })))
+}

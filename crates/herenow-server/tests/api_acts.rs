@@ -1,0 +1,223 @@
+//! The HTTP API acting for a backend: broadcasts, presences with a lease, evictions.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it must be"
+)]
+
+#[path = "support/rig.rs"]
+mod rig;
+
+use serde_json::{Value, json};
+
+use self::rig::{Answer, Client, Rig};
+
+async fn send(rig: &Rig, method: &str, path: &str, body: &Value) -> Answer {
+    let json = "content-type: application/json\r\n";
+    rig.http(method, path, json, &body.to_string()).await
+}
+
+async fn delete(rig: &Rig, path: &str) -> Answer {
+    rig.http("DELETE", path, "", "").await
+}
+
+async fn join(rig: &Rig, topic: &str, key: &str) -> Client {
+    let user = json!({ "user_id": key });
+    let mut client = rig.connect("").await.joined(topic, user).await;
+    client.event("presence_state").await;
+    client
+}
+
+fn kind(answer: &Answer) -> String {
+    let kind = answer.json()["type"].as_str().unwrap().to_owned();
+    kind.rsplit('#').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn srv_665_a_broadcast_reaches_the_topic_and_keeps_the_rules_of_event_names() {
+    let rig = Rig::start().await;
+    let mut ada = join(&rig, "room:ü/1", "ada").await;
+    let path = "/api/topics/room:%C3%BC%2F1/broadcast";
+    let sent = json!({ "event": "new_msg", "payload": { "text": "Grüße" } });
+    assert_eq!(send(&rig, "POST", path, &sent).await.status, 202);
+    assert_eq!(ada.event("new_msg").await, json!({ "text": "Grüße" }));
+    for event in [
+        "",
+        "phx_close",
+        "presence_diff",
+        "presence:x",
+        "herenow:evict",
+        "disconnect",
+    ] {
+        let refused = send(&rig, "POST", path, &json!({ "event": event })).await;
+        assert_eq!(
+            (refused.status, &refused.json()["field"]),
+            (400, &json!("event")),
+            "{event}"
+        );
+    }
+    let text = send(
+        &rig,
+        "POST",
+        path,
+        &json!({ "event": "x", "payload": "text" }),
+    )
+    .await;
+    assert_eq!(text.json()["field"], "payload");
+    ada.heard_nothing_of("room:ü/1", "x").await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_666_a_backend_holds_a_presence_changes_it_and_ends_it() {
+    let rig = Rig::start().await;
+    let mut ada = join(&rig, "room:1", "ada").await;
+    let path = "/api/topics/room:1/presences/bob";
+    let put = json!({ "meta": { "device": "tv" }, "lease_seconds": 60 });
+    let held = send(&rig, "PUT", path, &put).await;
+    assert_eq!(
+        (held.status, &held.json()["lease_seconds"]),
+        (201, &json!(60.0))
+    );
+    let meta = ada.event("presence_diff").await["joins"]["bob"]["metas"][0].clone();
+    assert_eq!(
+        (&meta["device"], &meta["phx_ref"]),
+        (&json!("tv"), &held.json()["phx_ref"])
+    );
+    assert!(meta["online_at"].is_string());
+
+    let renewed = send(&rig, "PUT", path, &json!({})).await;
+    assert_eq!(
+        (renewed.status, &renewed.json()["phx_ref"]),
+        (200, &meta["phx_ref"])
+    );
+    let again = send(&rig, "PUT", path, &put).await;
+    assert_eq!(
+        again.json()["phx_ref"],
+        meta["phx_ref"],
+        "nothing has changed"
+    );
+    ada.heard_nothing_of("room:1", "presence_diff").await;
+
+    let patch = json!({ "meta": { "status": "away", "device": null } });
+    assert_eq!(send(&rig, "PATCH", path, &patch).await.status, 200);
+    let diff = ada.event("presence_diff").await;
+    let new = &diff["joins"]["bob"]["metas"][0];
+    assert_eq!(
+        (&new["status"], &new["device"]),
+        (&json!("away"), &Value::Null)
+    );
+    assert_eq!(
+        (&new["phx_ref_prev"], &new["online_at"]),
+        (&meta["phx_ref"], &meta["online_at"])
+    );
+
+    assert_eq!(delete(&rig, path).await.status, 204);
+    assert!(ada.event("presence_diff").await["leaves"]["bob"].is_object());
+    let gone = delete(&rig, path).await;
+    assert_eq!((gone.status, kind(&gone)), (404, "not-present".to_owned()));
+    let gone = send(&rig, "PATCH", path, &patch).await;
+    assert_eq!((gone.status, kind(&gone)), (404, "not-present".to_owned()));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_667_a_lease_that_runs_out_is_a_leave_and_one_that_is_renewed_is_not() {
+    let rig = Rig::with(&[("api.min_lease", "1s")]).await;
+    let mut ada = join(&rig, "room:1", "ada").await;
+    let path = |key: &str| format!("/api/topics/room:1/presences/{key}");
+    let short = json!({ "lease_seconds": 1 });
+    assert_eq!(send(&rig, "PUT", &path("short"), &short).await.status, 201);
+    assert_eq!(
+        send(&rig, "PUT", &path("renewed"), &short).await.status,
+        201
+    );
+    let long = json!({ "lease_seconds": 600 });
+    assert_eq!(send(&rig, "PUT", &path("renewed"), &long).await.status, 200);
+    for key in ["short", "renewed"] {
+        assert!(ada.event("presence_diff").await["joins"][key].is_object());
+    }
+    let diff = ada.event("presence_diff").await;
+    assert!(diff["leaves"]["short"].is_object(), "{diff}");
+    assert_eq!(rig.get(&path("renewed")).await.status, 200);
+    assert_eq!(rig.get(&path("short")).await.status, 404);
+    let leases = rig.get("/api/node").await.json()["leases"].clone();
+    assert_eq!(
+        (&leases["n_held"], &leases["n_expired"]),
+        (&json!(1), &json!(1))
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_668_leases_are_bounded_in_number_and_in_time() {
+    let rig = Rig::with(&[("api.max_leases", "1"), ("api.max_lease", "1m")]).await;
+    let path = |key: &str| format!("/api/topics/room:1/presences/{key}");
+    for seconds in [json!(4), json!(61), json!(-1), json!("9"), json!(1e300)] {
+        let refused = send(
+            &rig,
+            "PUT",
+            &path("a"),
+            &json!({ "lease_seconds": seconds }),
+        )
+        .await;
+        let problem = refused.json();
+        assert_eq!(
+            (refused.status, &problem["field"]),
+            (400, &json!("lease_seconds"))
+        );
+        assert_eq!(problem["limit"], json!(60.0));
+    }
+    assert_eq!(send(&rig, "PUT", &path("a"), &json!({})).await.status, 201);
+    assert_eq!(send(&rig, "PUT", &path("a"), &json!({})).await.status, 200);
+    let full = send(&rig, "PUT", &path("b"), &json!({})).await;
+    assert_eq!(
+        (full.status, kind(&full)),
+        (503, "limit-reached".to_owned())
+    );
+    assert_eq!(full.json()["limit"], 1);
+    let large = json!({ "meta": { "x": "x".repeat(9_000) } });
+    let large = send(&rig, "PUT", &path("a"), &large).await;
+    assert_eq!(
+        (large.status, &large.json()["field"]),
+        (400, &json!("meta"))
+    );
+    assert_eq!(rig.get("/api/node").await.json()["leases"]["n_refused"], 2);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_669_a_user_is_evicted_from_a_topic_or_from_all() {
+    let rig = Rig::start().await;
+    let mut bob = join(&rig, "room:1", "bob").await;
+    let mut ada = rig.connect("&user_id=ada").await;
+    for topic in ["room:1", "room:2", "room:3"] {
+        assert_eq!(ada.join(topic, json!({})).await.0, "ok");
+    }
+    let path = "/api/topics/room:1/presences/ada";
+    assert_eq!(send(&rig, "PUT", path, &json!({})).await.status, 201);
+    let out = delete(&rig, "/api/keys/ada/topics/room:1").await;
+    assert_eq!(
+        (out.status, &out.json()["topics"]),
+        (202, &json!(["room:1"]))
+    );
+    ada.event("phx_close").await;
+    while rig.get(path).await.status != 404 {
+        // The channel and the lease end one after the other.
+        bob.event("presence_diff").await;
+    }
+    bob.heard_nothing_of("room:1", "herenow:evict").await;
+    assert_eq!(
+        rig.get("/api/topics/room:1/presences/bob").await.status,
+        200
+    );
+
+    let out = delete(&rig, "/api/keys/ada").await;
+    assert_eq!(out.json()["topics"], json!(["room:2", "room:3"]));
+    for _ in 0..2 {
+        ada.event("phx_close").await;
+    }
+    let places = rig.get("/api/keys/ada").await.json();
+    assert_eq!(places["places"], json!([]));
+    rig.stop().await;
+}
