@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::memory;
 
 /// Time that one input may take. Generous: the machine may be busy, and the build not optimized.
 const MAX_TIME: Duration = Duration::from_secs(10);
+
+/// Held while an input is checked: what others allocate meanwhile would count as its memory.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// One decoder, or the live thing behind one.
 pub struct Target {
@@ -45,6 +49,7 @@ impl Target {
     ///
     /// [`Finding`] if it panicked, or took more memory or time than it may.
     pub fn check(&self, input: &[u8]) -> Result<(), Finding> {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
         let mut outcome = Ok(());
         let peak = memory::peak_of(|| {

@@ -1,10 +1,14 @@
 //! A server frame, WebSocket header included, ready to be written and cheap to share.
 
+mod queue;
+
 use std::io::IoSlice;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use herenow_protocol::{CloseCode, Encoded, FrameKind};
 use smallvec::SmallVec;
+
+pub(crate) use self::queue::FrameQueue;
 
 const FIN_TEXT: u8 = 0x81;
 const FIN_BINARY: u8 = 0x82;

@@ -115,6 +115,12 @@ impl Lane {
         self.is_held.store(true, Ordering::Relaxed);
     }
 
+    /// Takes the place of `old` for the same client, which may have diffs of that lane.
+    pub(crate) fn succeed(&self, old: &Self) {
+        let has_diffs = old.has_diffs.load(Ordering::Relaxed);
+        self.has_diffs.fetch_or(has_diffs, Ordering::Relaxed);
+    }
+
     /// Lets go what was held, and what comes.
     pub(crate) fn release(&self) {
         self.mailbox.release(self.slot, &self.is_held);
@@ -139,6 +145,18 @@ impl Lane {
             && let Some(presences) = value.downcast_ref::<Presences>()
         {
             return self.push_presences(event, presences);
+        }
+        if let Outgoing::Local(value) = &payload
+            && event == event::PRESENCE_DIFF
+            && let Some(diff) = value.downcast_ref::<PresenceDiff>()
+            && diff.topic().as_str() == &*self.topic
+        {
+            if self.is_refused.load(Ordering::Relaxed) {
+                return Err(PushError::Closed);
+            }
+            // Intercepted and pushed by the channel: the client's state may be newer all the same.
+            let broadcast = Broadcast::new(self.topic.clone(), event, payload.clone());
+            return Ok(self.deliver_diff(&broadcast, diff, &mut Once::new())?);
         }
         let (join_ref, payload) = (self.join_ref.as_ref(), wire_payload(&payload));
         let encoded = self
@@ -206,10 +224,7 @@ impl Lane {
     }
 
     fn send_frame(&self, frame: Frame) -> Result<(), PushError> {
-        self.send_if(frame, || !self.is_refused.load(Ordering::Relaxed))
-    }
-
-    fn send_if(&self, frame: Frame, is_wanted: impl FnOnce() -> bool) -> Result<(), PushError> {
+        let is_wanted = || !self.is_refused.load(Ordering::Relaxed);
         if self
             .mailbox
             .push_for(self.slot, &self.is_held, frame, is_wanted)?
@@ -244,14 +259,19 @@ impl Lane {
     }
 
     /// Delivers the part of a diff that the client's state does not have yet.
-    fn deliver_diff(&self, broadcast: &Broadcast, diff: &PresenceDiff, once: &mut Once) {
+    fn deliver_diff(
+        &self,
+        broadcast: &Broadcast,
+        diff: &PresenceDiff,
+        once: &mut Once,
+    ) -> Result<(), MailboxClosed> {
         let mut done = 0;
         loop {
             let seen = self.seen.load(Ordering::Relaxed);
             let cut = self.cut.load(Ordering::Relaxed);
             let from = seen.max(done);
             if diff.to() <= from || self.is_deaf.load(Ordering::Relaxed) {
-                return;
+                return Ok(());
             }
             let is_cut = from.max(diff.from()) < cut && cut < diff.to();
             let to = if is_cut { cut } else { diff.to() };
@@ -270,7 +290,7 @@ impl Lane {
                 let slot = shared_slot(self.serializer, from, to);
                 self.shared_frame(broadcast, once, slot, || Payload::Json(part))
             };
-            let Some(frame) = frame else { return };
+            let Some(frame) = frame else { return Ok(()) };
             // A state may be pushed meanwhile, by the channel in its own task.
             let is_still_right = || {
                 let is_right = self.seen.load(Ordering::Relaxed) == seen
@@ -279,13 +299,12 @@ impl Lane {
                 self.has_diffs.fetch_or(is_right, Ordering::Relaxed);
                 is_right
             };
-            match self
+            let (slot, is_held) = (self.slot, &self.is_held);
+            if self
                 .mailbox
-                .push_for(self.slot, &self.is_held, frame, is_still_right)
+                .push_in(slot, is_held, frame, is_still_right, once)?
             {
-                Ok(true) => done = to,
-                Ok(false) => {}
-                Err(MailboxClosed) => return,
+                done = to;
             }
         }
     }
@@ -319,7 +338,8 @@ impl Lane {
         };
         let payload = Outgoing::Local(diff.clone());
         let broadcast = Broadcast::new(self.topic.clone(), event::PRESENCE_DIFF, payload);
-        self.deliver_diff(&broadcast, &diff, &mut Once::new());
+        // Closed: the session is about to end.
+        let _closed = self.deliver_diff(&broadcast, &diff, &mut Once::new());
     }
 }
 
@@ -336,7 +356,8 @@ impl Sink for Lane {
             && let Some(diff) = Arc::clone(value).downcast_arc::<PresenceDiff>()
         {
             if !self.try_set_aside(&diff) {
-                self.deliver_diff(broadcast, &diff, once);
+                // Closed: the connection's task is about to take the lane off the topic.
+                let _closed = self.deliver_diff(broadcast, &diff, once);
             }
             return;
         }
@@ -346,8 +367,9 @@ impl Sink for Lane {
             let is_wanted = || {
                 !self.is_refused.load(Ordering::Relaxed) && !self.is_deaf.load(Ordering::Relaxed)
             };
+            let (slot, is_held) = (self.slot, &self.is_held);
             // Closed: the connection's task is about to take the lane off the topic.
-            let _closed = self.send_if(frame, is_wanted);
+            let _closed = self.mailbox.push_in(slot, is_held, frame, is_wanted, once);
         }
     }
 }
@@ -439,8 +461,6 @@ impl IntoPayload for Presences {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use herenow_presence::Presence;
     use herenow_pubsub::PubSub;
     use parking_lot::Mutex;
@@ -477,8 +497,7 @@ mod tests {
     }
 
     fn frames(lane: &Lane) -> Vec<String> {
-        let mut frames = VecDeque::new();
-        lane.mailbox.take_frames(&mut frames);
+        let frames = lane.mailbox.take_frames();
         let texts = frames.iter().map(|frame| frame.to_encoded().unwrap());
         texts
             .map(|text| String::from_utf8(text.bytes.to_vec()).unwrap())
@@ -519,6 +538,45 @@ mod tests {
         assert!(texts[0].contains(r#""joins":{"ada""#), "{texts:?}");
         assert!(texts[1].contains(r#""leaves":{"ada""#), "{texts:?}");
         assert!(lane.mailbox.take_aside().is_empty());
+    }
+
+    /// The diff of a join, and a state that has it.
+    async fn join_and_state() -> (Broadcast, Presences) {
+        let (pubsub, diffs) = (PubSub::local(), Arc::new(Diffs::default()));
+        let presence = Presence::new(&pubsub);
+        let _attachment = pubsub.attach("room:1", diffs.clone());
+        let ada = presence.track_on("room:1", "ada", serde_json::json!({}));
+        let _ada = ada.await.unwrap();
+        presence.flush().await;
+        let join = diffs.0.lock()[0].clone();
+        (join, presence.list("room:1").await)
+    }
+
+    #[tokio::test]
+    async fn soc_440_a_lane_that_follows_one_whose_client_has_diffs_trims_none() {
+        let (join, state) = join_and_state().await;
+        let old = held_lane();
+        old.release();
+        old.deliver(&join, &mut Once::new());
+        let lane = held_lane();
+        lane.succeed(&old);
+        lane.release();
+        lane.push(event::PRESENCE_STATE, state).unwrap();
+        lane.deliver(&join, &mut Once::new());
+        assert_eq!(frames(&lane).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn soc_441_a_diff_that_the_channel_pushes_itself_is_trimmed_as_others_are() {
+        let (join, state) = join_and_state().await;
+        let lane = held_lane();
+        lane.release();
+        lane.push(event::PRESENCE_STATE, state).unwrap();
+        lane.push(event::PRESENCE_DIFF, join.payload.clone())
+            .unwrap();
+        assert_eq!(frames(&lane).len(), 1, "the state has the join already");
+        lane.push("other_event", join.payload).unwrap();
+        assert_eq!(frames(&lane).len(), 1);
     }
 
     #[tokio::test]

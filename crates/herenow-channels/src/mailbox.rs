@@ -5,6 +5,8 @@
 //! bytes: a connection whose reader does not keep up is told to close, it never grows. Idle, a
 //! mailbox owns no heap memory but itself.
 
+mod flush;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +14,13 @@ use std::task::{Context, Waker};
 
 use herenow_presence::PresenceDiff;
 use herenow_protocol::ChannelId;
-use parking_lot::Mutex;
+use herenow_pubsub::Once;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::net::TcpStream;
 
+pub(crate) use self::flush::FlushBatch;
 use crate::config::SocketConfig;
-use crate::frame::Frame;
+use crate::frame::{Frame, FrameQueue};
 use crate::info::{InfoError, InfoItem};
 use crate::metrics::Metrics;
 use crate::reason::CloseOrder;
@@ -35,15 +40,21 @@ pub(crate) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct Inner {
-    frames: VecDeque<Frame>,
+    frames: FrameQueue,
     /// Bytes of `frames`, of held frames, and of what was taken and is not written yet.
     n_bytes: usize,
     /// As `n_bytes`, in frames.
     n_frames: usize,
     /// The connection's task, when it waits.
     waker: Option<Waker>,
+    /// What frames can be written to past the connection's task.
+    stream: Option<Arc<TcpStream>>,
     close: Option<Box<CloseOrder>>,
     is_closed: bool,
+    /// Whether the connection's task has frames of a `stream` that it has not written yet.
+    is_writing: bool,
+    /// Whether a batch that is to be flushed has the mailbox.
+    is_marked: bool,
     cold: Option<Box<Cold>>,
 }
 
@@ -68,6 +79,16 @@ struct Aside {
     n_changes: usize,
     /// Changes from which they are folded: twice as many as were left the last time.
     fold_changes: usize,
+}
+
+/// What became of a frame.
+enum Queued<'a> {
+    /// It is not wanted any more.
+    No,
+    /// It waits for a reply.
+    Held,
+    /// It is to be written.
+    Out(MutexGuard<'a, Inner>),
 }
 
 /// The connection takes nothing more.
@@ -100,7 +121,7 @@ impl Mailbox {
     pub(crate) fn push(&self, frame: Frame) -> Result<(), MailboxClosed> {
         let mut inner = self.inner.lock();
         self.admit(&mut inner, &frame)?;
-        inner.frames.push_back(frame);
+        inner.frames.push(frame);
         Self::wake(inner);
         Ok(())
     }
@@ -116,22 +137,61 @@ impl Mailbox {
         frame: Frame,
         check: impl FnOnce() -> bool,
     ) -> Result<bool, MailboxClosed> {
+        match self.try_queue(slot, is_held, frame, check)? {
+            Queued::No => return Ok(false),
+            Queued::Held => {}
+            Queued::Out(inner) => Self::wake(inner),
+        }
+        Ok(true)
+    }
+
+    /// As [`Mailbox::push_for`], for one frame of many that are for idle connections: leaves the
+    /// writing to the `batch`, if it can.
+    pub(crate) fn push_in(
+        self: &Arc<Self>,
+        slot: ChannelId,
+        is_held: &AtomicBool,
+        frame: Frame,
+        check: impl FnOnce() -> bool,
+        once: &mut Once,
+    ) -> Result<bool, MailboxClosed> {
+        match self.try_queue(slot, is_held, frame, check)? {
+            Queued::No => return Ok(false),
+            Queued::Held => {}
+            Queued::Out(mut inner) => match inner.mark() {
+                Some(true) => {
+                    drop(inner);
+                    once.at_end::<FlushBatch>().add(self.clone());
+                }
+                Some(false) => {}
+                None => Self::wake(inner),
+            },
+        }
+        Ok(true)
+    }
+
+    fn try_queue(
+        &self,
+        slot: ChannelId,
+        is_held: &AtomicBool,
+        frame: Frame,
+        check: impl FnOnce() -> bool,
+    ) -> Result<Queued<'_>, MailboxClosed> {
         let mut inner = self.inner.lock();
         if !check() {
-            return Ok(false);
+            return Ok(Queued::No);
         }
         self.admit(&mut inner, &frame)?;
         if !is_held.load(Ordering::Relaxed) {
-            inner.frames.push_back(frame);
-            Self::wake(inner);
-            return Ok(true);
+            inner.frames.push(frame);
+            return Ok(Queued::Out(inner));
         }
         let held = &mut inner.cold.get_or_insert_default().held;
         match held.iter_mut().find(|(of, _)| *of == slot) {
             Some((_, frames)) => frames.push(frame),
             None => held.push((slot, vec![frame])),
         }
-        Ok(true)
+        Ok(Queued::Held)
     }
 
     /// Counts a frame in, or orders the connection to close if it is one too many.
@@ -162,7 +222,7 @@ impl Mailbox {
     fn close_slow(&self, inner: &mut Inner, text: String) {
         self.metrics.slow_readers.increment();
         inner.is_closed = true;
-        inner.frames = VecDeque::new();
+        inner.frames.discard();
         // Infos are foreign values: the connection's task drops them, not whoever holds the lock.
         if let Some(cold) = inner.cold.as_deref_mut() {
             cold.held = Vec::new();
@@ -292,9 +352,9 @@ impl Mailbox {
     pub(crate) fn shut(&self) {
         let mut inner = self.inner.lock();
         inner.is_closed = true;
-        let cold = inner.cold.take();
+        let (cold, stream) = (inner.cold.take(), inner.stream.take());
         drop(inner);
-        drop(cold); // After the lock is released: infos are foreign values.
+        drop((cold, stream)); // After the lock is released: infos are foreign values.
     }
 
     /// Returns the order to close, once.
@@ -302,16 +362,18 @@ impl Mailbox {
         self.inner.lock().close.take().map(|order| *order)
     }
 
-    /// Moves all queued frames into `frames`, which is empty; what was taken before is written.
-    pub(crate) fn take_frames(&self, frames: &mut VecDeque<Frame>) {
+    /// Takes all queued frames; what was taken before is written.
+    pub(crate) fn take_frames(&self) -> FrameQueue {
         let mut inner = self.inner.lock();
         let held = inner.cold.as_deref().map_or(&[][..], |cold| &cold.held);
         let held = held.iter().flat_map(|(_, frames)| frames);
         let (held_frames, held_bytes) =
             held.fold((0, 0), |(n, bytes), frame| (n + 1, bytes + frame.n_bytes()));
-        *frames = std::mem::take(&mut inner.frames);
+        let frames = std::mem::take(&mut inner.frames);
+        inner.is_writing = inner.stream.is_some() && !frames.is_empty();
         inner.n_frames = frames.len() + held_frames;
-        inner.n_bytes = frames.iter().map(Frame::n_bytes).sum::<usize>() + held_bytes;
+        inner.n_bytes = frames.n_bytes() + held_bytes;
+        frames
     }
 
     /// Takes the diffs that were kept aside and may go out now. Call it again once they are
@@ -381,7 +443,7 @@ impl Mailbox {
         self.inner.lock().waker = None;
     }
 
-    fn wake(mut inner: parking_lot::MutexGuard<'_, Inner>) {
+    fn wake(mut inner: MutexGuard<'_, Inner>) {
         let waker = inner.waker.take();
         drop(inner);
         if let Some(waker) = waker {

@@ -59,6 +59,8 @@ pub struct Metrics {
     pub slow_readers: Counter,
     /// Connections closed because they were silent for too long.
     pub idle_timeouts: Counter,
+    /// Connections closed because a channel of theirs took no messages for too long.
+    pub stuck_channels: Counter,
     /// Connections closed because of what they sent: malformed, too big, against the protocol.
     pub client_errors: Counter,
     /// Messages of other tasks that a full or closed connection did not take.
@@ -67,4 +69,13 @@ pub struct Metrics {
     pub encode_errors: Counter,
     /// Binary frames that were not sent because their client is on long poll, which carries text.
     pub binary_frames_lost: Counter,
+}
+
+impl Metrics {
+    /// Counts one write to a client, and the frames that it finished.
+    pub(crate) fn count_write(&self, n_bytes: usize, n_frames: usize) {
+        self.writes.increment();
+        self.bytes_out.add(n_bytes as u64);
+        self.frames_out.add(n_frames as u64);
+    }
 }

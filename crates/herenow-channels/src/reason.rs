@@ -89,6 +89,12 @@ impl CloseOrder {
         )
     }
 
+    /// The client's messages have waited for too long behind a callback that does not end.
+    pub(crate) fn stuck() -> Self {
+        let text = "a channel did not take messages for twice the idle timeout";
+        Self::new(CloseCode::INTERNAL, text, Reason::ClientError)
+    }
+
     /// The reader does not keep up; `text` names the limit.
     pub(crate) fn slow_reader(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(CloseCode::POLICY_VIOLATION, text, Reason::ClientError)

@@ -348,8 +348,7 @@ impl Pipe {
 
     /// Hands all queued frames to the client; false if it is gone.
     fn flush(&mut self) -> bool {
-        let mut frames = VecDeque::new();
-        self.session.take_frames(&mut frames);
+        let frames = self.session.take_frames();
         let mut encoded = frames.iter().filter_map(Frame::to_encoded);
         encoded.all(|frame| self.outgoing.try_send(frame).is_ok())
     }

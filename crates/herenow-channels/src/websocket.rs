@@ -5,8 +5,10 @@
 //! thread, writes take frames as they are queued, so an idle connection holds no buffer at all.
 
 mod codec;
+mod stream;
+mod writer;
+
 mod connection;
 mod upgrade;
-mod writer;
 
 pub(crate) use self::upgrade::websocket_route;

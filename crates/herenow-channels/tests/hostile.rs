@@ -402,6 +402,39 @@ async fn soc_42_a_slow_reader_is_bounded_in_messages_and_told_the_limit_when_it_
 }
 
 #[tokio::test]
+async fn soc_443_broadcasts_to_a_reader_that_stalls_and_reads_on_arrive_whole_and_in_order() {
+    const N: usize = 500;
+    let fixture = Fixture::with(|config| config.max_queue_bytes = 64 << 20).await;
+    let mut stream = slow_reader(&fixture).await;
+    let text = "x".repeat(20_000);
+    // More than the system's buffers take: the write that fills them ends in the middle of a frame.
+    for n in 0..N {
+        let payload = json!({ "n": n, "text": text });
+        fixture
+            .sockets
+            .broadcast("room:slow", "flood", payload)
+            .unwrap();
+        tokio::task::yield_now().await;
+    }
+    let last = json!({ "n": N - 1, "text": text }).to_string();
+    let mut received = Vec::new();
+    soon(async {
+        while !received.ends_with(format!("{last}]").as_bytes()) {
+            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
+        }
+    })
+    .await;
+    let received = String::from_utf8_lossy(&received);
+    let seen = received.split(r#"{"n":"#).skip(1);
+    for (n, rest) in seen.enumerate() {
+        let expected = format!(r#"{n},"text":"{text}"}}]"#);
+        assert!(rest.starts_with(&expected), "message {n}");
+    }
+    assert_eq!(received.matches(r#"{"n":"#).count(), N);
+    fixture.assert_unharmed().await;
+}
+
+#[tokio::test]
 async fn soc_43_a_flood_of_pings_that_reads_no_pongs_is_closed() {
     let fixture = Fixture::with(|config| {
         config.max_queue_messages = NonZero::new(1_000).unwrap();
@@ -444,6 +477,28 @@ async fn soc_44_a_busy_channel_is_not_given_more_than_its_queue() {
     let metrics = fixture.sockets.clone();
     until(|| metrics.metrics().messages_in.value() >= 1 + 2 + 4).await;
     assert!(metrics.metrics().messages_in.value() < 20);
+}
+
+#[tokio::test]
+async fn soc_442_a_callback_that_never_ends_does_not_keep_its_connection_for_ever() {
+    let fixture = Fixture::with(|config| {
+        config.max_channel_queue = NonZero::new(1).unwrap();
+        config.idle_timeout = Duration::from_millis(200);
+        config.close_timeout = Duration::from_millis(50);
+        config.terminate_timeout = Duration::from_millis(50);
+    })
+    .await;
+    let mut client = fixture.client().await;
+    client.join_plain("room:1").await;
+    client.send(("11", "2"), "room:1", "hang", json!({})).await;
+    for n in 0..3 {
+        client
+            .send(("11", &n.to_string()), "room:1", "echo", json!({}))
+            .await;
+    }
+    let metrics = fixture.sockets.clone();
+    until(|| metrics.metrics().stuck_channels.value() == 1).await;
+    until(|| metrics.metrics().connections.value() == 0).await;
 }
 
 #[tokio::test]

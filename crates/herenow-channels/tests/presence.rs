@@ -225,6 +225,8 @@ async fn soc_52_presences_leave_with_their_channel_and_with_its_reason() {
     use herenow_presence::LeaveReason;
     let (sockets, presence) = sockets(SocketConfig::default());
     let mut watch = presence.watch("room:1");
+    // It lists when it is first asked: a join and a leave before that would be none of its events.
+    assert!(matches!(watch.next().await, WatchEvent::State(_)));
     for (how, expected) in [
         ("leave", LeaveReason::Left),
         ("stop", LeaveReason::Left),

@@ -6,23 +6,27 @@
 //! ```
 //!
 //! The one yield lets all sockets that are ready queue their writes, so that they become one batch,
-//! one version of each topic and one delta. Views are published before the answers, so whoever was
-//! told that it is tracked finds itself in the list. Nothing here runs foreign code.
+//! one version of each topic and one delta. It is to the end of the run queue, no further: tokio's
+//! own would ask the operating system for more that is ready, a system call for every lone write.
+//! Views are published before the answers, so whoever was told that it is tracked finds itself in
+//! the list. Nothing here runs foreign code.
 //!
 //! When a node with many rows goes down, comes back or is forgotten, its rows follow in slices, each
 //! a batch of its own, in turn with the commands that wait. Few drivers of a node do such a slice at
 //! the same time, or 64 of them would keep everyone else from the cores.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use herenow_core::{
     Change, Diff, Key, LeaveReason, NodeName, Output, PeerEvent, Row, Shard, Topic, Version,
 };
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::{Clock, Outbox};
 use crate::config::PresenceConfig;
@@ -87,13 +91,18 @@ struct Changing {
 
 impl Driver {
     /// Runs for ever.
+    ///
+    /// It never sleeps for as long as a write may take: tokio interrupts its own wait for the
+    /// operating system, with two system calls, whenever a timer is set that is due before all
+    /// others. With the driver's in front, that of a write is not.
     pub(crate) async fn run(mut self) {
         let mut commands = VecDeque::new();
         loop {
             let due = self.clock.instant(self.shard.poll_timeout());
+            let due = due.min(Instant::now() + self.config.write_deadline / 2);
             let sweeps = self.sweeps.clone();
             tokio::select! {
-                () = self.part.queue.wait() => yield_now().await,
+                () = self.part.queue.wait() => give_way().await,
                 () = sleep_until(due) => {}
                 Ok(_turn) = sweeps.acquire(), if self.shard.is_sweeping() => {
                     self.shard.handle_sweep(self.clock.now());
@@ -421,6 +430,19 @@ impl Driver {
         }
         flushes
     }
+}
+
+/// Lets all tasks run that are ready now.
+async fn give_way() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The key whose place a change may have changed: any but one more presence where it is already.

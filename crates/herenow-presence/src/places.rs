@@ -21,13 +21,15 @@ use parking_lot::RwLock;
 
 use crate::group::Snapshot;
 
-/// Places up to which the table is not worth shrinking.
+/// Places up to which a table is not worth shrinking.
 const SMALL_TABLE: usize = 64;
+/// Tables that the keys are spread over: one that grows moves its keys, and writes wait for it.
+const N_TABLES: usize = 32;
 
 /// The topics of each key.
 #[derive(Default)]
 pub(crate) struct Places {
-    places: RwLock<HashTable<Place>>,
+    places: RwLock<[HashTable<Place>; N_TABLES]>,
     hasher: foldhash::fast::RandomState,
 }
 
@@ -99,7 +101,8 @@ impl Places {
         let mut places = self.places.write();
         for (key, topic, row) in found {
             let hash = self.hasher.hash_one(key);
-            let entry = places.entry(
+            let table = &mut places[table_of(hash)];
+            let entry = table.entry(
                 hash,
                 |place| place.key() == key,
                 |place| self.hasher.hash_one(place.key()),
@@ -116,9 +119,9 @@ impl Places {
                 }
                 (Entry::Vacant(_), None) => {}
             }
-        }
-        if places.capacity() > SMALL_TABLE && places.len() * 8 < places.capacity() {
-            places.shrink_to_fit(|place| self.hasher.hash_one(place.key()));
+            if table.capacity() > SMALL_TABLE && table.len() * 8 < table.capacity() {
+                table.shrink_to_fit(|place| self.hasher.hash_one(place.key()));
+            }
         }
         drop(places);
         drop(replaced);
@@ -128,9 +131,14 @@ impl Places {
     pub(crate) fn find(&self, key: &Key) -> OrdSet<Topic> {
         let hash = self.hasher.hash_one(key);
         let places = self.places.read();
-        let place = places.find(hash, |place| place.key() == key);
+        let place = places[table_of(hash)].find(hash, |place| place.key() == key);
         place.map_or_else(OrdSet::new, Place::topics)
     }
+}
+
+/// Returns which table a key of this hash is in, by bits that the tables themselves do not use.
+fn table_of(hash: u64) -> usize {
+    (hash >> 32) as usize % N_TABLES
 }
 
 /// Returns the first `max` topics of several sets, ascending, that begin with `prefix` and come

@@ -54,6 +54,8 @@ pub trait Adapter: Send + Sync + 'static {
 /// far as the engine keeps it; several threads may call at once.
 pub trait Receiver: Send + Sync {
     /// Takes in a message that node `from` sent on `subject`.
+    ///
+    /// Never this node's own; if it bears this node's name, another process has it as well.
     fn receive(&self, from: &str, subject: &str, bytes: Bytes);
 
     /// Takes in that node `peer` can be talked to. Optional; may be repeated.

@@ -100,13 +100,15 @@ pub trait Sink: Send + Sync {
     fn deliver(&self, broadcast: &Broadcast, once: &mut Once);
 }
 
-/// What the sinks of one dispatch have encoded so far, by slot.
+/// What the sinks of one dispatch share: what they have encoded so far, by slot, and one value that
+/// is dropped when all of them had the broadcast.
 ///
 /// A slot is any number that the sinks agree on, such as one per serializer. There are few, so they
 /// are searched in order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Once {
     slots: SmallVec<[(u128, Bytes); 2]>,
+    at_end: Option<Box<dyn Any + Send>>,
 }
 
 impl Once {
@@ -131,5 +133,25 @@ impl Once {
         let bytes = encode()?;
         self.slots.push((slot, bytes.clone()));
         Ok(bytes)
+    }
+
+    /// Returns a value of this dispatch that is dropped when the last sink had the broadcast, so
+    /// that sinks of one kind can put off to its `Drop` what is cheaper done for all of them.
+    ///
+    /// There is one such value: asked for another type, the one before is dropped at once.
+    pub fn at_end<T: Default + Send + 'static>(&mut self) -> &mut T {
+        let at_end = self.at_end.take().and_then(|value| value.downcast().ok());
+        let value: Box<T> = at_end.unwrap_or_default();
+        let value = self.at_end.insert(value).downcast_mut();
+        value.expect("a value of this type was just put there")
+    }
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once")
+            .field("slots", &self.slots)
+            .field("has_end", &self.at_end.is_some())
+            .finish()
     }
 }

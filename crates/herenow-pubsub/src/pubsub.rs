@@ -413,6 +413,9 @@ impl Receiver for Inlet {
         let Some(inner) = self.inner.upgrade() else {
             return;
         };
+        if from == &*inner.node_name {
+            return inner.malformed(from, bytes.len()); // Of another process that has this name.
+        }
         inner.counters.n_received.fetch_add(1, Ordering::Relaxed);
         match wire::classify(subject) {
             Some(wire::Subject::Topic(topic)) => match wire::decode(&bytes) {

@@ -16,6 +16,8 @@
 //! - It counts only in the sender's present life: a node believes a peer after it has answered a
 //!   number drawn for it, so what was recorded of an earlier life, or before this node was
 //!   started, is refused.
+//! - Of two processes of one name the one that was started last counts, for all others; the earlier
+//!   one takes nothing in, as if it were cut off, until the later one is silent.
 //! - Nodes that differ in what a cluster must agree on ([`SealConfig::agreement`]), or in the
 //!   version of this protocol, refuse each other.
 //!
@@ -47,6 +49,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -55,7 +58,7 @@ use tokio::time::Instant;
 pub use self::config::{CLUSTER_PROTOCOL_VERSION, SealConfig, SealError};
 use self::config::{read_agreement, write_agreement};
 use self::frame::{HEAD_BYTES, Kind, Opened, Sealer};
-use self::peers::{Nonce, Peer, Peers, Verdict};
+use self::peers::{Nonce, Peer, Peers, SILENT_AFTER, Verdict};
 use self::refusal::Refusals;
 pub use self::refusal::{Refusal, RefusedPeer};
 use crate::adapter::{Adapter, AdapterError, Closing, Receiver};
@@ -90,6 +93,8 @@ struct Shared {
     receiver: OnceLock<Arc<dyn Receiver>>,
     peers: Mutex<Peers>,
     refusals: Mutex<Refusals>,
+    /// When a process of this node's name that was started later was last heard.
+    replaced: Mutex<Option<Instant>>,
     n_taken: AtomicU64,
     n_unproved: AtomicU64,
     n_replayed: AtomicU64,
@@ -108,7 +113,7 @@ impl Sealed {
         let no_random = |error: getrandom::Error| SealError::NoRandom {
             reason: error.to_string(),
         };
-        let life = getrandom::u64().map_err(no_random)?;
+        let life = in_order_of_starts(getrandom::u64().map_err(no_random)?);
         let secret = config.secret.as_deref();
         let shared = Shared {
             inner,
@@ -117,6 +122,7 @@ impl Sealed {
             receiver: OnceLock::new(),
             peers: Mutex::new(Peers::new(config.max_peers)),
             refusals: Mutex::default(),
+            replaced: Mutex::default(),
             n_taken: AtomicU64::new(0),
             n_unproved: AtomicU64::new(0),
             n_replayed: AtomicU64::new(0),
@@ -198,6 +204,8 @@ impl Receiver for Inlet {
         };
         let own = shared.inner.node_name();
         match shared.sealer.open(from, own, subject, &bytes) {
+            Ok(opened) if from == own => shared.on_namesake(opened.life),
+            Ok(_) if shared.is_replaced() => {}
             Ok(opened) => shared.take(from, subject, opened),
             Err(refusal) => shared.refuse(from, &refusal),
         }
@@ -209,7 +217,7 @@ impl Receiver for Inlet {
             if is_reported {
                 shared.with_receiver(|receiver| receiver.peer_seen(peer));
             } else {
-                shared.ask(peer);
+                shared.ask(peer, None);
             }
         }
     }
@@ -230,8 +238,29 @@ impl Shared {
             .seal(kind, self.inner.node_name(), to, subject, body)
     }
 
+    /// Takes note of another process that has this node's name.
+    fn on_namesake(&self, life: u64) {
+        if life == self.sealer.life() {
+            return; // What this process sent came back.
+        }
+        if life > self.sealer.life() {
+            *self.replaced.lock() = Some(Instant::now());
+        }
+        self.refuse(self.inner.node_name(), &Refusal::SameName);
+    }
+
+    /// Whether another process has this node's name, was started later, and speaks.
+    fn is_replaced(&self) -> bool {
+        let heard = *self.replaced.lock();
+        heard.is_some_and(|heard| heard.elapsed() < SILENT_AFTER)
+    }
+
     /// Takes in what passed the check of its tag.
     fn take(&self, from: &str, subject: &str, opened: Opened) {
+        let now = Instant::now();
+        if self.with_peer(from, |peer| peer.is_replaced(opened.life, now)) {
+            return self.refuse(from, &Refusal::SameName);
+        }
         match opened.kind {
             Kind::Broadcast | Kind::Direct => self.on_message(from, subject, opened),
             Kind::Knock => self.on_knock(from, opened.life),
@@ -241,7 +270,9 @@ impl Shared {
     }
 
     fn on_message(&self, from: &str, subject: &str, opened: Opened) {
-        let judged = self.with_peer(from, |peer| peer.judge(opened.life, opened.counter));
+        let judged = self.with_peer(from, |peer| {
+            peer.judge(opened.life, opened.counter, Instant::now())
+        });
         match judged {
             Verdict::Take => {
                 self.n_taken.fetch_add(1, Ordering::Relaxed);
@@ -254,14 +285,14 @@ impl Shared {
             }
             Verdict::Unproved => {
                 self.n_unproved.fetch_add(1, Ordering::Relaxed);
-                self.ask(from);
+                self.ask(from, Some(opened.life));
             }
         }
     }
 
     fn on_knock(&self, from: &str, life: u64) {
         if !self.with_peer(from, |peer| peer.has_proved(life)) {
-            self.ask(from);
+            self.ask(from, Some(life));
         }
     }
 
@@ -283,7 +314,7 @@ impl Shared {
         if has_proved {
             self.report(from);
         } else {
-            self.ask(from);
+            self.ask(from, Some(hello.life));
         }
     }
 
@@ -293,9 +324,9 @@ impl Shared {
         };
         let agreed = self.compare(&theirs);
         let is_answer = self.with_peer(from, |peer| {
-            let is_answer = peer.is_answer(nonce);
+            let is_answer = peer.is_answer(nonce, answer.life);
             match (&agreed, is_answer) {
-                (Ok(()), true) => peer.prove(answer.life, answer.counter),
+                (Ok(()), true) => peer.prove(answer.life, answer.counter, Instant::now()),
                 (Err(_), true) => peer.disown(),
                 (_, false) => {} // Late, doubled, or of an earlier life of this node.
             }
@@ -314,12 +345,12 @@ impl Shared {
     }
 
     /// Asks a peer to prove that it lives, unless it was asked just now.
-    fn ask(&self, peer: &str) {
+    fn ask(&self, peer: &str, since: Option<u64>) {
         let mut nonce = Nonce::default();
         if getrandom::fill(&mut nonce).is_err() {
             return; // Without fresh numbers nobody can prove anything; the next message asks again.
         }
-        let is_due = self.with_peer(peer, |peer| peer.ask(nonce, Instant::now()));
+        let is_due = self.with_peer(peer, |peer| peer.ask(nonce, since, Instant::now()));
         if is_due {
             let hello = self.greeting(&nonce);
             let hello = self.seal(Kind::Hello, peer, SUBJECT, &hello);
@@ -394,6 +425,13 @@ fn without_head(error: AdapterError) -> AdapterError {
         },
         AdapterError::Full { .. } | AdapterError::Closed | AdapterError::Engine { .. } => error,
     }
+}
+
+/// The number of a life: later ones are higher by the wall clock, and no two are the same.
+fn in_order_of_starts(random: u64) -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanos = since.map_or(0, |since| since.as_nanos());
+    u64::try_from(nanos).unwrap_or(u64::MAX) & !0xff | random & 0xff
 }
 
 /// A nonce, then the sender's agreement.

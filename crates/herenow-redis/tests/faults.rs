@@ -151,11 +151,12 @@ async fn pub_115_the_limit_of_a_message_is_named() {
         .node("a", |config| config.max_message_bytes = limit)
         .await;
     let refused = a.adapter.broadcast("s", Bytes::from(vec![0; 65_536]));
-    // One byte each: version, length of the name, name, subject; two: length of the subject.
-    let (len, max) = (65_542, 65_536);
+    // One byte each: version, length of the name, name, subject; two: length of the subject;
+    // eight: the number of the process.
+    let (len, max) = (65_550, 65_536);
     assert_eq!(refused, Err(AdapterError::TooLarge { len, max }));
     a.adapter
-        .broadcast("s", Bytes::from(vec![0; 65_530]))
+        .broadcast("s", Bytes::from(vec![0; 65_522]))
         .unwrap();
     a.until("the largest sent", |stats| stats.n_sent == 1).await;
     assert_eq!(a.stats().n_refused, 1);

@@ -31,6 +31,8 @@ pub mod run;
 
 pub mod signals;
 
+pub mod logging;
+
 pub mod watch;
 
 pub mod cli;

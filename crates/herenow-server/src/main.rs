@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use herenow_server::cli::{self, Command};
 use herenow_server::config::{LogConfig, LogFormat, ServerConfig, Sources};
-use herenow_server::{run, signals, watch};
-use tracing_subscriber::EnvFilter;
+use herenow_server::{logging, run, signals, watch};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
@@ -53,13 +54,19 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn log_to_stderr(config: &LogConfig) {
-    let filter = EnvFilter::new(&config.level);
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+        .with_ansi(colours);
+    let registry = tracing_subscriber::registry();
     match config.format {
-        LogFormat::Pretty => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
+        LogFormat::Pretty => {
+            let filter = logging::filter(&config.level);
+            registry.with(lines.with_filter(filter)).init();
+        }
+        LogFormat::Json => {
+            let filter = logging::filter(&config.level);
+            registry.with(lines.json().with_filter(filter)).init();
+        }
     }
 }

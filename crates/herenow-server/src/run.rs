@@ -285,11 +285,20 @@ async fn refuse_while_draining(
     request: Request,
     next: Next,
 ) -> Response {
-    if ready.is_draining() {
+    if ready.is_draining() && !is_of_a_session(&request) {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
     } else {
         next.run(request).await
     }
+}
+
+/// Tells whether a request is of a long-poll session that lives: its client is told of the drain by
+/// the session, and gets what was queued for it before.
+fn is_of_a_session(request: &Request) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    request.uri().path().ends_with("/longpoll")
+        && (request.headers().contains_key("x-phoenix-longpoll-token")
+            || query.split('&').any(|pair| pair.starts_with("token=")))
 }
 
 /// Says in the log where to go and whom the server believes.

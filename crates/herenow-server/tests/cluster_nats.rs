@@ -59,3 +59,8 @@ async fn srv_542_nats_a_node_that_hears_nobody_is_hidden_and_returns() {
 async fn srv_544_nats_a_stopping_node_shows_whom_it_serves() {
     cluster::a_stopping_node_shows_whom_it_serves(Engine::Nats).await;
 }
+
+#[tokio::test]
+async fn srv_546_nats_a_name_that_is_taken_is_told() {
+    cluster::a_name_that_is_taken_is_told(Engine::Nats).await;
+}

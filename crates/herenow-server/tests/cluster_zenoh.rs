@@ -59,3 +59,13 @@ async fn srv_543_zenoh_a_cut_between_two_leaves_the_third() {
 async fn srv_544_zenoh_a_stopping_node_shows_whom_it_serves() {
     cluster::a_stopping_node_shows_whom_it_serves(Engine::Zenoh).await;
 }
+
+#[tokio::test]
+async fn srv_546_zenoh_a_name_that_is_taken_is_told() {
+    cluster::a_name_that_is_taken_is_told(Engine::Zenoh).await;
+}
+
+#[tokio::test]
+async fn srv_547_zenoh_a_foreign_certificate_is_refused() {
+    cluster::tls::a_foreign_certificate_is_refused(Engine::Zenoh).await;
+}

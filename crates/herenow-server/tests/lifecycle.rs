@@ -174,6 +174,10 @@ async fn srv_53_while_draining_readyz_is_false_and_healthz_true() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("503"), "{error}");
+    // A session that lives may still be polled, a new one not be begun.
+    let (begin, poll) = ("/socket/longpoll?vsn=2.0.0", "&token=of-a-session");
+    assert_eq!(rig.get(begin).await.status, 503);
+    assert_eq!(rig.get(&format!("{begin}{poll}")).await.status, 200);
     rig.stop().await;
 }
 

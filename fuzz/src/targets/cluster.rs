@@ -27,7 +27,8 @@ pub(super) fn broker(input: &[u8]) {
     let Some(read) = broker::decode(&frame) else {
         return;
     };
-    let written = broker::encode(read.from, read.subject, &read.bytes).expect("it was read");
+    let written =
+        broker::encode(read.from, read.process, read.subject, &read.bytes).expect("it was read");
     assert_eq!(written, frame, "a frame changes when it is read");
     let carrier = Carrier::new("own");
     let pubsub = PubSub::new(carrier.clone());
@@ -255,8 +256,8 @@ pub(super) fn on_paused_clock(work: impl Future<Output = ()>) {
 
 pub(super) fn seeds_of_broker() -> Vec<Vec<u8>> {
     let message = [&[1, 0, 0, 4][..], b"said{\"a\":1}"].concat();
-    let frame = broker::encode("a", "troom:1", &message).expect("short");
-    let binary = broker::encode("b", "lpresence", &[1, 1, 0, 0, 9]).expect("short");
+    let frame = broker::encode("a", 7, "troom:1", &message).expect("short");
+    let binary = broker::encode("b", 8, "lpresence", &[1, 1, 0, 0, 9]).expect("short");
     vec![frame.to_vec(), binary.to_vec()]
 }
 

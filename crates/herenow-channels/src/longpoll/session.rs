@@ -1,6 +1,5 @@
 //! The task of one long-poll session: the transport's part that outlives the requests.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -324,7 +323,6 @@ fn poll_progress(
 }
 
 fn take_encoded(session: &mut Session) -> Vec<Encoded> {
-    let mut frames = VecDeque::new();
-    session.take_frames(&mut frames);
+    let frames = session.take_frames();
     frames.iter().filter_map(Frame::to_encoded).collect()
 }

@@ -23,7 +23,7 @@ use super::shared::Shared;
 use super::slot::{Slot, Stage, Task};
 use crate::channel::{Assigns, Call};
 use crate::drain::Registration;
-use crate::frame::Frame;
+use crate::frame::{Frame, FrameQueue};
 use crate::info::InfoItem;
 use crate::mailbox::Mailbox;
 use crate::reason::{CloseOrder, Reason};
@@ -228,22 +228,22 @@ impl Session {
         }
     }
 
-    /// Takes all frames for the client, into a queue that is empty and whose frames are written.
-    pub(crate) fn take_frames(&mut self, frames: &mut VecDeque<Frame>) {
-        self.mailbox.take_frames(frames);
+    /// Takes all frames for the client; those that it returned before are written.
+    pub(crate) fn take_frames(&mut self) -> FrameQueue {
+        let frames = self.mailbox.take_frames();
         if !frames.is_empty() {
-            return;
+            return frames;
         }
         let aside = self.mailbox.take_aside();
         if aside.is_empty() {
-            return;
+            return frames;
         }
         for (slot, diffs) in aside {
             if let Some(at) = self.find(slot) {
                 self.slots[at].lane.deliver_aside(&diffs);
             }
         }
-        self.mailbox.take_frames(frames);
+        self.mailbox.take_frames()
     }
 
     /// Queues a message for the client.

@@ -114,9 +114,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             if let Poll::Ready(Err(_)) = written {
                 return Poll::Ready(End::Lost);
             }
-            if self.poll_idle(context).is_ready() {
-                self.session.shared().metrics.idle_timeouts.increment();
-                return Poll::Ready(End::Order(CloseOrder::idle()));
+            if let Poll::Ready(order) = self.poll_idle(context) {
+                return Poll::Ready(End::Order(order));
             }
             // Channels that were too busy to be read for may have caught up in this very round, and
             // nothing else would wake the task for what the client has sent meanwhile.
@@ -193,17 +192,29 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// Ready when the client has been silent for too long.
-    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the client has been silent for too long, or not been read for twice as long.
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<CloseOrder> {
         ready!(self.timer.as_mut().poll(context));
-        let deadline = self.last_read + self.session.shared().config.idle_timeout;
+        let (timeout, now) = (self.session.shared().config.idle_timeout, Instant::now());
+        let silent = now.duration_since(self.last_read);
         // A client that is not read because its channels are busy is not silent.
-        if deadline <= Instant::now() && self.session.is_ready() {
-            return Poll::Ready(());
+        let is_ready = self.session.is_ready();
+        let metrics = &self.session.shared().metrics;
+        if silent >= timeout && is_ready {
+            metrics.idle_timeouts.increment();
+            return Poll::Ready(CloseOrder::idle());
         }
-        let again = deadline.max(Instant::now() + self.session.shared().config.idle_timeout / 8);
+        if silent >= timeout * 2 {
+            metrics.stuck_channels.increment();
+            return Poll::Ready(CloseOrder::stuck());
+        }
+        let again = (self.last_read + timeout).max(now + timeout / 8);
         self.timer.as_mut().reset(again);
-        self.timer.as_mut().poll(context)
+        // For the wake; due at once only if the clock jumped.
+        self.timer
+            .as_mut()
+            .poll(context)
+            .map(|()| CloseOrder::idle())
     }
 
     /// Ends the channels and has the close frame written after what is queued.
@@ -320,8 +331,7 @@ impl<Io> fmt::Debug for Connection<Io> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpStream;
-
+    use super::super::stream::SharedStream;
     use super::*;
 
     /// Bytes that a WebSocket may take besides its session, the codec and the timer.
@@ -329,7 +339,7 @@ mod tests {
 
     #[test]
     fn soc_09_an_idle_websocket_stays_in_its_budget() {
-        let connection = size_of::<Connection<TcpStream>>() - size_of::<Session>();
+        let connection = size_of::<Connection<SharedStream>>() - size_of::<Session>();
         assert!(connection <= CONNECTION_BUDGET, "{connection}");
     }
 }

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
 
 use super::connection::Connection;
+use super::stream::SharedStream;
 use crate::auth::{Admitted, Denied, admit_websocket};
 use crate::socket::{Connected, Session, Shared};
 
@@ -89,7 +90,9 @@ fn connection(upgraded: Upgraded, session: Session) -> Pin<Box<dyn Future<Output
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "nodelay not set");
             }
-            Box::pin(Connection::new(stream, &read, session))
+            let stream = Arc::new(stream);
+            session.mailbox().set_stream(stream.clone());
+            Box::pin(Connection::new(SharedStream(stream), &read, session))
         }
         Err(upgraded) => {
             let io = TokioIo::new(*upgraded);

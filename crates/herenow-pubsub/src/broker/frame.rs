@@ -1,7 +1,7 @@
 //! What a broker carries: the sender's name and the subject go in front of the message.
 //!
-//! Layout: version (one byte, 1), name length (one byte), name, subject length (two bytes, big
-//! endian), subject, message to the end. Subjects of ours are any text; those of a broker are not,
+//! Layout: version (one byte, 2), the number of the sending process (eight bytes), name length (one
+//! byte), name, subject length (two bytes), subject, message to the end. Numbers are big endian. Subjects of ours are any text; those of a broker are not,
 //! so ours travel inside, and a broker's subject names only the cluster and the node.
 
 use bytes::Bytes;
@@ -13,13 +13,15 @@ use super::settings::MAX_NAME_BYTES;
 /// Bytes of a subject at most, as the [`Adapter`](crate::Adapter) contract allows.
 pub const MAX_SUBJECT_BYTES: usize = 2_048;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A message as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The name of the node that sent it.
     pub from: &'a str,
+    /// Of the process that sent it: another one may have taken the same name.
+    pub process: u64,
     /// The subject it was sent on.
     pub subject: &'a str,
     /// The message, a slice of the frame.
@@ -35,7 +37,12 @@ pub struct Frame<'a> {
 /// # Panics
 ///
 /// If `from` is over [`MAX_NAME_BYTES`], which the check of the settings excludes.
-pub fn encode(from: &str, subject: &str, bytes: &[u8]) -> Result<Bytes, AdapterError> {
+pub fn encode(
+    from: &str,
+    process: u64,
+    subject: &str,
+    bytes: &[u8],
+) -> Result<Bytes, AdapterError> {
     assert!(from.len() <= MAX_NAME_BYTES, "node names are checked");
     if subject.len() > MAX_SUBJECT_BYTES {
         let len = subject.len();
@@ -45,8 +52,10 @@ pub fn encode(from: &str, subject: &str, bytes: &[u8]) -> Result<Bytes, AdapterE
     }
     let subject_len = u16::try_from(subject.len()).expect("the limit fits two bytes");
     let name_len = u8::try_from(from.len()).expect("the limit fits one byte");
-    let mut frame = Vec::with_capacity(4 + from.len() + subject.len() + bytes.len());
-    frame.extend([VERSION, name_len]);
+    let mut frame = Vec::with_capacity(12 + from.len() + subject.len() + bytes.len());
+    frame.push(VERSION);
+    frame.extend(process.to_be_bytes());
+    frame.push(name_len);
     frame.extend_from_slice(from.as_bytes());
     frame.extend(subject_len.to_be_bytes());
     frame.extend_from_slice(subject.as_bytes());
@@ -56,7 +65,9 @@ pub fn encode(from: &str, subject: &str, bytes: &[u8]) -> Result<Bytes, AdapterE
 
 /// Takes a frame apart; `None` if it is none of ours.
 pub fn decode(frame: &Bytes) -> Option<Frame<'_>> {
-    let (&[version, name_len], rest) = frame.split_first_chunk::<2>()?;
+    let (&[version], rest) = frame.split_first_chunk::<1>()?;
+    let (process, rest) = rest.split_first_chunk::<8>()?;
+    let (&[name_len], rest) = rest.split_first_chunk::<1>()?;
     let (from, rest) = rest.split_at_checked(name_len.into())?;
     let (subject_len, rest) = rest.split_first_chunk::<2>()?;
     let (subject, bytes) = rest.split_at_checked(u16::from_be_bytes(*subject_len).into())?;
@@ -65,6 +76,7 @@ pub fn decode(frame: &Bytes) -> Option<Frame<'_>> {
     }
     Some(Frame {
         from: str::from_utf8(from).ok()?,
+        process: u64::from_be_bytes(*process),
         subject: str::from_utf8(subject).ok()?,
         bytes: frame.slice_ref(bytes),
     })
@@ -96,12 +108,13 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out() {
         for (from, subject, bytes) in [("a", "", &b""[..]), ("ü", "t room.*\n", b"\0\xff")] {
-            let frame = encode(from, subject, bytes).unwrap();
+            let frame = encode(from, 7, subject, bytes).unwrap();
             let bytes = Bytes::from_static(bytes);
             assert_eq!(
                 decode(&frame),
                 Some(Frame {
                     from,
+                    process: 7,
                     subject,
                     bytes
                 })
@@ -111,18 +124,27 @@ mod tests {
 
     #[test]
     fn no_prefix_is_taken_for_a_whole_head() {
-        let frame = encode("node", "subject", b"").unwrap();
+        let frame = encode("node", 7, "subject", b"").unwrap();
         for len in 0..frame.len() {
             assert_eq!(decode(&frame.slice(..len)), None, "{len} bytes");
         }
-        assert_eq!(decode(&Bytes::from_static(b"\x02\x01a\0\0")), None);
-        assert_eq!(decode(&Bytes::from_static(b"\x01\x00\0\0")), None);
-        assert_eq!(decode(&Bytes::from_static(b"\x01\x01\xff\0\0")), None);
+        assert_eq!(
+            decode(&Bytes::from_static(b"\x01\0\0\0\0\0\0\0\0\x01a\0\0")),
+            None
+        );
+        assert_eq!(
+            decode(&Bytes::from_static(b"\x02\0\0\0\0\0\0\0\0\x00\0\0")),
+            None
+        );
+        assert_eq!(
+            decode(&Bytes::from_static(b"\x02\0\0\0\0\0\0\0\0\x01\xff\0\0")),
+            None
+        );
     }
 
     #[test]
     fn a_long_subject_is_refused_with_the_limit() {
-        let error = encode("a", &"s".repeat(2_049), b"").unwrap_err();
+        let error = encode("a", 7, &"s".repeat(2_049), b"").unwrap_err();
         assert!(error.to_string().contains("2049 bytes, the limit is 2048"));
     }
 

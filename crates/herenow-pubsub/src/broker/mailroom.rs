@@ -1,6 +1,7 @@
 //! [`Mailroom`]: one adapter's outgoing queue, the way in, the state of its connection, counters.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +17,8 @@ use super::outbox::{Outbox, Outgoing};
 /// What goes out and comes in on one adapter, whatever the broker.
 pub struct Mailroom {
     node: Arc<str>,
+    /// Tells this process from another one of the same name.
+    process: u64,
     broker: String,
     outbox: Outbox,
     receiver: OnceLock<Arc<dyn Receiver>>,
@@ -85,6 +88,8 @@ impl Mailroom {
     ) -> Self {
         Self {
             node: node.into(),
+            // The seeds of the standard library's maps are random, which is all that is needed.
+            process: RandomState::new().hash_one(node),
             broker,
             outbox: Outbox::new(max_messages, max_bytes),
             receiver: OnceLock::new(),
@@ -144,7 +149,7 @@ impl Mailroom {
         if self.outbox.is_closed() {
             return Err(AdapterError::Closed);
         }
-        let frame = frame::encode(&self.node, subject, bytes)?;
+        let frame = frame::encode(&self.node, self.process, subject, bytes)?;
         if frame.len() > max {
             let len = frame.len();
             return Err(AdapterError::TooLarge { len, max });
@@ -162,8 +167,8 @@ impl Mailroom {
             tracing::debug!(node = %self.node, frame_bytes = frame.len(), "malformed frame from the broker");
             return;
         };
-        if frame.from == &*self.node {
-            return;
+        if frame.process == self.process {
+            return; // This node's own.
         }
         if let Some(receiver) = self.receiver.get() {
             self.counters.n_received.fetch_add(1, Ordering::Relaxed);

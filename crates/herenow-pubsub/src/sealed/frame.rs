@@ -7,7 +7,7 @@
 //! | 1 | kind: broadcast, direct, knock, hello, answer |
 //! | 1 | 1 if the sender has a secret, 0 if not |
 //! | 4 | the beginning of a hash of the cluster's name |
-//! | 8 | the sender's life: a number drawn at its start |
+//! | 8 | the sender's life: a number drawn at its start, in the order of starts |
 //! | 8 | counter of the sender's frames in this life, from 1 |
 //! | 16 | tag: HMAC-SHA256, cut, over the above, sender, receiver (of direct frames), subject, body |
 //! | … | body |
@@ -105,6 +105,10 @@ impl Sealer {
             life,
             counter: AtomicU64::new(1),
         }
+    }
+
+    pub(super) fn life(&self) -> u64 {
+        self.life
     }
 
     /// Makes the frame of a message from `from` to `to`, which is not looked at if it is for all.

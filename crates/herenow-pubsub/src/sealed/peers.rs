@@ -12,6 +12,9 @@ const WINDOW: u64 = 1024;
 /// A hello that is not answered is sent again after this, then after twice the time, and so on.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(5);
+/// A life that was silent for so long makes room for one that began before it: of two processes of
+/// one name, the later one counts while it speaks.
+pub(super) const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// A number that is used once, for one hello.
 pub(super) type Nonce = [u8; 16];
@@ -76,6 +79,8 @@ fn place(counter: u64) -> (usize, u64) {
 pub(super) struct Peer {
     heard: Instant,
     proved: Option<(u64, Window)>,
+    /// When something of that life was last taken.
+    taken: Instant,
     asked: Option<Asked>,
     /// The life whose hello was answered: it can have taken this node for proved since.
     answered: Option<u64>,
@@ -86,6 +91,8 @@ pub(super) struct Peer {
 #[derive(Debug)]
 struct Asked {
     nonce: Nonce,
+    /// Whoever began before this life is not meant: another process of the name may answer too.
+    since: Option<u64>,
     at: Instant,
     retry: Duration,
 }
@@ -106,16 +113,27 @@ impl Peer {
         Self {
             heard: now,
             proved: None,
+            taken: now,
             asked: None,
             answered: None,
             reported: None,
         }
     }
 
-    pub(super) fn judge(&mut self, life: u64, counter: u64) -> Verdict {
+    /// Whether a life that began later has proved itself and speaks.
+    pub(super) fn is_replaced(&self, life: u64, now: Instant) -> bool {
+        let later = self
+            .proved
+            .as_ref()
+            .is_some_and(|(proved, _)| life < *proved);
+        later && now.duration_since(self.taken) < SILENT_AFTER
+    }
+
+    pub(super) fn judge(&mut self, life: u64, counter: u64, now: Instant) -> Verdict {
         match &mut self.proved {
             Some((proved, window)) if *proved == life => {
                 if window.take(counter) {
+                    self.taken = now;
                     Verdict::Take
                 } else {
                     Verdict::Replayed
@@ -131,8 +149,9 @@ impl Peer {
             .is_some_and(|(proved, _)| *proved == life)
     }
 
-    /// Takes note of a hello about to be sent; false if the last one may still be answered.
-    pub(super) fn ask(&mut self, nonce: Nonce, now: Instant) -> bool {
+    /// Takes note of a hello about to be sent, to the life `since` or a later one; false if the
+    /// last one may still be answered.
+    pub(super) fn ask(&mut self, nonce: Nonce, since: Option<u64>, now: Instant) -> bool {
         let retry = match &self.asked {
             Some(asked) if now.duration_since(asked.at) < asked.retry => return false,
             Some(asked) => (asked.retry * 2).min(MAX_RETRY),
@@ -140,6 +159,7 @@ impl Peer {
         };
         self.asked = Some(Asked {
             nonce,
+            since,
             at: now,
             retry,
         });
@@ -147,15 +167,16 @@ impl Peer {
     }
 
     /// Takes in an answer; false if it answers no question that is open.
-    pub(super) fn is_answer(&self, nonce: &[u8]) -> bool {
-        self.asked
-            .as_ref()
-            .is_some_and(|asked| asked.nonce == nonce)
+    pub(super) fn is_answer(&self, nonce: &[u8], life: u64) -> bool {
+        self.asked.as_ref().is_some_and(|asked| {
+            asked.nonce == nonce && asked.since.is_none_or(|since| since <= life)
+        })
     }
 
     /// From now on this life counts, and its frames after `counter`.
-    pub(super) fn prove(&mut self, life: u64, counter: u64) {
+    pub(super) fn prove(&mut self, life: u64, counter: u64, now: Instant) {
         self.asked = None;
+        self.taken = now;
         self.proved = Some((life, Window::after(counter)));
     }
 

@@ -46,6 +46,11 @@ pub enum Refusal {
     /// The frame was taken before, or is older than what still can be told.
     #[error("its message came twice, or much too late")]
     Replayed,
+    /// Two processes have the same name.
+    #[error(
+        "another process has the same name: node names must be unique, and only the one that was started last counts"
+    )]
+    SameName,
     /// Sender and receiver differ in what a cluster must agree on.
     #[error("{key} is {theirs} there and {ours} here, a cluster must agree on it")]
     Disagrees {

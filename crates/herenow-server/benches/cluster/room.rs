@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
@@ -88,14 +88,7 @@ struct Diff<'a> {
 }
 
 /// The refs of the join and of the message, the topic, the event, and what it carries.
-#[derive(Deserialize)]
-struct Frame<'a>(
-    Option<&'a str>,
-    Option<&'a str>,
-    &'a str,
-    &'a str,
-    #[serde(borrow)] &'a RawValue,
-);
+type Frame<'a> = (IgnoredAny, IgnoredAny, IgnoredAny, &'a str, &'a RawValue);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Told<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -276,7 +269,7 @@ impl Client {
     }
 
     fn take_in(&self, room: &Inner, frame: &str) {
-        let Frame(_, _, _, event, payload) = serde_json::from_str(frame).unwrap();
+        let (_, _, _, event, payload): Frame<'_> = serde_json::from_str(frame).unwrap();
         match event {
             "presence_state" => self.begin(room, serde_json::from_str(payload.get()).unwrap()),
             "presence_diff" => self.follow(room, serde_json::from_str(payload.get()).unwrap()),

@@ -9,9 +9,10 @@
 )]
 
 mod network;
-mod faults;
 mod cuts;
+mod faults;
 mod stops;
+pub(crate) mod tls;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -64,6 +65,8 @@ pub(crate) struct Cluster {
     engine: Engine,
     broker: Option<Broker>,
     places: Vec<Place>,
+    /// What an address between zenoh nodes begins with: `tcp` or `tls`.
+    scheme: &'static str,
     /// Dropped last: what runs on its machines has ended then.
     network: Option<Network>,
 }
@@ -217,6 +220,11 @@ impl Place {
         within(&format!("{} is ready", self.name), ready).await;
     }
 
+    /// The lines of the log so far.
+    fn log(&self) -> Vec<String> {
+        self.node.as_ref().unwrap().log.lock().unwrap().clone()
+    }
+
     /// Waits until a line of the log has this text.
     async fn logs(&self, text: &str) {
         let log = self.node.as_ref().unwrap().log.clone();
@@ -288,14 +296,21 @@ impl Cluster {
             engine,
             broker,
             places: names.iter().zip(machines).map(place).collect(),
+            scheme: "tcp",
             network: None,
         }
     }
 
     /// Starts a node; `more` are further arguments.
     fn start_node(&mut self, at: usize, more: &[&str]) {
-        let peer =
-            |place: &Place| format!("tcp/{}:{}", place.machine.address(), place.cluster_port);
+        let peer = |place: &Place| {
+            format!(
+                "{}/{}:{}",
+                self.scheme,
+                place.machine.address(),
+                place.cluster_port
+            )
+        };
         let own = &self.places[at];
         let listen = format!("{}:{}", own.machine.address(), own.port);
         let down = format!("{}ms", DOWN.as_millis());

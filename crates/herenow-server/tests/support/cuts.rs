@@ -78,7 +78,7 @@ impl Cluster {
 }
 
 /// Watches that none of these lists changes for so long.
-async fn steady(users: &mut [User], time: Duration) {
+pub(super) async fn steady(users: &mut [User], time: Duration) {
     for user in &mut *users {
         user.list.mark_unchanged();
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::cuts::steady;
 use super::{Broker, Cluster, DOWN, Engine, Machine, names, signal, split, until};
 
 /// A node that is killed takes its users with it and no one else's; under its old name it comes
@@ -63,4 +64,38 @@ pub(crate) async fn a_restarted_broker_is_a_partition_that_heals(engine: Engine)
     cluster.broker = Broker::start(engine, Machine::Here, port);
     let took = until(&users, &names(&users)).await;
     eprintln!("{engine:?}: every list was right {took:?} after the broker began to start");
+}
+
+/// Two processes have one name: all three say so, the later one counts for the others, the earlier
+/// one is as if cut off, nothing flickers, and once the later one has ended the earlier one is back.
+pub(crate) async fn a_name_that_is_taken_is_told(engine: Engine) {
+    let mut cluster = Cluster::prepare(engine, &["a", "b", "a"]).await;
+    cluster.start_node(0, &[]);
+    cluster.start_node(1, &[]);
+    cluster.places[0].ready().await;
+    cluster.places[1].ready().await;
+    let mut earlier = vec![cluster.join(0, "earlier").await];
+    let other = cluster.join(1, "b0").await;
+    let before: BTreeSet<String> = ["earlier", "b0"].map(str::to_owned).into();
+    until(&earlier, &before).await;
+    cluster.start_node(2, &[]);
+    for place in &cluster.places {
+        place.logs("another process has the same name").await;
+        place.ready().await;
+    }
+    let mut later = vec![other, cluster.join(2, "later").await];
+    until(&later, &names(&later)).await;
+    until(&earlier, &names(&earlier)).await;
+    steady(&mut later, DOWN).await;
+    steady(&mut earlier, DOWN).await;
+    for at in 0..3 {
+        let status = cluster.status(at).await;
+        let refused = &status["refused"][0];
+        assert_eq!(refused["node"], "a", "{status}");
+        assert!(refused["why"].as_str().unwrap().contains("must be unique"));
+    }
+    signal(cluster.child(2), "-TERM");
+    assert_eq!(cluster.places[2].ended().await.code(), Some(0));
+    until(&earlier, &before).await;
+    until(&later[..1], &before).await;
 }

@@ -171,7 +171,7 @@ fn on_token(shared: &Shared, own: &str, sample: &Sample) {
     if node == shared.node {
         if is_put {
             // It may be the last life of this node, which is not yet found to be over.
-            tracing::warn!(node, instance, "another process has the name of this node");
+            tracing::debug!(node, instance, "another process has the name of this node");
         }
         return;
     }

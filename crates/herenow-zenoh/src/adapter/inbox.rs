@@ -35,11 +35,9 @@ fn hand_over(receiver: &dyn Receiver, shared: &Shared, arrival: Arrival) {
         Arrival::PeerSeen(peer) => receiver.peer_seen(&peer),
         Arrival::PeerGone(peer) => receiver.peer_gone(&peer),
         Arrival::Frame(frame) => match frame::parse(&frame) {
-            // What claims to be ours is somebody else's: our own does not come back.
-            Some(parsed) if parsed.from != shared.node => {
-                receiver.receive(parsed.from, parsed.subject, parsed.bytes);
-            }
-            Some(_) | None => {
+            // Our own does not come back: what bears our name is of another process that has it.
+            Some(parsed) => receiver.receive(parsed.from, parsed.subject, parsed.bytes),
+            None => {
                 shared.counters.n_malformed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(frame_bytes = frame.len(), "dropped a malformed message");
             }

@@ -41,6 +41,9 @@ impl Session {
         let work = channel.map_or(Work::Gone, Work::Idle);
         let is_made = matches!(work, Work::Idle(_));
         let replaces = replaces.and_then(|old| self.replace(context, old));
+        if let Some(replaced) = &replaces {
+            lane.succeed(&replaced.lane);
+        }
         let joining = Joining {
             replaces,
             held: Vec::new(),
