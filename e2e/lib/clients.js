@@ -130,7 +130,8 @@ export class Tab {
     this.presence.onSync(() => (this.syncs += 1));
     const deliver = this.channel.onMessage;
     this.channel.onMessage = (event, payload, ref) => {
-      if (!event.startsWith("chan_reply_") && event !== "phx_reply") {
+      // A push that is given up has no event any more.
+      if (event && !event.startsWith("chan_reply_") && event !== "phx_reply") {
         this.events.push({ event, payload });
       }
       return deliver.call(this.channel, event, payload, ref);

@@ -19,6 +19,8 @@
 //! Errors are `{"reason": …}` and name the value and the limit.
 
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

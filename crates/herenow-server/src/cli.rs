@@ -1,5 +1,7 @@
 //! Arguments of the program: a flag for every key of the configuration, made from the same table.
 
+mod token;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -7,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::config::{self, Key, ServerConfig, Sources, TopicConfig};
+use crate::identity::TokenRequest;
 use crate::watch::{Colour, Output, WatchOptions};
 
 /// Flags that the short help shows; the others are in `--help`.
@@ -26,6 +29,8 @@ const CONFIG: &str = "config";
 pub enum Command {
     /// Run the server with the configuration of these sources.
     Serve(Sources),
+    /// Print a token, with the secret of the configuration of these sources.
+    Token(Sources, TokenRequest),
     /// Show who is on a topic.
     Watch(WatchOptions),
 }
@@ -42,6 +47,10 @@ pub fn parse(
     let matches = command().try_get_matches_from(arguments)?;
     match matches.subcommand() {
         Some(("watch", matches)) => Ok(Command::Watch(watch_options(matches))),
+        Some(("token", matches)) => {
+            let sources = file_and_environment(matches, environment);
+            Ok(Command::Token(sources, token::request(matches)))
+        }
         Some((_, matches)) => Ok(Command::Serve(sources(matches, environment))),
         None => unreachable!("clap asks for a command"),
     }
@@ -55,6 +64,7 @@ pub fn command() -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve())
+        .subcommand(token::command())
         .subcommand(watch())
 }
 
@@ -155,13 +165,24 @@ fn sources(
         let values: Vec<&str> = values.map(String::as_str).collect();
         Some((name.to_owned(), values.join(",")))
     });
+    Sources {
+        flags: given.collect(),
+        ..file_and_environment(matches, environment)
+    }
+}
+
+/// The sources of a command that has no flags for keys.
+fn file_and_environment(
+    matches: &ArgMatches,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Sources {
     let mut environment: Vec<_> = environment.into_iter().collect();
     // The system gives variables in no order; errors should come in one.
     environment.sort();
     Sources {
         file: matches.get_one::<PathBuf>(CONFIG).cloned(),
         environment,
-        flags: given.collect(),
+        flags: Vec::new(),
     }
 }
 
@@ -251,14 +272,14 @@ mod tests {
     fn serve_config(line: &str) -> ServerConfig {
         match run(line).unwrap() {
             Command::Serve(sources) => ServerConfig::load(&sources).unwrap(),
-            Command::Watch(_) => panic!("this is no serve"),
+            Command::Watch(_) | Command::Token(..) => panic!("this is no serve"),
         }
     }
 
     fn watched(line: &str) -> (String, String) {
         match run(line).unwrap() {
             Command::Watch(options) => (options.url, options.topic),
-            Command::Serve(_) => panic!("this is no watch"),
+            Command::Serve(_) | Command::Token(..) => panic!("this is no watch"),
         }
     }
 
@@ -308,6 +329,21 @@ mod tests {
             error.contains("--listn") && error.contains("--listen"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn srv_620_token_takes_lists_and_a_duration() {
+        let line =
+            "herenow token --sub 42 --topics room:*,lobby --rights list --rights count --ttl 5m";
+        let Command::Token(_, request) = run(line).unwrap() else {
+            panic!("this is no token")
+        };
+        assert_eq!(request.sub.as_deref(), Some("42"));
+        assert_eq!(request.topics, ["room:*", "lobby"]);
+        assert_eq!(request.rights, ["list", "count"]);
+        assert_eq!(request.ttl.as_secs(), 300);
+        let error = run("herenow token --ttl 300").unwrap_err().to_string();
+        assert!(error.contains("30s, 5m, 1h or 7d"), "{error}");
     }
 
     #[test]

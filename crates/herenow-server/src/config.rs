@@ -39,6 +39,7 @@ pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::Key;
 pub use load::Sources;
 pub(crate) use load::{TOPICS, flag_name, is_list, is_switch, variable_name};
+pub(crate) use units::parse_duration;
 
 /// Everything about a server that can be configured.
 #[derive(Debug, Clone)]

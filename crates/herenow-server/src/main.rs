@@ -1,11 +1,12 @@
 //! The program `herenow`: arguments, logging, and one call.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use herenow_server::cli::{self, Command};
 use herenow_server::config::{LogConfig, LogFormat, ServerConfig, Sources};
+use herenow_server::identity::{self, TokenRequest};
 use herenow_server::{logging, run, signals, watch};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os(), environment).unwrap_or_else(|help| help.exit());
     let ended = match command {
         Command::Serve(sources) => serve(&sources),
+        Command::Token(sources, request) => token(&sources, &request),
         Command::Watch(options) => {
             runtime().and_then(|tokio| Ok(tokio.block_on(watch::run(options))?))
         }
@@ -43,6 +45,11 @@ fn serve(sources: &Sources) -> anyhow::Result<()> {
         let listener = run::listen(config.listen).await?;
         Ok(run::serve(config, listener, stop).await?)
     })
+}
+
+fn token(sources: &Sources, request: &TokenRequest) -> anyhow::Result<()> {
+    let token = identity::issue(&ServerConfig::load(sources)?, request)?;
+    Ok(writeln!(std::io::stdout(), "{token}")?)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -140,7 +140,7 @@ impl Session {
                     tracing::warn!(
                         topic = %reply.topic(),
                         n_channels = self.slots.len(),
-                        "join refused: no channel for the topic, topic too long, or too many channels"
+                        "join refused: no channel for the topic, not admitted to it, topic too long, or too many channels"
                     );
                 }
                 self.send(&reply);

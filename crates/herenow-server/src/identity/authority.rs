@@ -226,18 +226,22 @@ impl Tokens {
     fn verify(&self, token: &str, header: &Header) -> Result<RawClaims, TokenRefusal> {
         let algorithm = header.algorithm()?;
         let fetched = self.jwks.as_ref().and_then(|jwks| jwks.keys());
-        let keys = self
-            .keys
-            .iter()
-            .chain(fetched.iter().flat_map(|keys| keys.iter()));
-        let mut refusal = self.unknown_key(algorithm, header, fetched.is_some());
+        let (keys, validation) = (self.keys.iter(), signature_only(algorithm));
+        let keys = keys.chain(fetched.iter().flat_map(|keys| keys.iter()));
+        let mut refusal = None;
         for key in keys.filter(|key| key.fits(algorithm, header)) {
-            match jsonwebtoken::decode::<RawClaims>(token, &key.key, &signature_only(algorithm)) {
+            match jsonwebtoken::decode::<RawClaims>(token, &key.key, &validation) {
                 Ok(data) => return Ok(data.claims),
-                Err(error) => refusal = refused_by(&error),
+                Err(error) => {
+                    let refused = refused_by(&error);
+                    // That it is not signed by a key which it does not name says nothing about it.
+                    if refused != TokenRefusal::Signature || key.is_named_by(header) {
+                        refusal = Some(refused);
+                    }
+                }
             }
         }
-        Err(refusal)
+        Err(refusal.unwrap_or_else(|| self.unknown_key(algorithm, header, fetched.is_some())))
     }
 
     /// The refusal of a token for which there is no key.
@@ -246,7 +250,9 @@ impl Tokens {
         let is_known = self.keys.iter().any(|key| key.algorithm == algorithm);
         match (is_of_jwks, is_known, is_fetched) {
             (true, _, false) => TokenRefusal::KeysUnavailable,
-            (true, _, true) | (false, true, _) => TokenRefusal::UnknownKey,
+            (true, _, true) => TokenRefusal::UnknownKey,
+            // The keys of the configuration have no names, so it is one of them.
+            (false, true, _) => TokenRefusal::Signature,
             (false, false, _) => header.refuse_algorithm(),
         }
     }

@@ -124,6 +124,11 @@ impl Key {
         }
     }
 
+    /// Tells whether a token with this header names the key, or no key at all.
+    pub(super) fn is_named_by(&self, header: &Header) -> bool {
+        header.kid.is_none() || self.kid.as_deref() == header.kid.as_deref()
+    }
+
     /// Tells whether a token with this header may be signed with the key.
     pub(super) fn fits(&self, algorithm: Algorithm, header: &Header) -> bool {
         let is_named = match (&self.kid, &header.kid) {

@@ -346,10 +346,12 @@ fn draw(plot: &Plot, figures: &[Figures], folder: &Path) -> Result<(), Box<dyn E
         .y_label_area_size(64)
         .build_cartesian_2d(
             (8.0..400.0_f64).log_scale(),
-            (least / 1.5..most * 1.5).log_scale(),
+            (least / 8.0..most * 1.5).log_scale(),
         )?;
     chart
         .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
         .x_desc("nodes")
         .x_label_formatter(&|nodes| format!("{nodes:.0}"))
         .y_label_formatter(&|value| label(*value))
@@ -366,7 +368,7 @@ fn draw(plot: &Plot, figures: &[Figures], folder: &Path) -> Result<(), Box<dyn E
         .configure_series_labels()
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::LowerRight)
         .draw()?;
     root.present()?;
     Ok(())
