@@ -8,6 +8,7 @@
 #[path = "support/rig.rs"]
 mod rig;
 
+use herenow_server::config::{ServerConfig, Sources};
 use serde_json::{Value, json};
 
 use self::rig::{Answer, Client, Rig};
@@ -318,4 +319,58 @@ async fn srv_655_a_wrong_body_is_a_problem_that_names_it() {
     let form = rig.http("POST", "/api/counts", form, "{}").await;
     assert_eq!(field(&form, 415, "unsupported-type"), "content-type");
     rig.stop().await;
+}
+
+fn load(environment: &[(&str, &str)]) -> Result<ServerConfig, String> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let sources = Sources {
+        environment: environment.iter().map(owned).collect(),
+        ..Sources::default()
+    };
+    ServerConfig::load(&sources).map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn srv_657_keys_come_from_the_environment_and_a_file_and_are_never_shown() {
+    let path = std::env::temp_dir().join(format!("herenow-api-keys-{}", std::process::id()));
+    let file = path.to_str().unwrap();
+    std::fs::write(&path, "# ours\n\n  two:admin:secret-secret-secret  \n").unwrap();
+    let keys = ("HERENOW_API_KEYS", "one:read:secret-secret-secret");
+    let config = load(&[keys, ("HERENOW_API_KEYS_FILE", file)]).unwrap();
+    let shown = format!("{:?}", config.api.keys);
+    assert_eq!(shown, "[ApiKey(one may read), ApiKey(two may admin)]");
+
+    std::fs::write(
+        &path,
+        "\none:admin:secret-secret-secret\nshort:read:secret\n",
+    )
+    .unwrap();
+    let error = load(&[keys, ("HERENOW_API_KEYS_FILE", file)]).unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    for part in ["line 3", "two keys called one"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let missing = load(&[("HERENOW_API_KEYS_FILE", file)]).unwrap_err();
+    assert!(missing.contains("cannot read api.keys_file"), "{missing}");
+    for wrong in [
+        "one:read:secret",
+        "one:all:secret-secret-secret",
+        ":read:secret-secret-secret",
+    ] {
+        let wrong = load(&[("HERENOW_API_KEYS", wrong)]).unwrap_err();
+        assert!(
+            wrong.contains("wrong in entry 1") && !wrong.contains("secret-"),
+            "{wrong}"
+        );
+    }
+    assert!(!error.contains("secret-"), "{error}");
+    let leases = [
+        ("HERENOW_API_MIN_LEASE", "2h"),
+        ("HERENOW_API_MAX_LEASE", "1h"),
+    ];
+    let leases = load(&leases).unwrap_err();
+    assert!(
+        leases.contains("api.min_lease is 2h, but api.max_lease is 1h"),
+        "{leases}"
+    );
 }

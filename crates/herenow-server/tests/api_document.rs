@@ -85,6 +85,7 @@ const CALLS: &[(&str, &str, &str, u16)] = &[
     ),
     ("node", "/api/node", "", 200),
     ("cluster", "/api/cluster", "", 200),
+    ("index", "/api", "", 200),
     ("openapi", "/api/openapi.json", "", 200),
     ("evict_from", "/api/keys/ada/topics/room:1", "", 202),
     ("evict", "/api/keys/ada", "", 202),

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
@@ -16,6 +15,8 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, get, on};
+use axum::{Json, Router};
+use serde_json::json;
 use subtle::{Choice, ConstantTimeEq};
 
 use super::problem::{Kind, Problem};
@@ -288,10 +289,11 @@ impl Table<()> {
 
     /// Returns the router: with `/api`, which lists the routes, and problems for all that is none.
     pub(crate) fn into_router(self) -> Router {
-        let mut index = String::new();
-        for (method, path) in self.listed() {
-            index.push_str(&format!("{method} {path}\n"));
-        }
+        let routes = self.listed().iter();
+        let routes: Vec<String> = routes
+            .map(|(method, path)| format!("{method} {path}"))
+            .collect();
+        let index = Json(json!({ "routes": routes, "openapi": "/api/openapi.json" }));
         self.router
             .route("/api", get(async move || index.clone()))
             .route("/api/", any(nothing_there))
