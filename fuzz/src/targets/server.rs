@@ -168,10 +168,11 @@ pub(super) fn channel(input: &[u8]) {
                 .await;
         }
         finish(&mut client).await;
-        assert_eq!(
-            refs_of(&presence, "witness").await,
-            refs,
-            "the witness was touched"
+        // A client that is believed may be the witness once more, beside what there is.
+        let refs_now = refs_of(&presence, "witness").await;
+        assert!(
+            refs.iter().all(|meta_ref| refs_now.contains(meta_ref)),
+            "the witness was touched: {refs:?}, {refs_now:?}"
         );
         let (status, _) = witness.call(ROOM, "echo", json!({})).await;
         assert_eq!(status, "ok", "the witness is served no more");

@@ -38,8 +38,10 @@ fn config() -> ServerConfig {
 }
 
 async fn client(sockets: &Sockets, user: &str) -> TestClient {
-    let mut request = TokenRequest::default();
-    request.sub = Some(user.to_owned());
+    let request = TokenRequest {
+        sub: Some(user.to_owned()),
+        ..TokenRequest::default()
+    };
     let token = issue(&config(), &request).unwrap();
     let client = TestClient::connect(sockets, &format!("token={token}")).await;
     let mut client = client.unwrap();

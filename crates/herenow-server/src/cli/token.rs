@@ -61,10 +61,12 @@ pub(super) fn request(matches: &ArgMatches) -> TokenRequest {
         let values = matches.get_many::<String>(name);
         values.map_or_else(Vec::new, |values| values.cloned().collect())
     };
-    let mut request = TokenRequest::default();
-    request.sub = matches.get_one::<String>("sub").cloned();
-    request.topics = list("topics");
-    request.rights = list("rights");
+    let mut request = TokenRequest {
+        sub: matches.get_one::<String>("sub").cloned(),
+        topics: list("topics"),
+        rights: list("rights"),
+        ..TokenRequest::default()
+    };
     if let Some(ttl) = matches.get_one::<Duration>("ttl") {
         request.ttl = *ttl;
     }
