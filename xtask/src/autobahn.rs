@@ -84,6 +84,7 @@ fn start() -> Result<(Child, SocketAddr)> {
         if let Some(status) = server.try_wait()? {
             bail!("the server ended: {status}");
         }
+        // Between two looks: a process says nothing when it begins to listen.
         thread::sleep(Duration::from_millis(20));
     }
     Ok((server, address))

@@ -182,7 +182,7 @@ fn folder(kind: &str, name: &str) -> Result<PathBuf> {
     let above = if is_ours {
         fuzz.to_owned()
     } else {
-        fuzz.join("work")
+        fuzz.join("explored")
     };
     let folder = above.join(kind).join(name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

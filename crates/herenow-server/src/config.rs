@@ -36,9 +36,9 @@ pub use api::{ApiConfig, ApiKey, Right};
 pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
 pub use jwt::JwtConfig;
 pub(crate) use keys::{TOPIC_KEYS, keys};
-pub(crate) use kind::Key;
+pub(crate) use kind::{Key, is_list, is_switch};
 pub use load::Sources;
-pub(crate) use load::{TOPICS, flag_name, is_list, is_switch, variable_name};
+pub(crate) use load::{TOPICS, flag_name, variable_name};
 pub(crate) use units::parse_duration;
 
 /// Everything about a server that can be configured.

@@ -397,3 +397,13 @@ fn texts(raw: Raw<'_>, check: fn(&str) -> bool) -> Option<Vec<String>> {
     let all_pass = texts.iter().all(|text| check(text));
     all_pass.then(|| texts.into_iter().map(str::to_owned).collect())
 }
+
+/// Tells whether a key's flag may stand without a value.
+pub(crate) fn is_switch<C>(key: &Key<C>) -> bool {
+    matches!(key.kind, Kind::Switch { .. })
+}
+
+/// Tells whether a key's flag may be repeated.
+pub(crate) fn is_list<C>(key: &Key<C>) -> bool {
+    matches!(key.kind, Kind::Texts { .. } | Kind::Secrets { .. })
+}

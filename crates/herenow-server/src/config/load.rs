@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{TOPIC_KEYS, keys};
-use super::kind::{Kind, Raw, Refusal};
+use super::kind::{Raw, Refusal};
 use super::units::show_size;
 use super::{
     ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, api,
@@ -494,14 +494,4 @@ fn closest(wrong: &str, names: impl Iterator<Item = String>) -> Option<String> {
     let scored = names.map(|name| (score(&name), name));
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     (best.0 > 0.85).then_some(best.1)
-}
-
-/// Tells whether a key's flag may stand without a value.
-pub(crate) fn is_switch(key: &Key<ServerConfig>) -> bool {
-    matches!(key.kind, Kind::Switch { .. })
-}
-
-/// Tells whether a key's flag may be repeated.
-pub(crate) fn is_list(key: &Key<ServerConfig>) -> bool {
-    matches!(key.kind, Kind::Texts { .. } | Kind::Secrets { .. })
 }

@@ -1,8 +1,9 @@
 //! [`World`]: the nodes, what is under way between them, and who lives.
 
+mod complete;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
-use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use herenow_core::{
 };
 
 use crate::random::Random;
-use crate::scale::crowd::{Crowd, Person, Sum, meta};
+use crate::scale::crowd::{Crowd, Person, meta};
 use crate::scale::model::{Model, Setup};
-use crate::scale::node::{Load, MeanLoad, Node, index_of, name_of};
+use crate::scale::node::{Load, MeanLoad, Node, index_of};
 use crate::scale::queue::{Body, Event, Parcel, Queue, n_rows, nanos};
 
 /// A heartbeat out of turn comes after this part of the period, as in `herenow-presence`.
@@ -196,54 +197,6 @@ impl World {
 
     pub(super) fn mend(&mut self) {
         self.cut_at = None;
-    }
-
-    /// Lets time pass until these nodes list as many as live, and returns how long it took.
-    pub(super) fn complete(
-        &mut self,
-        nodes: Range<usize>,
-        look: Duration,
-        deadline: Duration,
-    ) -> Result<Duration, String> {
-        let began = self.now;
-        let mut first = nodes.start;
-        while first < nodes.end {
-            if self.is_complete(first) {
-                first += 1;
-            } else if self.now >= began + nanos(deadline) {
-                let name = name_of(first);
-                return Err(format!("{name} is not complete after {deadline:?}"));
-            } else {
-                self.pass(look);
-            }
-        }
-        Ok(Duration::from_nanos(self.now - began))
-    }
-
-    fn is_complete(&self, index: usize) -> bool {
-        let shards = 0..usize::from(self.setup.n_shards);
-        let mut shards = shards.filter_map(|at| Some((at, self.nodes[index].shard(at)?)));
-        shards.all(|(at, shard)| shard.n_rows() == self.crowd.n_in_shard(at))
-    }
-
-    /// Checks that every node lists exactly who lives, of all that it carries.
-    pub(super) fn check(&self) -> Result<(), String> {
-        let expected = self.crowd.sums(name_of);
-        for node in &self.nodes {
-            for (at, expected) in expected.iter().enumerate() {
-                let Some(shard) = node.shard(at) else {
-                    continue;
-                };
-                let listed = Sum::of_shard(shard);
-                if listed != *expected {
-                    let name = &node.name;
-                    return Err(format!(
-                        "{name} lists {listed:?} in shard {at}, not {expected:?}"
-                    ));
-                }
-            }
-        }
-        Ok(())
     }
 
     fn born(&mut self, node: usize) -> Person {
