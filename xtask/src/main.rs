@@ -23,6 +23,7 @@ mod e2e;
 mod autobahn;
 mod fuzz;
 mod sim;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -57,6 +58,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Runs a cluster for an hour under churn, faults and hostile clients, and compares all the while.
+    Soak {
+        /// `--minutes`, `--users`, `--seed`, `--folder` (for `soak.csv` and `soak.svg`; `docs/plots`).
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and blindly.
     Fuzz(fuzz::Options),
     /// Runs the Autobahn suite for WebSockets, where it is installed, against a server built here.
@@ -78,6 +85,7 @@ fn main() -> ExitCode {
         Chore::Imports => imports::run(),
         Chore::E2e => e2e::run(),
         Chore::Sim { arguments } => sim::run(&arguments),
+        Chore::Soak { arguments } => soak::run(&arguments),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Autobahn => autobahn::run(),
         Chore::Bench { criterion } => bench::run(&criterion),
