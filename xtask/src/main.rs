@@ -68,10 +68,11 @@ enum Chore {
     Fuzz(fuzz::Options),
     /// Runs the Autobahn suite for WebSockets, where it is installed, against a server built here.
     Autobahn,
-    /// Runs the benchmarks and says how to load a server; `bench cluster` measures clusters.
+    /// Runs the benchmarks of the parts; `bench server` loads the whole, `bench cluster` measures
+    /// clusters.
     Bench {
         /// Passed to Criterion, for instance part of a benchmark's name; or `cluster`, and then
-        /// `zenoh`, `nats` or `redis` for one engine only.
+        /// `zenoh`, `nats` or `redis` for one engine only; or `server`, and then words of works.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         criterion: Vec<String>,
     },
