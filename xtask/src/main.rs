@@ -20,6 +20,7 @@ mod length;
 mod bench;
 mod ci;
 mod e2e;
+mod deb;
 mod autobahn;
 mod fuzz;
 mod sim;
@@ -57,6 +58,10 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Builds the Debian package of the server, into `target/package`.
+    Deb(deb::Options),
+    /// Builds the server as a program that needs no library of the machine it runs on.
+    Static,
     /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and blindly.
     Fuzz(fuzz::Options),
     /// Runs the Autobahn suite for WebSockets, where it is installed, against a server built here.
@@ -78,6 +83,8 @@ fn main() -> ExitCode {
         Chore::Imports => imports::run(),
         Chore::E2e => e2e::run(),
         Chore::Sim { arguments } => sim::run(&arguments),
+        Chore::Deb(options) => deb::run(&options),
+        Chore::Static => deb::run_static(),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Autobahn => autobahn::run(),
         Chore::Bench { criterion } => bench::run(&criterion),
