@@ -4,7 +4,7 @@
 //! first (the program, its manual pages and completions) is put into `target/package`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
@@ -136,38 +136,10 @@ fn host() -> Result<String> {
     Ok(host.context("rustc does not say its host")?.to_owned())
 }
 
-/// Checks that the package is made of files that are in the repository, or made by [`run`].
-pub(crate) fn check() -> Result<()> {
-    let folder = shell::root().join("crates/herenow-server");
-    let text = fs::read_to_string(folder.join("Cargo.toml")).context("cannot read Cargo.toml")?;
-    let manifest: toml::Table = toml::from_str(&text).context("cannot read Cargo.toml")?;
-    let deb = &manifest["package"]["metadata"]["deb"];
-    let assets = deb["assets"].as_array().context("there are no assets")?;
-    let files = assets.iter().filter_map(|asset| asset[0].as_str());
-    let scripts = deb["maintainer-scripts"]
-        .as_str()
-        .context("there are no scripts")?;
-    let scripts = ["postinst", "prerm", "postrm"].map(|name| format!("{scripts}/{name}"));
-    for file in files.map(str::to_owned).chain(scripts) {
-        if !is_made(&file) && !folder.join(&file).is_file() {
-            bail!("the package has {file}, which is no file");
-        }
-    }
-    Ok(())
-}
-
-fn is_made(file: &str) -> bool {
-    let Some(name) = file.strip_prefix("../../target/package/") else {
-        return false;
-    };
-    let is_manual = |(manual, _): &(&str, &[&str])| name.strip_suffix(".1") == Some(manual);
-    name == "herenow"
-        || MANUALS.iter().any(is_manual)
-        || COMPLETIONS.iter().any(|(file, _)| *file == name)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -207,5 +179,36 @@ mod tests {
         let kept = kept.unwrap();
         assert!(kept.success, "{}", kept.text);
         assert!(!kept.text.contains("herenow"), "{}", kept.text);
+    }
+
+    /// Checks that the package is made of files that are in the repository, or made by [`run`].
+    fn check() -> Result<()> {
+        let folder = shell::root().join("crates/herenow-server");
+        let text =
+            fs::read_to_string(folder.join("Cargo.toml")).context("cannot read Cargo.toml")?;
+        let manifest: toml::Table = toml::from_str(&text).context("cannot read Cargo.toml")?;
+        let deb = &manifest["package"]["metadata"]["deb"];
+        let assets = deb["assets"].as_array().context("there are no assets")?;
+        let files = assets.iter().filter_map(|asset| asset[0].as_str());
+        let scripts = deb["maintainer-scripts"]
+            .as_str()
+            .context("there are no scripts")?;
+        let scripts = ["postinst", "prerm", "postrm"].map(|name| format!("{scripts}/{name}"));
+        for file in files.map(str::to_owned).chain(scripts) {
+            if !is_made(&file) && !folder.join(&file).is_file() {
+                bail!("the package has {file}, which is no file");
+            }
+        }
+        Ok(())
+    }
+
+    fn is_made(file: &str) -> bool {
+        let Some(name) = file.strip_prefix("../../target/package/") else {
+            return false;
+        };
+        let is_manual = |(manual, _): &(&str, &[&str])| name.strip_suffix(".1") == Some(manual);
+        name == "herenow"
+            || MANUALS.iter().any(is_manual)
+            || COMPLETIONS.iter().any(|(file, _)| *file == name)
     }
 }
