@@ -24,6 +24,7 @@ mod deb;
 mod autobahn;
 mod fuzz;
 mod sim;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -62,6 +63,12 @@ enum Chore {
     Deb(deb::Options),
     /// Builds the server as a program that needs no library of the machine it runs on.
     Static,
+    /// Runs a cluster for an hour under churn, faults and hostile clients, and compares all the while.
+    Soak {
+        /// `--minutes`, `--users`, `--seed`, `--folder` (for `soak.csv` and `soak.svg`; `docs/plots`).
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and blindly.
     Fuzz(fuzz::Options),
     /// Runs the Autobahn suite for WebSockets, where it is installed, against a server built here.
@@ -85,6 +92,7 @@ fn main() -> ExitCode {
         Chore::Sim { arguments } => sim::run(&arguments),
         Chore::Deb(options) => deb::run(&options),
         Chore::Static => deb::run_static(),
+        Chore::Soak { arguments } => soak::run(&arguments),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Autobahn => autobahn::run(),
         Chore::Bench { criterion } => bench::run(&criterion),
