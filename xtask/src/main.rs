@@ -20,6 +20,7 @@ mod length;
 mod bench;
 mod ci;
 mod e2e;
+mod deb;
 mod autobahn;
 mod fuzz;
 mod sim;
@@ -58,6 +59,10 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Builds the Debian package of the server, into `target/package`.
+    Deb(deb::Options),
+    /// Builds the server as a program that needs no library of the machine it runs on.
+    Static,
     /// Runs a cluster for an hour under churn, faults and hostile clients, and compares all the while.
     Soak {
         /// `--minutes`, `--users`, `--seed`, `--folder` (for `soak.csv` and `soak.svg`; `docs/plots`).
@@ -86,6 +91,8 @@ fn main() -> ExitCode {
         Chore::Imports => imports::run(),
         Chore::E2e => e2e::run(),
         Chore::Sim { arguments } => sim::run(&arguments),
+        Chore::Deb(options) => deb::run(&options),
+        Chore::Static => deb::run_static(),
         Chore::Soak { arguments } => soak::run(&arguments),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Autobahn => autobahn::run(),
