@@ -1,7 +1,7 @@
 //! `cargo xtask e2e`: the stock JavaScript clients and a browser, driven against our server.
 //!
-//! The tests are in `e2e/` and find the program and the browser through `HERENOW_BIN` and
-//! `CHROMIUM`. A run that skips a test, or has none, has failed.
+//! The tests are in `e2e/` and find the program, the browser and the Python that has the packages of
+//! `e2e/requirements.txt` through `HERENOW_BIN`, `CHROMIUM` and `PYTHON`. A run that skips a test, or has none, has failed.
 
 use std::path::PathBuf;
 
@@ -46,6 +46,7 @@ pub(crate) fn tests() -> Result<Tally> {
     let mut command = npm(&["test"]);
     command
         .env("HERENOW_BIN", &program)
+        .env("PYTHON", python()?)
         .env("CHROMIUM", browser);
     let kept = shell::run_and_keep(&mut command)?;
     let mut tally = Tally::from_node(&kept.text).context("the end-to-end tests did not run")?;
@@ -53,6 +54,28 @@ pub(crate) fn tests() -> Result<Tally> {
         tally.failed = 1;
     }
     Ok(tally)
+}
+
+/// Makes an environment with the Python packages of the tests, and returns its Python.
+fn python() -> Result<PathBuf> {
+    let folder = target_folder()?.join("e2e-python");
+    let program = folder.join("bin").join("python");
+    if !program.is_file() {
+        let folder = folder.to_string_lossy();
+        shell::run(&mut shell::command("python3", &["-m", "venv", &folder]))?;
+    }
+    let arguments = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--requirement",
+        "e2e/requirements.txt",
+    ];
+    let mut pip = shell::command(&program.to_string_lossy(), &arguments);
+    shell::run(pip.current_dir(shell::root()))?;
+    Ok(program)
 }
 
 /// Returns where cargo puts what it builds.

@@ -100,7 +100,7 @@ fn missing_programs() -> Vec<&'static str> {
     missing.map(|(_, package)| *package).collect()
 }
 
-/// Installs what the end-to-end tests need: the brokers, Node.js, npm and a browser.
+/// Installs what the end-to-end tests need: the brokers, Node.js, npm, Python and a browser.
 pub(crate) fn ensure_e2e() -> Result<()> {
     let mut missing = missing_programs();
     if shell::find("node").is_none() {
@@ -108,6 +108,9 @@ pub(crate) fn ensure_e2e() -> Result<()> {
     }
     if shell::find("npm").is_none() {
         missing.push("npm");
+    }
+    if !has_python() {
+        missing.extend(["python3", "python3-venv"]);
     }
     if browser().is_none() {
         missing.push(browser_package());
@@ -119,6 +122,12 @@ pub(crate) fn ensure_e2e() -> Result<()> {
         bail!("no Chromium found, and installing one did not help");
     }
     Ok(())
+}
+
+/// Whether there is a Python that can make virtual environments; Debian packs that apart.
+fn has_python() -> bool {
+    let mut python = shell::command("python3", &["-c", "import ensurepip, venv"]);
+    shell::find("python3").is_some() && shell::run(&mut python).is_ok()
 }
 
 /// Returns where the browser is: the environment's `CHROMIUM`, or the first one on the path.
