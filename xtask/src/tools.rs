@@ -28,13 +28,15 @@ const MACHETE: CargoTool = CargoTool {
     version: "0.9.2",
 };
 
-/// Programs of tests and the packages they are in: the brokers, and what cuts networks. Debian's
+/// Programs of tests and the packages they are in: the brokers, what cuts networks, and
+/// what checks alarms. Debian's
 /// are in `/usr/sbin` or on the path.
-const TEST_PROGRAMS: [(&str, &str); 4] = [
+const TEST_PROGRAMS: [(&str, &str); 5] = [
     ("nats-server", "nats-server"),
     ("redis-server", "redis-server"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("promtool", "prometheus"),
 ];
 
 /// Names under which Chromium is installed; Debian's comes first.

@@ -15,6 +15,8 @@ pub mod identity;
 
 mod people;
 
+mod limits;
+
 mod builtin;
 
 mod demo;
@@ -26,6 +28,8 @@ mod health;
 pub mod cluster;
 
 mod api;
+
+pub mod metrics;
 
 pub mod run;
 

@@ -4,6 +4,7 @@
 mod api;
 mod cluster;
 mod identity;
+mod limits;
 mod presence;
 mod socket;
 mod topic;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use self::api::API_KEYS;
 use self::cluster::CLUSTER_KEYS;
 use self::identity::IDENTITY_KEYS;
+use self::limits::LIMIT_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
 pub(crate) use self::topic::TOPIC_KEYS;
@@ -37,6 +39,7 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,
+        LIMIT_KEYS,
         PRESENCE_KEYS,
     ]
     .into_iter()
