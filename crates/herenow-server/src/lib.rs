@@ -25,6 +25,12 @@ mod echo;
 
 mod health;
 
+pub mod tls;
+
+pub mod signals;
+
+pub mod host;
+
 pub mod cluster;
 
 mod api;
@@ -33,10 +39,10 @@ pub mod metrics;
 
 pub mod run;
 
-pub mod signals;
-
 pub mod logging;
 
 pub mod watch;
 
 pub mod cli;
+
+pub mod print;
