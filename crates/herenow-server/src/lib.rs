@@ -25,16 +25,22 @@ mod health;
 
 mod door;
 
+pub mod tls;
+
+pub mod signals;
+
+pub mod host;
+
 pub mod cluster;
 
 mod api;
 
 pub mod run;
 
-pub mod signals;
-
 pub mod logging;
 
 pub mod watch;
 
 pub mod cli;
+
+pub mod print;

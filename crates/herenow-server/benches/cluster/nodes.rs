@@ -194,7 +194,8 @@ impl Nodes {
     /// Returns the answer of a node, with its head.
     async fn get(&self, at: usize, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.url(at)).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;

@@ -6,6 +6,7 @@ mod cluster;
 mod identity;
 mod presence;
 mod socket;
+mod tls;
 mod topic;
 
 use std::num::NonZero;
@@ -16,6 +17,7 @@ use self::cluster::CLUSTER_KEYS;
 use self::identity::IDENTITY_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
+use self::tls::TLS_KEYS;
 pub(crate) use self::topic::TOPIC_KEYS;
 use super::kind::{Key, Kind};
 use super::{LogFormat, ServerConfig};
@@ -32,6 +34,7 @@ const GIB: usize = 1 << 30;
 pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
     [
         SERVER_KEYS,
+        TLS_KEYS,
         IDENTITY_KEYS,
         API_KEYS,
         CLUSTER_KEYS,
