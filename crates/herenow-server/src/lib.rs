@@ -23,6 +23,8 @@ mod echo;
 
 mod health;
 
+mod door;
+
 pub mod tls;
 
 pub mod signals;
