@@ -33,7 +33,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use herenow_channels::{DrainConfig, LongPollConfig, ServeConfig, SocketConfig};
-use herenow_presence::{PresenceConfig, Window};
+use herenow_presence::{Grace, PresenceConfig, Window};
 
 pub(crate) use api::digest;
 pub use api::{ApiConfig, ApiKey, Right};
@@ -110,6 +110,8 @@ pub struct TopicConfig {
     /// How long presence diffs wait to be sent as one; what is left open is as in
     /// [`ServerConfig::presence`].
     pub window: WindowConfig,
+    /// For how long a disconnect that was not a leave is held back, not at all.
+    pub grace: Grace,
 }
 
 /// What [`herenow_presence::Window`] is to be on the topics of one pattern.
@@ -391,6 +393,7 @@ impl TopicConfig {
             max_meta_bytes: 4 << 10,
             max_payload_bytes: 1 << 20,
             window: WindowConfig::default(),
+            grace: Grace::default(),
         }
     }
 }

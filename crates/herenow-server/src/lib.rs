@@ -25,6 +25,8 @@ mod echo;
 
 mod health;
 
+mod door;
+
 pub mod tls;
 
 pub mod signals;

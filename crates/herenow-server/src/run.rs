@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::middleware;
+use axum::response::IntoResponse;
 use herenow_channels::{
     CheckOrigin, NetworkError, OriginError, ServeConfig, ServeError, Sockets, SocketsError,
     TrustedProxies, serve_through, serve_with,
@@ -24,6 +23,7 @@ use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, ObserveConfig, Origins, ServerConfig};
 use crate::demo;
+use crate::door::{self, Door};
 use crate::echo;
 use crate::health::{self, Ready};
 use crate::host;
@@ -299,6 +299,8 @@ fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
         .iter()
         .map(|t| (t.pattern.clone(), t.window.over(general)));
     presence.windows = windows.collect();
+    let graces = config.topics.iter().map(|t| (t.pattern.clone(), t.grace));
+    presence.shard.graces = graces.collect();
     presence
 }
 
@@ -369,8 +371,8 @@ fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
 }
 
 fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
-    let gate = middleware::from_fn_with_state(ready.clone(), refuse_while_draining);
-    let socket = sockets.clone().try_into_router()?.layer(gate);
+    let door = middleware::from_fn_with_state(Door::new(config, ready), door::admit);
+    let socket = sockets.clone().try_into_router()?.layer(door);
     let health = health::router(ready.clone());
     let mut app = Router::new()
         .nest("/socket", socket)
@@ -389,28 +391,6 @@ async fn nothing_there() -> impl IntoResponse {
                 Phoenix channels /socket, which they complete to /socket/websocket or \
                 /socket/longpoll\n";
     (StatusCode::NOT_FOUND, text)
-}
-
-/// Lets no new socket in once the server stops: its client would only be sent away again.
-async fn refuse_while_draining(
-    State(ready): State<Ready>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if ready.is_draining() && !is_of_a_session(&request) {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    } else {
-        next.run(request).await
-    }
-}
-
-/// Tells whether a request is of a long-poll session that lives: its client is told of the drain by
-/// the session, and gets what was queued for it before.
-fn is_of_a_session(request: &Request) -> bool {
-    let query = request.uri().query().unwrap_or_default();
-    request.uri().path().ends_with("/longpoll")
-        && (request.headers().contains_key("x-phoenix-longpoll-token")
-            || query.split('&').any(|pair| pair.starts_with("token=")))
 }
 
 /// Says in the log where to go and whom the server believes.
