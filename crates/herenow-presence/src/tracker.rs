@@ -66,9 +66,9 @@ impl Tracker {
                 announced: Arc::new(AtomicU64::new(0)),
             })
             .collect();
-        let (beat_soon, misfits) = (Arc::default(), Arc::default());
+        let (beat_soon, misfits, heard) = (Arc::default(), Arc::default(), Arc::default());
         let queues = parts.iter().map(|part| part.queue.clone()).collect();
-        let link = open_link(shared, queues, &misfits, &beat_soon)?;
+        let link = open_link(shared, queues, &misfits, &heard, &beat_soon)?;
         let node =
             NodeName::new(shared.pubsub.node_name()).map_err(|_| ConfigError::OutOfRange {
                 field: "node name bytes",
@@ -96,6 +96,7 @@ impl Tracker {
             let (config, metrics) = (config.clone(), shared.metrics.clone());
             let beat_soon = tracker.beat_soon.clone();
             let pulse = Pulse {
+                heard,
                 beat_soon,
                 link,
                 node,
@@ -241,6 +242,11 @@ impl Tracker {
         first_of(&places, "", after, max)
     }
 
+    /// Returns how much waits for all shards.
+    pub(crate) fn n_queued(&self) -> u64 {
+        self.parts.iter().map(|part| part.queue.len() as u64).sum()
+    }
+
     /// Returns the number of topics and of presences.
     pub(crate) fn sizes(&self) -> (u64, u64) {
         let sizes = self.parts.iter().map(|part| part.views.sizes());
@@ -352,6 +358,21 @@ impl Tracker {
             owner.release(queue);
         }
         was_there
+    }
+
+    /// Lets a key go that is in grace here. Returns whether it was.
+    pub(crate) async fn end_grace(&self, topic: &str, key: &str, reason: LeaveReason) -> bool {
+        let Ok((name, key)) = self.names(topic, key) else {
+            return false;
+        };
+        let (answer, answered) = oneshot::channel();
+        self.part(topic).queue.push(Command::EndGrace {
+            topic: name,
+            key,
+            reason,
+            answer,
+        });
+        answered.await.unwrap_or(false)
     }
 
     pub(crate) async fn untrack_all(&self, owner: &Owner) -> usize {
