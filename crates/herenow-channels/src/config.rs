@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use herenow_protocol::JoinRefCheck;
 
+use crate::dialect::Dialect;
+
 /// Limits of one mount of sockets.
 ///
 /// Every field is a bound that a client can run into; what happens then is said with it.
@@ -46,6 +48,8 @@ pub struct SocketConfig {
     pub close_timeout: Duration,
     /// Sub-protocols to choose from, in order of preference; empty: the client's are ignored.
     pub subprotocols: Vec<String>,
+    /// What the clients do otherwise than Phoenix's; here, because every mailbox has the config.
+    pub(crate) dialect: Option<&'static dyn Dialect>,
 }
 
 impl Default for SocketConfig {
@@ -65,6 +69,7 @@ impl Default for SocketConfig {
             terminate_timeout: Duration::from_secs(5),
             close_timeout: Duration::from_secs(5),
             subprotocols: Vec::new(),
+            dialect: None,
         }
     }
 }

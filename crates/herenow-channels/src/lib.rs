@@ -45,6 +45,8 @@
 //!
 //! - `testing`: an in-process client for channel tests, see the `testing` module.
 
+mod dialect;
+
 mod config;
 mod metrics;
 mod reason;
@@ -85,8 +87,11 @@ pub use channel::{
     Assigns, BroadcastError, Channel, Flow, Joined, Outcome, Params, RefError, Refused, Socket,
 };
 pub use config::{ConfigError, SocketConfig};
+pub use dialect::Dialect;
 pub use drain::{DrainConfig, DrainReport};
-pub use herenow_protocol::{CloseCode, JoinRefCheck, Payload, Serializer};
+pub use herenow_protocol::{
+    CloseCode, DecodeError, EncodeError, Encoded, JoinRefCheck, Message, Payload, Serializer,
+};
 pub use herenow_pubsub::Broadcast;
 pub use info::{Info, InfoError};
 pub use lane::{Handle, PushError, SocketRef};
