@@ -20,6 +20,7 @@ mod kind;
 mod api;
 mod cluster;
 mod jwt;
+mod supabase;
 mod keys;
 mod load;
 
@@ -39,6 +40,7 @@ pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::{Key, is_list, is_switch};
 pub use load::Sources;
 pub(crate) use load::{TOPICS, flag_name, variable_name};
+pub use supabase::{PublishableKey, SupabaseConfig};
 pub(crate) use units::parse_duration;
 
 /// Everything about a server that can be configured.
@@ -72,6 +74,8 @@ pub struct ServerConfig {
     pub cluster: ClusterConfig,
     /// The HTTP API below `/api`.
     pub api: ApiConfig,
+    /// The Supabase Realtime dialect at `/realtime/v1`.
+    pub supabase: SupabaseConfig,
     /// What is done on which topics, the first match from the front: `room:*` with presence and
     /// broadcast, `bench:*` with broadcast only.
     pub topics: Vec<TopicConfig>,
@@ -356,6 +360,7 @@ impl Default for ServerConfig {
             presence: PresenceConfig::default(),
             cluster: ClusterConfig::default(),
             api: ApiConfig::default(),
+            supabase: SupabaseConfig::default(),
             topics: vec![room, bench],
         }
     }

@@ -27,6 +27,8 @@ pub mod cluster;
 
 mod api;
 
+mod supabase;
+
 pub mod run;
 
 pub mod signals;

@@ -11,7 +11,8 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use herenow_channels::{
-    CheckOrigin, OriginError, ServeConfig, ServeError, Sockets, SocketsError, serve_with,
+    CheckOrigin, DrainReport, OriginError, ServeConfig, ServeError, Sockets, SocketsError,
+    serve_with,
 };
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -27,6 +28,7 @@ use crate::echo;
 use crate::health::{self, Ready};
 use crate::identity::{Authority, AuthorityError};
 use crate::people::People;
+use crate::supabase;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +107,8 @@ pub async fn serve(
         true => Authority::dev(),
         false => Authority::start(&config)?,
     };
-    let sockets = sockets(&config, &pubsub, &presence, authority)?;
+    let sockets = sockets(&config, &pubsub, &presence, authority.clone())?;
+    let dialect = dialect(&config, &pubsub, &presence, &authority)?;
     let ready = Ready::new();
     let api_listener = match config.api.listen {
         Some(address) => Some(listen(address).await?),
@@ -123,6 +126,15 @@ pub async fn serve(
         started: Instant::now(),
     });
     let app = app(&config, &sockets, &ready)?;
+    let app = match &dialect {
+        Some(sockets) => {
+            let is_local = mode.is_dev() && is_loopback(&listener);
+            let routes = supabase::routes(&config, &presence, &authority, is_local);
+            let socket = gated(sockets.clone().try_into_router()?, &ready);
+            app.nest(supabase::PATH, socket.merge(routes))
+        }
+        None => app,
+    };
     let routes = api::table(&api).into_router();
     let (app, apart) = match api_listener {
         Some(listener) => (app, Some((listener, routes))),
@@ -137,7 +149,7 @@ pub async fn serve(
         }
         ready.begin_to_drain();
         // Not the other way round: a good-bye hides everybody, also those who are still served.
-        drain(&sockets).await;
+        drain(&sockets, dialect.as_ref()).await;
         api.people.close().await;
         if let Some(cluster) = &cluster {
             tracing::info!("stopping: saying good-bye to the cluster");
@@ -186,12 +198,18 @@ async fn settle(cluster: Option<&Cluster>, presence: &Presence, ready: &Ready) {
     std::future::pending().await
 }
 
-async fn drain(sockets: &Sockets) {
+async fn drain(sockets: &Sockets, dialect: Option<&Sockets>) {
     tracing::info!("stopping: closing sockets");
-    let report = sockets.drain().await;
+    let of_dialect = async {
+        match dialect {
+            Some(sockets) => sockets.drain().await,
+            None => DrainReport::default(),
+        }
+    };
+    let (report, other) = tokio::join!(sockets.drain(), of_dialect);
     tracing::info!(
-        n_sockets = report.n_sockets,
-        n_still_open = report.n_left,
+        n_sockets = report.n_sockets + other.n_sockets,
+        n_still_open = report.n_left + other.n_left,
         "sockets closed"
     );
 }
@@ -237,6 +255,21 @@ pub fn sockets(
     Ok(sockets)
 }
 
+/// Makes the front for sockets of Supabase's clients, if they are served.
+fn dialect(
+    config: &ServerConfig,
+    pubsub: &PubSub,
+    presence: &Presence,
+    authority: &Authority,
+) -> Result<Option<Sockets>, RunError> {
+    if !config.supabase.enabled {
+        return Ok(None);
+    }
+    let check_origin = check_origin(&config.check_origin)?;
+    let sockets = supabase::sockets(config, pubsub, presence, authority, check_origin);
+    Ok(Some(sockets))
+}
+
 fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
     match origins {
         Origins::SameHost => Ok(CheckOrigin::same_host()),
@@ -247,18 +280,26 @@ fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
 
 /// Who may use the API: without keys, whoever reaches it on loopback in dev mode.
 fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
-    let address = listener.local_addr();
-    let is_loopback = address.is_ok_and(|address| address.ip().is_loopback());
     let is_dev = config.mode().is_ok_and(Mode::is_dev);
-    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback);
+    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback(listener));
     let address = config.api.listen.and(listener.local_addr().ok());
     access.announce(address);
     access
 }
 
-fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
+fn is_loopback(listener: &TcpListener) -> bool {
+    let address = listener.local_addr();
+    address.is_ok_and(|address| address.ip().is_loopback())
+}
+
+/// Puts the routes of sockets behind the gate that is shut while the server drains.
+fn gated(sockets: Router, ready: &Ready) -> Router {
     let gate = middleware::from_fn_with_state(ready.clone(), refuse_while_draining);
-    let socket = sockets.clone().try_into_router()?.layer(gate);
+    sockets.layer(gate)
+}
+
+fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
+    let socket = gated(sockets.clone().try_into_router()?, ready);
     let health = health::router(ready.clone());
     let mut app = Router::new()
         .nest("/socket", socket)
@@ -275,7 +316,7 @@ fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router
 async fn nothing_there() -> impl IntoResponse {
     let text = "there is nothing here; there is /demo, /healthz, /readyz, and for clients of \
                 Phoenix channels /socket, which they complete to /socket/websocket or \
-                /socket/longpoll\n";
+                /socket/longpoll, for clients of Supabase Realtime /realtime/v1\n";
     (StatusCode::NOT_FOUND, text)
 }
 

@@ -6,6 +6,7 @@ mod cluster;
 mod identity;
 mod presence;
 mod socket;
+mod supabase;
 mod topic;
 
 use std::num::NonZero;
@@ -16,6 +17,7 @@ use self::cluster::CLUSTER_KEYS;
 use self::identity::IDENTITY_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
+use self::supabase::SUPABASE_KEYS;
 pub(crate) use self::topic::TOPIC_KEYS;
 use super::kind::{Key, Kind};
 use super::{LogFormat, ServerConfig};
@@ -37,6 +39,7 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,
+        SUPABASE_KEYS,
         PRESENCE_KEYS,
     ]
     .into_iter()
