@@ -231,6 +231,15 @@ impl Presence {
         self.inner.tracker.untrack_all(holder.owner()).await
     }
 
+    /// Lets a key go that is in grace: it is not present any more, and readers of this node are told
+    /// so, with this reason. Returns whether it was in grace here.
+    ///
+    /// Each node holds presences back for its own readers (see [`Grace`](crate::Grace)), so to let
+    /// a user go everywhere, say it on every node.
+    pub async fn end_grace(&self, topic: &str, key: &str, reason: LeaveReason) -> bool {
+        self.inner.tracker.end_grace(topic, key, reason).await
+    }
+
     /// Returns who is present in a topic, with the fields that `fetch` adds.
     ///
     /// Empty for a topic nobody is in. Without `fetch` it does not wait; with it, all who list the

@@ -43,6 +43,12 @@ pub(crate) enum Command {
         answer: oneshot::Sender<bool>,
     },
     Undo(Arc<Row>),
+    EndGrace {
+        topic: Topic,
+        key: Key,
+        reason: LeaveReason,
+        answer: oneshot::Sender<bool>,
+    },
     EndOwner {
         owner: OwnerId,
         reason: LeaveReason,

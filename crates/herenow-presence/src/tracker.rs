@@ -354,6 +354,21 @@ impl Tracker {
         was_there
     }
 
+    /// Lets a key go that is in grace here. Returns whether it was.
+    pub(crate) async fn end_grace(&self, topic: &str, key: &str, reason: LeaveReason) -> bool {
+        let Ok((name, key)) = self.names(topic, key) else {
+            return false;
+        };
+        let (answer, answered) = oneshot::channel();
+        self.part(topic).queue.push(Command::EndGrace {
+            topic: name,
+            key,
+            reason,
+            answer,
+        });
+        answered.await.unwrap_or(false)
+    }
+
     pub(crate) async fn untrack_all(&self, owner: &Owner) -> usize {
         let mut waiting = Vec::new();
         for queue in owner.release_all() {

@@ -21,8 +21,11 @@ mod api;
 mod cluster;
 mod jwt;
 mod supabase;
+mod tls;
+mod names;
 mod keys;
 mod load;
+mod show;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,7 +33,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use herenow_channels::{DrainConfig, LongPollConfig, ServeConfig, SocketConfig};
-use herenow_presence::{PresenceConfig, Window};
+use herenow_presence::{Grace, PresenceConfig, Window};
 
 pub(crate) use api::digest;
 pub use api::{ApiConfig, ApiKey, Right};
@@ -38,9 +41,12 @@ pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
 pub use jwt::JwtConfig;
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::{Key, is_list, is_switch};
-pub use load::Sources;
-pub(crate) use load::{TOPICS, flag_name, variable_name};
+pub(crate) use load::TOPICS;
+pub use load::{Loaded, Sources};
+pub(crate) use names::{flag_name, variable_name};
+pub(crate) use show::{reference, show};
 pub use supabase::{PublishableKey, SupabaseConfig};
+pub use tls::{TlsConfig, TlsVersion};
 pub(crate) use units::parse_duration;
 
 /// Everything about a server that can be configured.
@@ -55,6 +61,8 @@ pub struct ServerConfig {
     pub jwt: JwtConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Whether listeners speak TLS, no.
+    pub tls: TlsConfig,
     /// Limits of connections before they are sockets.
     pub http: ServeConfig,
     /// How sockets are closed when the server stops.
@@ -98,6 +106,8 @@ pub struct TopicConfig {
     /// How long presence diffs wait to be sent as one; what is left open is as in
     /// [`ServerConfig::presence`].
     pub window: WindowConfig,
+    /// For how long a disconnect that was not a leave is held back, not at all.
+    pub grace: Grace,
 }
 
 /// What [`herenow_presence::Window`] is to be on the topics of one pattern.
@@ -351,6 +361,7 @@ impl Default for ServerConfig {
                 level: "info".to_owned(),
                 format: LogFormat::Pretty,
             },
+            tls: TlsConfig::default(),
             http: ServeConfig::default(),
             drain: DrainConfig::default(),
             check_origin: Origins::SameHost,
@@ -376,6 +387,7 @@ impl TopicConfig {
             max_meta_bytes: 4 << 10,
             max_payload_bytes: 1 << 20,
             window: WindowConfig::default(),
+            grace: Grace::default(),
         }
     }
 }

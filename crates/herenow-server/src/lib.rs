@@ -23,6 +23,14 @@ mod echo;
 
 mod health;
 
+mod door;
+
+pub mod tls;
+
+pub mod signals;
+
+pub mod host;
+
 pub mod cluster;
 
 mod api;
@@ -31,10 +39,10 @@ mod supabase;
 
 pub mod run;
 
-pub mod signals;
-
 pub mod logging;
 
 pub mod watch;
 
 pub mod cli;
+
+pub mod print;

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::middleware;
+use axum::response::IntoResponse;
 use herenow_channels::{
     CheckOrigin, DrainReport, OriginError, ServeConfig, ServeError, Sockets, SocketsError,
-    serve_with,
+    serve_through, serve_with,
 };
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -24,11 +23,15 @@ use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
 use crate::demo;
+use crate::door::{self, Door};
 use crate::echo;
 use crate::health::{self, Ready};
+use crate::host;
 use crate::identity::{Authority, AuthorityError};
 use crate::people::People;
+use crate::signals;
 use crate::supabase;
+use crate::tls::{Tls, TlsError};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,12 @@ pub enum RunError {
     /// Presences of backends cannot be shared with other nodes.
     #[error("people: {0}")]
     People(#[from] herenow_pubsub::LinkError),
+    /// There is no certificate to speak TLS with.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system does not let the process listen to SIGHUP.
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[source] io::Error),
     /// The limits of HTTP contradict each other, or the listener is not usable.
     #[error("http: {0}")]
     Http(#[from] herenow_channels::ServeError),
@@ -95,6 +104,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let mode = config.mode()?;
+    let hangups = signals::hangups().map_err(RunError::Signals)?;
+    let tls = Tls::load(&config.tls)?;
     let cluster = Cluster::join(&config).await?.map(Arc::new);
     let pubsub = match &cluster {
         Some(cluster) => cluster.pubsub.clone(),
@@ -130,7 +141,7 @@ pub async fn serve(
         Some(sockets) => {
             let is_local = mode.is_dev() && is_loopback(&listener);
             let routes = supabase::routes(&config, &presence, &authority, is_local);
-            let socket = gated(sockets.clone().try_into_router()?, &ready);
+            let socket = guarded(&config, sockets, &ready)?;
             app.nest(supabase::PATH, socket.merge(routes))
         }
         None => app,
@@ -146,8 +157,10 @@ pub async fn serve(
             () = shutdown => {}
             () = api.stop.notified() => {}
             () = settle(cluster.as_deref(), &presence, &ready) => {}
+            () = host::renew(tls.as_ref(), &ready, hangups) => {}
         }
         ready.begin_to_drain();
+        host::tell_stopping();
         // Not the other way round: a good-bye hides everybody, also those who are still served.
         drain(&sockets, dialect.as_ref()).await;
         api.people.close().await;
@@ -156,7 +169,13 @@ pub async fn serve(
             cluster.say_bye(&presence).await;
         }
     };
-    serve_both((listener, app), apart, &config.http, stopped).await?;
+    serve_both(
+        (listener, app),
+        apart,
+        (&config.http, tls.as_ref()),
+        stopped,
+    )
+    .await?;
     presence.shutdown().await;
     if let Some(cluster) = &cluster {
         cluster.leave().await;
@@ -164,29 +183,72 @@ pub async fn serve(
     Ok(())
 }
 
+/// Tells why a server would not start with `config`, as far as that can be known without listening
+/// or joining a cluster.
+///
+/// # Panics
+///
+/// Outside of tokio.
+pub async fn check(config: &ServerConfig) -> Vec<RunError> {
+    let mut errors = Vec::new();
+    let authority = match config.mode() {
+        Ok(Mode::Tokens) => Authority::start(config).map_err(RunError::from),
+        Ok(Mode::DevAsked | Mode::DevLoopback) => Ok(Authority::dev()),
+        Err(error) => Err(error.into()),
+    };
+    let authority = authority.unwrap_or_else(|error| {
+        errors.push(error);
+        Authority::dev()
+    });
+    errors.extend(Tls::load(&config.tls).err().map(RunError::from));
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(&pubsub).config(presence_config(config));
+    match presence.start() {
+        Ok(presence) => {
+            let sockets = sockets(config, &pubsub, &presence, authority);
+            let app = sockets.and_then(|sockets| app(config, &sockets, &Ready::new()));
+            errors.extend(app.err());
+            presence.shutdown().await;
+        }
+        Err(error) => errors.push(error.into()),
+    }
+    errors
+}
+
 /// Serves the main listener until `stopped`, and the API's, if it has one, for as long.
 async fn serve_both(
     (listener, app): (TcpListener, Router),
     api: Option<(TcpListener, Router)>,
-    http: &ServeConfig,
+    (http, tls): (&ServeConfig, Option<&Tls>),
     stopped: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let ended = Notify::new();
     let main = async {
-        let ending = serve_with(listener, app, http.clone(), stopped).await;
+        let ending = serve_one((listener, app), http, tls, stopped).await;
         ended.notify_one();
         ending
     };
     let api = async {
         match api {
-            Some((listener, api)) => {
-                serve_with(listener, api, http.clone(), ended.notified()).await
-            }
+            Some((listener, api)) => serve_one((listener, api), http, tls, ended.notified()).await,
             None => Ok(()),
         }
     };
     let (main, api) = tokio::join!(main, api);
     main.and(api)
+}
+
+async fn serve_one(
+    (listener, app): (TcpListener, Router),
+    http: &ServeConfig,
+    tls: Option<&Tls>,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let http = http.clone();
+    match tls {
+        Some(tls) => serve_through(listener, app, http, tls.handshake(), stopped).await,
+        None => serve_with(listener, app, http, stopped).await,
+    }
 }
 
 /// Becomes ready when the cluster's presences are here; never ends.
@@ -195,6 +257,7 @@ async fn settle(cluster: Option<&Cluster>, presence: &Presence, ready: &Ready) {
         cluster.settle(presence).await;
     }
     ready.become_ready();
+    host::tell_ready();
     std::future::pending().await
 }
 
@@ -222,6 +285,8 @@ fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
         .iter()
         .map(|t| (t.pattern.clone(), t.window.over(general)));
     presence.windows = windows.collect();
+    let graces = config.topics.iter().map(|t| (t.pattern.clone(), t.grace));
+    presence.shard.graces = graces.collect();
     presence
 }
 
@@ -292,14 +357,14 @@ fn is_loopback(listener: &TcpListener) -> bool {
     address.is_ok_and(|address| address.ip().is_loopback())
 }
 
-/// Puts the routes of sockets behind the gate that is shut while the server drains.
-fn gated(sockets: Router, ready: &Ready) -> Router {
-    let gate = middleware::from_fn_with_state(ready.clone(), refuse_while_draining);
-    sockets.layer(gate)
+/// The routes of sockets, behind the door that is shut while the server joins or drains.
+fn guarded(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
+    let door = middleware::from_fn_with_state(Door::new(config, ready), door::admit);
+    Ok(sockets.clone().try_into_router()?.layer(door))
 }
 
 fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
-    let socket = gated(sockets.clone().try_into_router()?, ready);
+    let socket = guarded(config, sockets, ready)?;
     let health = health::router(ready.clone());
     let mut app = Router::new()
         .nest("/socket", socket)
@@ -320,34 +385,13 @@ async fn nothing_there() -> impl IntoResponse {
     (StatusCode::NOT_FOUND, text)
 }
 
-/// Lets no new socket in once the server stops: its client would only be sent away again.
-async fn refuse_while_draining(
-    State(ready): State<Ready>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if ready.is_draining() && !is_of_a_session(&request) {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    } else {
-        next.run(request).await
-    }
-}
-
-/// Tells whether a request is of a long-poll session that lives: its client is told of the drain by
-/// the session, and gets what was queued for it before.
-fn is_of_a_session(request: &Request) -> bool {
-    let query = request.uri().query().unwrap_or_default();
-    request.uri().path().ends_with("/longpoll")
-        && (request.headers().contains_key("x-phoenix-longpoll-token")
-            || query.split('&').any(|pair| pair.starts_with("token=")))
-}
-
 /// Says in the log where to go and whom the server believes.
 fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
     let address = listener.local_addr().unwrap_or(config.listen);
+    let s = if config.tls.cert.is_some() { "s" } else { "" };
     tracing::info!(
-        socket = %format_args!("ws://{address}/socket"),
-        demo = %format_args!("http://{address}{}", demo::PATH),
+        socket = %format_args!("ws{s}://{address}/socket"),
+        demo = %format_args!("http{s}://{address}{}", demo::PATH),
         "herenow is here"
     );
     for topic in &config.topics {

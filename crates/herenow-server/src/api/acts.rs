@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use herenow_presence::Topic;
+use herenow_presence::{LeaveReason, Topic};
 use herenow_pubsub::{MAX_EVENT_BYTES, Payload};
 use serde_json::{Map, Value, json};
 
@@ -97,10 +97,15 @@ pub(super) async fn delete(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let nodes = api.people.other_nodes(&name);
-    if nodes.is_empty() {
+    let reason = LeaveReason::Left;
+    let was_in_grace = api.presence.end_grace(&name.topic, &name.key, reason).await;
+    if nodes.is_empty() && !was_in_grace {
         return Err(not_held(&api, &name));
     }
     api.people.end_elsewhere(name.clone()).map_err(not_told)?;
+    if was_in_grace {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let asked = json!({ "topic": name.topic, "key": name.key, "nodes": nodes });
     Ok(accepted(&asked))
 }

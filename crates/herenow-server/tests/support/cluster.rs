@@ -11,17 +11,19 @@
 mod network;
 mod cuts;
 mod faults;
+mod graces;
 mod stops;
 pub(crate) mod tls;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use herenow_client::{Backoff, ChannelSender, Client, ClientConfig};
+use herenow_client::{Backoff, ChannelSender, Client, ClientConfig, PresenceEvent};
+use herenow_pubsub::conformance::reserve_port;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,6 +33,7 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use self::cuts::*;
 pub(crate) use self::faults::*;
+pub(crate) use self::graces::*;
 use self::network::{Machine, Network};
 pub(crate) use self::stops::*;
 
@@ -92,6 +95,8 @@ pub(crate) struct User {
     name: String,
     list: watch::Receiver<BTreeSet<String>>,
     sender: ChannelSender,
+    /// Whom its client was told of: `+` came, `-` went, as a key.
+    told: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -117,11 +122,6 @@ impl Drop for Node {
             eprintln!("--- log of process {}\n{}", self.child.id(), log.join("\n"));
         }
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn signal(child: &Child, name: &str) {
@@ -281,15 +281,15 @@ impl Cluster {
 
     /// The same with a machine for each node, and a last one for the broker.
     async fn prepare_on(engine: Engine, names: &[&str], machines: &[Machine]) -> Self {
-        let broker = Broker::start(engine, machines[names.len()], free_port());
+        let broker = Broker::start(engine, machines[names.len()], reserve_port());
         if let Some(broker) = &broker {
             broker.listens().await;
         }
         let place = |(name, machine): (&&str, &Machine)| Place {
             name: (*name).to_owned(),
             machine: *machine,
-            port: free_port(),
-            cluster_port: free_port(),
+            port: reserve_port(),
+            cluster_port: reserve_port(),
             node: None,
         };
         Self {
@@ -365,10 +365,21 @@ impl Cluster {
         let channel = within("joining", joining).await.unwrap();
         let sender = channel.sender();
         let (changed, list) = watch::channel(BTreeSet::new());
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = told.clone();
         let task = tokio::spawn(async move {
             let _client = client; // It ends with its last handle.
             let mut presence = channel.into_presence();
-            while presence.next().await.is_some() {
+            while let Some(event) = presence.next().await {
+                match event {
+                    PresenceEvent::Joined {
+                        key, first: true, ..
+                    } => heard.lock().unwrap().push(format!("+{key}")),
+                    PresenceEvent::Left {
+                        key, last: true, ..
+                    } => heard.lock().unwrap().push(format!("-{key}")),
+                    _ => {}
+                }
                 let keys = presence.list().list().map(|(key, _)| key.to_string());
                 changed.send_replace(keys.collect());
             }
@@ -377,6 +388,7 @@ impl Cluster {
             name: name.to_owned(),
             list,
             sender,
+            told,
             task,
         }
     }
