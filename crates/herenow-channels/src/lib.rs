@@ -47,6 +47,7 @@
 
 mod dialect;
 
+mod rate;
 mod config;
 mod metrics;
 mod reason;
@@ -62,6 +63,8 @@ mod lane;
 mod channel;
 
 mod router;
+
+mod forwarded;
 
 mod origin;
 
@@ -88,7 +91,8 @@ pub use channel::{
 };
 pub use config::{ConfigError, SocketConfig};
 pub use dialect::Dialect;
-pub use drain::{DrainConfig, DrainReport};
+pub use drain::{DrainConfig, DrainReport, Queued};
+pub use forwarded::{ForwardedHeader, NetworkError, TrustedProxies};
 pub use herenow_protocol::{
     CloseCode, DecodeError, EncodeError, Encoded, JoinRefCheck, Message, Payload, Serializer,
 };
@@ -99,6 +103,7 @@ pub use longpoll::{LongPollConfig, LongPollError};
 pub use metrics::{Counter, Metrics};
 pub use origin::{CheckOrigin, Origin, OriginError};
 pub use payload::{IntoPayload, Json};
+pub use rate::{Bucket, Charge, Rate};
 pub use reason::Reason;
 pub use router::PatternError;
 pub use serve::{ServeConfig, ServeError, serve, serve_through, serve_with};

@@ -15,6 +15,8 @@ pub mod identity;
 
 mod people;
 
+mod limits;
+
 mod builtin;
 
 mod demo;
@@ -36,6 +38,8 @@ pub mod cluster;
 mod api;
 
 mod supabase;
+
+pub mod metrics;
 
 pub mod run;
 

@@ -10,8 +10,8 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::IntoResponse;
 use herenow_channels::{
-    CheckOrigin, DrainReport, OriginError, ServeConfig, ServeError, Sockets, SocketsError,
-    serve_through, serve_with,
+    CheckOrigin, DrainReport, NetworkError, OriginError, ServeConfig, ServeError, Sockets,
+    SocketsError, TrustedProxies, serve_through, serve_with,
 };
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -21,13 +21,15 @@ use tokio::sync::Notify;
 use crate::api::{self, Access, Api};
 use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
-use crate::config::{ConfigError, Mode, Origins, ServerConfig};
+use crate::config::{ConfigError, Mode, ObserveConfig, Origins, ServerConfig};
 use crate::demo;
 use crate::door::{self, Door};
 use crate::echo;
 use crate::health::{self, Ready};
 use crate::host;
-use crate::identity::{Authority, AuthorityError};
+use crate::identity::{Authority, AuthorityError, TokenMetrics};
+use crate::limits::Limits;
+use crate::metrics::{self, Source};
 use crate::people::People;
 use crate::signals;
 use crate::supabase;
@@ -54,6 +56,9 @@ pub enum RunError {
     /// An origin of `socket.check_origin` is not one.
     #[error("socket.check_origin: {0}")]
     Origin(#[from] OriginError),
+    /// An entry of `http.trusted_proxies` is not one.
+    #[error("http.trusted_proxies: {0}")]
+    Proxies(#[from] NetworkError),
     /// The limits of presences contradict each other.
     #[error("presence: {0}")]
     Presence(#[from] herenow_presence::ConfigError),
@@ -114,12 +119,11 @@ pub async fn serve(
     let presence = Presence::builder(&pubsub)
         .config(presence_config(&config))
         .start()?;
-    let authority = match mode.is_dev() {
-        true => Authority::dev(),
-        false => Authority::start(&config)?,
-    };
-    let sockets = sockets(&config, &pubsub, &presence, authority.clone())?;
-    let dialect = dialect(&config, &pubsub, &presence, &authority)?;
+    let authority = authority(&config, mode)?;
+    let tokens = authority.metrics().clone();
+    let limits = Limits::new(config.limits.clone());
+    let sockets = limited_sockets(&config, &pubsub, &presence, authority.clone(), &limits)?;
+    let dialect = dialect(&config, &sockets, &presence, &authority, &limits)?;
     let ready = Ready::new();
     let api_listener = match config.api.listen {
         Some(address) => Some(listen(address).await?),
@@ -146,7 +150,8 @@ pub async fn serve(
         }
         None => app,
     };
-    let routes = api::table(&api).into_router();
+    let mounts = [&sockets].into_iter().chain(&dialect).cloned().collect();
+    let routes = operators_routes(&api, mounts, (tokens, limits), &config.observe);
     let (app, apart) = match api_listener {
         Some(listener) => (app, Some((listener, routes))),
         None => (app.merge(routes), None),
@@ -181,6 +186,33 @@ pub async fn serve(
         cluster.leave().await;
     }
     Ok(())
+}
+
+fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityError> {
+    match mode.is_dev() {
+        true => Ok(Authority::dev()),
+        false => Authority::start(config),
+    }
+}
+
+/// What programs and operators ask: the API and the metrics.
+fn operators_routes(
+    api: &Arc<Api>,
+    mounts: Vec<Sockets>,
+    (tokens, limits): (Arc<TokenMetrics>, Limits),
+    config: &ObserveConfig,
+) -> Router {
+    let table = api::table(api);
+    let source = Source {
+        api: api.clone(),
+        mounts,
+        tokens,
+        limits,
+        routes: table.listed().to_vec(),
+        request_times: table.times().clone(),
+    };
+    let metrics = metrics::router(source, config.is_open);
+    table.into_router().merge(metrics)
 }
 
 /// Tells why a server would not start with `config`, as far as that can be known without listening
@@ -301,14 +333,31 @@ pub fn sockets(
     presence: &Presence,
     authority: Authority,
 ) -> Result<Sockets, RunError> {
+    let limits = Limits::new(config.limits.clone());
+    limited_sockets(config, pubsub, presence, authority, &limits)
+}
+
+fn limited_sockets(
+    config: &ServerConfig,
+    pubsub: &PubSub,
+    presence: &Presence,
+    authority: Authority,
+    limits: &Limits,
+) -> Result<Sockets, RunError> {
+    let limits = limits.clone();
+    let proxies = TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?;
     let mut sockets = Sockets::new(pubsub)
         .config(config.socket.clone())
         .drain_config(config.drain.clone())
         .check_origin(check_origin(&config.check_origin)?)
+        .trusted_proxies(proxies)
         .long_poll(config.longpoll.clone())
         .connect(move |info| {
-            let authority = authority.clone();
-            async move { authority.connect(&info).await }
+            let (authority, limits) = (authority.clone(), limits.clone());
+            async move {
+                let permit = limits.admit(&info)?;
+                permit.enter(authority.connect(&info).await?)
+            }
         });
     for topic in &config.topics {
         let rules = Arc::new(Rules {
@@ -323,15 +372,19 @@ pub fn sockets(
 /// Makes the front for sockets of Supabase's clients, if they are served.
 fn dialect(
     config: &ServerConfig,
-    pubsub: &PubSub,
+    first: &Sockets,
     presence: &Presence,
     authority: &Authority,
+    limits: &Limits,
 ) -> Result<Option<Sockets>, RunError> {
     if !config.supabase.enabled {
         return Ok(None);
     }
-    let check_origin = check_origin(&config.check_origin)?;
-    let sockets = supabase::sockets(config, pubsub, presence, authority, check_origin);
+    let proxies = TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?;
+    let sockets = supabase::sockets(config, presence, authority, limits)
+        .count_into(first.metrics())
+        .check_origin(check_origin(&config.check_origin)?)
+        .trusted_proxies(proxies);
     Ok(Some(sockets))
 }
 

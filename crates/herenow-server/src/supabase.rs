@@ -27,9 +27,8 @@ mod rest;
 use std::sync::Arc;
 
 use axum::Router;
-use herenow_channels::{CheckOrigin, JoinRefCheck, Sockets};
+use herenow_channels::{JoinRefCheck, Sockets};
 use herenow_presence::Presence;
-use herenow_pubsub::PubSub;
 
 use self::access::Access;
 use self::dialect::Supabase;
@@ -37,6 +36,7 @@ use self::member::Member;
 use self::rest::Rest;
 use crate::config::{ServerConfig, SupabaseConfig};
 use crate::identity::{Authority, PRIVATE_PREFIX};
+use crate::limits::Limits;
 
 /// Where the dialect is mounted; clients complete it themselves.
 pub(crate) const PATH: &str = "/realtime/v1";
@@ -63,23 +63,24 @@ struct Room<'a> {
 /// Makes the front for sockets of the dialect's clients.
 pub(crate) fn sockets(
     config: &ServerConfig,
-    pubsub: &PubSub,
     presence: &Presence,
     authority: &Authority,
-    check_origin: CheckOrigin,
+    limits: &Limits,
 ) -> Sockets {
-    let shared = shared(config, presence, authority);
+    let (shared, limits) = (shared(config, presence, authority), limits.clone());
     let mut socket = config.socket.clone();
     socket.join_ref_check = JoinRefCheck::LeavesUnlessMissing;
     let access = shared.clone();
-    Sockets::new(pubsub)
+    Sockets::new(presence.pubsub())
         .config(socket)
         .dialect(&Supabase)
         .drain_config(config.drain.clone())
-        .check_origin(check_origin)
         .connect(move |info| {
-            let shared = access.clone();
-            async move { shared.access.connect(&info).await }
+            let (shared, limits) = (access.clone(), limits.clone());
+            async move {
+                let permit = limits.admit(&info)?;
+                permit.enter(shared.access.connect(&info).await?)
+            }
         })
         .channel("realtime:*", move || Member::new(&shared))
 }

@@ -4,6 +4,7 @@
 mod api;
 mod cluster;
 mod identity;
+mod limits;
 mod presence;
 mod socket;
 mod supabase;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use self::api::API_KEYS;
 use self::cluster::CLUSTER_KEYS;
 use self::identity::IDENTITY_KEYS;
+use self::limits::LIMIT_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
 use self::supabase::SUPABASE_KEYS;
@@ -43,6 +45,7 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         SOCKET_KEYS,
         LONGPOLL_KEYS,
         SUPABASE_KEYS,
+        LIMIT_KEYS,
         PRESENCE_KEYS,
     ]
     .into_iter()
