@@ -99,7 +99,7 @@ test("SRV-1012 the Django application makes tokens, asks who is here, and hears 
   const server = await startServer(context, {
     env: { ...secrets, HERENOW_API_KEYS: `django:write:${key}`, HERENOW_WEBHOOK_URLS: `${django}/herenow` },
   });
-  const app = spawn(process.env.PYTHON ?? "python3", ["examples/django/app.py", "runserver", "--noreload", `127.0.0.1:${port}`], {
+  const app = spawn(process.env.PYTHON, ["examples/django/app.py", "runserver", "--noreload", `127.0.0.1:${port}`], {
     cwd: fileURLToPath(root),
     env: { PATH: process.env.PATH, ...secrets, HERENOW_API: server.http, HERENOW_API_KEY: key },
     stdio: ["ignore", "pipe", "pipe"],

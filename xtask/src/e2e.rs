@@ -1,7 +1,7 @@
-//! `cargo xtask e2e`: the stock JavaScript clients and a browser, driven against our server.
+//! `cargo xtask e2e`: the stock clients and a browser, driven against our server.
 //!
-//! The tests are in `e2e/` and find the program, the browser and the Python that has the packages of
-//! `e2e/requirements.txt` through `HERENOW_BIN`, `CHROMIUM` and `PYTHON`. A run that skips a test, or has none, has failed.
+//! The tests are in `e2e/` and find the program, the browser, and a Python that has the packages
+//! client through `HERENOW_BIN`, `CHROMIUM` and `PYTHON`. A run that skips a test, or has none, has failed.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,8 @@ pub(crate) fn tests() -> Result<Tally> {
         "--all-features",
         "--bins",
     ]))?;
-    let program = target_folder()?.join("debug").join("herenow");
+    let target = target_folder()?;
+    let program = target.join("debug").join("herenow");
     if !program.is_file() {
         bail!("{} was not built", program.display());
     }
@@ -42,40 +43,20 @@ pub(crate) fn tests() -> Result<Tally> {
         command.current_dir(shell::root().join("e2e"));
         command
     };
+    let requirements = shell::root().join("e2e/python/requirements.txt");
+    let python = tools::ensure_python(&target.join("e2e-python"), &requirements)?;
     shell::run(&mut npm(&["ci", "--no-audit", "--no-fund"]))?;
     let mut command = npm(&["test"]);
     command
         .env("HERENOW_BIN", &program)
-        .env("PYTHON", python()?)
-        .env("CHROMIUM", browser);
+        .env("CHROMIUM", browser)
+        .env("PYTHON", python);
     let kept = shell::run_and_keep(&mut command)?;
     let mut tally = Tally::from_node(&kept.text).context("the end-to-end tests did not run")?;
     if !kept.success && tally.failed == 0 {
         tally.failed = 1;
     }
     Ok(tally)
-}
-
-/// Makes an environment with the Python packages of the tests, and returns its Python.
-fn python() -> Result<PathBuf> {
-    let folder = target_folder()?.join("e2e-python");
-    let program = folder.join("bin").join("python");
-    if !program.is_file() {
-        let folder = folder.to_string_lossy();
-        shell::run(&mut shell::command("python3", &["-m", "venv", &folder]))?;
-    }
-    let arguments = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--requirement",
-        "e2e/requirements.txt",
-    ];
-    let mut pip = shell::command(&program.to_string_lossy(), &arguments);
-    shell::run(pip.current_dir(shell::root()))?;
-    Ok(program)
 }
 
 /// Returns where cargo puts what it builds.
