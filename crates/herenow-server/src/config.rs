@@ -20,6 +20,7 @@ mod kind;
 mod api;
 mod cluster;
 mod jwt;
+mod webhook;
 mod limits;
 mod tls;
 mod names;
@@ -48,6 +49,8 @@ pub(crate) use names::{flag_name, variable_name};
 pub(crate) use show::{reference, show};
 pub use tls::{TlsConfig, TlsVersion};
 pub(crate) use units::parse_duration;
+pub(crate) use webhook::{EVENT_WORDS, signing_key};
+pub use webhook::{EventsConfig, WebhookConfig};
 
 /// Everything about a server that can be configured.
 #[derive(Debug, Clone)]
@@ -88,6 +91,10 @@ pub struct ServerConfig {
     pub cluster: ClusterConfig,
     /// The HTTP API below `/api`.
     pub api: ApiConfig,
+    /// Who is told of events.
+    pub webhook: WebhookConfig,
+    /// The stream of events.
+    pub events: EventsConfig,
     /// What is done on which topics, the first match from the front: `room:*` with presence and
     /// broadcast, `bench:*` with broadcast only.
     pub topics: Vec<TopicConfig>,
@@ -378,6 +385,8 @@ impl Default for ServerConfig {
             presence: PresenceConfig::default(),
             cluster: ClusterConfig::default(),
             api: ApiConfig::default(),
+            webhook: WebhookConfig::default(),
+            events: EventsConfig::default(),
             topics: vec![room, bench],
         }
     }

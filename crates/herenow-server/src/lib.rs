@@ -35,6 +35,8 @@ pub mod host;
 
 pub mod cluster;
 
+mod events;
+
 mod api;
 
 pub mod metrics;

@@ -9,6 +9,7 @@ mod presence;
 mod socket;
 mod tls;
 mod topic;
+mod webhook;
 
 use std::num::NonZero;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
 use self::tls::TLS_KEYS;
 pub(crate) use self::topic::TOPIC_KEYS;
+use self::webhook::{EVENTS_KEYS, WEBHOOK_KEYS};
 use super::kind::{Key, Kind};
 use super::{LogFormat, ServerConfig};
 
@@ -39,6 +41,8 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         TLS_KEYS,
         IDENTITY_KEYS,
         API_KEYS,
+        WEBHOOK_KEYS,
+        EVENTS_KEYS,
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,
