@@ -22,6 +22,7 @@ use crate::api::{self, Access, Api};
 use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, ObserveConfig, Origins, ServerConfig};
+use crate::dashboard::Dashboard;
 use crate::demo;
 use crate::door::{self, Door};
 use crate::echo;
@@ -69,9 +70,9 @@ pub enum RunError {
     /// The node cannot take part in its cluster.
     #[error("cluster: {0}")]
     Cluster(#[from] ClusterError),
-    /// Presences of backends cannot be shared with other nodes.
-    #[error("people: {0}")]
-    People(#[from] herenow_pubsub::LinkError),
+    /// A part of the server cannot talk to its like on other nodes.
+    #[error("link: {0}")]
+    Link(#[from] herenow_pubsub::LinkError),
     /// There is no certificate to speak TLS with.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -142,13 +143,15 @@ pub async fn serve(
         stop: Notify::new(),
         started: Instant::now(),
     });
+    let dashboard = Dashboard::start(&api, &config.socket)?;
     let app = app(&config, &sockets, &ready)?;
     let routes = operators_routes(&api, tokens, limits, &config.observe);
+    let routes = routes.merge(dashboard.router()?);
+    announce(&listener, api_listener.as_ref(), mode, &config);
     let (app, apart) = match api_listener {
-        Some(listener) => (app, Some((listener, routes))),
+        Some(listener) => (app.merge(demo::root()), Some((listener, routes))),
         None => (app.merge(routes), None),
     };
-    announce(&listener, mode, &config);
     let stopped = async {
         tokio::select! {
             () = shutdown => {}
@@ -161,6 +164,8 @@ pub async fn serve(
         // Not the other way round: a good-bye hides everybody, also those who are still served.
         drain(&sockets).await;
         api.people.close().await;
+        // Last, so that an operator sees how it goes.
+        dashboard.close().await;
         if let Some(cluster) = &cluster {
             tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
@@ -413,12 +418,19 @@ async fn nothing_there() -> impl IntoResponse {
 }
 
 /// Says in the log where to go and whom the server believes.
-fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
+fn announce(
+    listener: &TcpListener,
+    apart: Option<&TcpListener>,
+    mode: Mode,
+    config: &ServerConfig,
+) {
     let address = listener.local_addr().unwrap_or(config.listen);
+    let dashboard = apart.unwrap_or(listener).local_addr().unwrap_or(address);
     let s = if config.tls.cert.is_some() { "s" } else { "" };
     tracing::info!(
         socket = %format_args!("ws{s}://{address}/socket"),
         demo = %format_args!("http{s}://{address}{}", demo::PATH),
+        dashboard = %format_args!("http{s}://{dashboard}/"),
         "herenow is here"
     );
     for topic in &config.topics {
