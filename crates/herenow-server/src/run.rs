@@ -127,10 +127,7 @@ pub async fn serve(
     let tokens = authority.metrics().clone();
     let limits = Limits::new(config.limits.clone());
     let sockets = limited_sockets(&config, &pubsub, &presence, authority, &limits)?;
-    let api_listener = match config.api.listen {
-        Some(address) => Some(listen(address).await?),
-        None => None,
-    };
+    let api_listener = api_listener(&config).await?;
     let api = Arc::new(Api {
         access: access(&config, api_listener.as_ref().unwrap_or(&listener)),
         people: People::start(&presence, config.api.max_leases)?,
@@ -299,6 +296,14 @@ async fn drain(sockets: &Sockets) {
         n_still_open = report.n_left,
         "sockets closed"
     );
+}
+
+/// The API's own listener, if it has one.
+async fn api_listener(config: &ServerConfig) -> Result<Option<TcpListener>, RunError> {
+    match config.api.listen {
+        Some(address) => Ok(Some(listen(address).await?)),
+        None => Ok(None),
+    }
 }
 
 /// Starts presence, and what tells the application of it.
