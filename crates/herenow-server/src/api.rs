@@ -28,7 +28,7 @@ use herenow_presence::Presence;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-pub(crate) use self::access::{Access, Entrant, Table};
+pub(crate) use self::access::{Access, Entrant, Table, check_is_local};
 pub(crate) use self::counts::RouteCounts;
 pub(crate) use self::problem::{Kind, Problem};
 use self::request::{At, Members, Query};

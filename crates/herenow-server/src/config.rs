@@ -20,6 +20,7 @@ mod kind;
 mod api;
 mod cluster;
 mod jwt;
+mod supabase;
 mod webhook;
 mod limits;
 mod tls;
@@ -47,6 +48,7 @@ pub(crate) use load::TOPICS;
 pub use load::{Loaded, Sources};
 pub(crate) use names::{flag_name, variable_name};
 pub(crate) use show::{reference, show};
+pub use supabase::{PublishableKey, SupabaseConfig};
 pub use tls::{TlsConfig, TlsVersion};
 pub(crate) use units::parse_duration;
 pub(crate) use webhook::{EVENT_WORDS, signing_key};
@@ -91,6 +93,8 @@ pub struct ServerConfig {
     pub cluster: ClusterConfig,
     /// The HTTP API below `/api`.
     pub api: ApiConfig,
+    /// The Supabase Realtime dialect at `/realtime/v1`.
+    pub supabase: SupabaseConfig,
     /// Who is told of events.
     pub webhook: WebhookConfig,
     /// The stream of events.
@@ -385,6 +389,7 @@ impl Default for ServerConfig {
             presence: PresenceConfig::default(),
             cluster: ClusterConfig::default(),
             api: ApiConfig::default(),
+            supabase: SupabaseConfig::default(),
             webhook: WebhookConfig::default(),
             events: EventsConfig::default(),
             topics: vec![room, bench],

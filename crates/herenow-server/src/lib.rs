@@ -43,6 +43,8 @@ mod events;
 
 mod api;
 
+mod supabase;
+
 pub mod metrics;
 
 mod dashboard;
