@@ -93,7 +93,7 @@ test("SRV-1011 the guide's React hook shows who is here, follows changes, and su
 
 test("SRV-1012 the Django application makes tokens, asks who is here, and hears who came and went", async (context) => {
   const secrets = { HERENOW_JWT_SECRET: "a secret that Django and herenow share", HERENOW_WEBHOOK_SECRET: "a secret of the webhooks" };
-  const key = "the key of the Django application";
+  const key = "the-key-of-the-Django-application";
   const port = await reservePort();
   const django = `http://127.0.0.1:${port}`;
   const server = await startServer(context, {

@@ -1,7 +1,8 @@
 //! `cargo xtask e2e`: the stock clients and a browser, driven against our server.
 //!
-//! The tests are in `e2e/` and find the program, the browser, and a Python that has the packages
-//! client through `HERENOW_BIN`, `CHROMIUM` and `PYTHON`. A run that skips a test, or has none, has failed.
+//! The tests are in `e2e/` and find the program, the browser, and a Python that has the packages of
+//! `e2e/python/requirements.txt` through `HERENOW_BIN`, `CHROMIUM` and `PYTHON`. A run that skips a
+//! test, or has none, has failed.
 
 use std::path::PathBuf;
 
