@@ -6,6 +6,7 @@
 //! # Features
 //!
 //! - `zenoh` (on by default), `nats`, `redis`: clusters over these engines.
+//! - `otel`: traces over OTLP, see [`traces`].
 //! - `jemalloc`: the program's memory comes from jemalloc, which gives more of it back when
 //!   connections close. Off by default because building it needs `make`.
 
@@ -40,6 +41,8 @@ mod api;
 pub mod metrics;
 
 pub mod run;
+
+pub mod traces;
 
 pub mod logging;
 
