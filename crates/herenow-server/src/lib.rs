@@ -1,7 +1,7 @@
 //! The program `herenow` as a library, so that tests can run it in their own process.
 //!
 //! [`run::serve`] is the server, [`watch::run`] the terminal view; [`config`] and [`cli`] say how
-//! they are told what to do.
+//! they are told what to do. The dashboard at `/` is described in docs/dashboard.md.
 //!
 //! # Features
 //!
@@ -12,6 +12,10 @@
 
 pub mod config;
 
+pub mod traces;
+
+pub mod logging;
+
 pub mod identity;
 
 mod people;
@@ -19,6 +23,8 @@ mod people;
 mod limits;
 
 mod builtin;
+
+mod assets;
 
 mod demo;
 
@@ -38,13 +44,13 @@ pub mod cluster;
 
 mod api;
 
+mod supabase;
+
 pub mod metrics;
 
+mod dashboard;
+
 pub mod run;
-
-pub mod traces;
-
-pub mod logging;
 
 pub mod watch;
 

@@ -4,6 +4,8 @@
 //! every attempt: of those only what warns is kept, and each such line once a minute, unless
 //! `log.level` has directives of its own.
 
+mod warnings;
+
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -18,6 +20,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogFormat, ServerConfig};
 use crate::traces::{TraceError, Traces};
+
+pub(crate) use self::warnings::Warning;
+pub use self::warnings::Warnings;
 
 /// How often a line of an engine is repeated.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -39,7 +44,9 @@ pub fn start(config: &ServerConfig) -> Result<Traces, TraceError> {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(colours);
-    let registry = tracing_subscriber::registry().with(spans);
+    let registry = tracing_subscriber::registry()
+        .with(spans)
+        .with(Warnings::of_process().layer());
     let level = &config.log.level;
     match config.log.format {
         LogFormat::Pretty => registry.with(lines.with_filter(filter(level))).init(),
