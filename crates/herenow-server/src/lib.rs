@@ -42,6 +42,8 @@ pub mod host;
 
 pub mod cluster;
 
+mod events;
+
 mod api;
 
 mod supabase;
