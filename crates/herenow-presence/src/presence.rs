@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use herenow_core::{Key, LeaveReason, MetaRef, Topic};
-use herenow_pubsub::PubSub;
+use herenow_pubsub::{HistogramCounts, PubSub};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -445,7 +445,13 @@ impl Presence {
     pub fn stats(&self) -> PresenceStats {
         let mut stats = self.inner.shared.metrics.read();
         (stats.n_topics, stats.n_presences) = self.inner.tracker.sizes();
+        stats.n_queued = self.inner.tracker.n_queued();
         stats
+    }
+
+    /// Returns how long look-ups through [`Fetch`] took, those that failed or were late among them.
+    pub fn fetches(&self) -> HistogramCounts {
+        self.inner.shared.metrics.fetches.read()
     }
 
     /// Returns the settings in use.

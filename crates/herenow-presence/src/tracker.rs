@@ -66,9 +66,9 @@ impl Tracker {
                 announced: Arc::new(AtomicU64::new(0)),
             })
             .collect();
-        let (beat_soon, misfits) = (Arc::default(), Arc::default());
+        let (beat_soon, misfits, heard) = (Arc::default(), Arc::default(), Arc::default());
         let queues = parts.iter().map(|part| part.queue.clone()).collect();
-        let link = open_link(shared, queues, &misfits, &beat_soon)?;
+        let link = open_link(shared, queues, &misfits, &heard, &beat_soon)?;
         let node =
             NodeName::new(shared.pubsub.node_name()).map_err(|_| ConfigError::OutOfRange {
                 field: "node name bytes",
@@ -96,6 +96,7 @@ impl Tracker {
             let (config, metrics) = (config.clone(), shared.metrics.clone());
             let beat_soon = tracker.beat_soon.clone();
             let pulse = Pulse {
+                heard,
                 beat_soon,
                 link,
                 node,
@@ -239,6 +240,11 @@ impl Tracker {
             .map(|part| part.places.find(key))
             .collect();
         first_of(&places, "", after, max)
+    }
+
+    /// Returns how much waits for all shards.
+    pub(crate) fn n_queued(&self) -> u64 {
+        self.parts.iter().map(|part| part.queue.len() as u64).sum()
     }
 
     /// Returns the number of topics and of presences.

@@ -20,6 +20,7 @@ mod kind;
 mod api;
 mod cluster;
 mod jwt;
+mod limits;
 mod tls;
 mod names;
 mod keys;
@@ -40,6 +41,7 @@ pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
 pub use jwt::JwtConfig;
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::{Key, is_list, is_switch};
+pub use limits::{LimitsConfig, ObserveConfig, ProxyConfig};
 pub(crate) use load::TOPICS;
 pub use load::{Loaded, Sources};
 pub(crate) use names::{flag_name, variable_name};
@@ -63,6 +65,12 @@ pub struct ServerConfig {
     pub tls: TlsConfig,
     /// Limits of connections before they are sockets.
     pub http: ServeConfig,
+    /// Which proxies are believed to say who their clients are.
+    pub proxies: ProxyConfig,
+    /// What one address and one user may have.
+    pub limits: LimitsConfig,
+    /// What is shown of the server.
+    pub observe: ObserveConfig,
     /// How sockets are closed when the server stops.
     pub drain: DrainConfig,
     /// Which pages of browsers may connect, those of the server's own host.
@@ -359,6 +367,9 @@ impl Default for ServerConfig {
             },
             tls: TlsConfig::default(),
             http: ServeConfig::default(),
+            proxies: ProxyConfig::default(),
+            limits: LimitsConfig::default(),
+            observe: ObserveConfig::default(),
             drain: DrainConfig::default(),
             check_origin: Origins::SameHost,
             socket: SocketConfig::default(),

@@ -15,6 +15,8 @@ pub mod identity;
 
 mod people;
 
+mod limits;
+
 mod builtin;
 
 mod demo;
@@ -34,6 +36,8 @@ pub mod host;
 pub mod cluster;
 
 mod api;
+
+pub mod metrics;
 
 pub mod run;
 

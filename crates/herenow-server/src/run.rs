@@ -10,8 +10,8 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::IntoResponse;
 use herenow_channels::{
-    CheckOrigin, OriginError, ServeConfig, ServeError, Sockets, SocketsError, serve_through,
-    serve_with,
+    CheckOrigin, NetworkError, OriginError, ServeConfig, ServeError, Sockets, SocketsError,
+    TrustedProxies, serve_through, serve_with,
 };
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -21,13 +21,15 @@ use tokio::sync::Notify;
 use crate::api::{self, Access, Api};
 use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
-use crate::config::{ConfigError, Mode, Origins, ServerConfig};
+use crate::config::{ConfigError, Mode, ObserveConfig, Origins, ServerConfig};
 use crate::demo;
 use crate::door::{self, Door};
 use crate::echo;
 use crate::health::{self, Ready};
 use crate::host;
-use crate::identity::{Authority, AuthorityError};
+use crate::identity::{Authority, AuthorityError, TokenMetrics};
+use crate::limits::Limits;
+use crate::metrics::{self, Source};
 use crate::people::People;
 use crate::signals;
 use crate::tls::{Tls, TlsError};
@@ -53,6 +55,9 @@ pub enum RunError {
     /// An origin of `socket.check_origin` is not one.
     #[error("socket.check_origin: {0}")]
     Origin(#[from] OriginError),
+    /// An entry of `http.trusted_proxies` is not one.
+    #[error("http.trusted_proxies: {0}")]
+    Proxies(#[from] NetworkError),
     /// The limits of presences contradict each other.
     #[error("presence: {0}")]
     Presence(#[from] herenow_presence::ConfigError),
@@ -113,11 +118,10 @@ pub async fn serve(
     let presence = Presence::builder(&pubsub)
         .config(presence_config(&config))
         .start()?;
-    let authority = match mode.is_dev() {
-        true => Authority::dev(),
-        false => Authority::start(&config)?,
-    };
-    let sockets = sockets(&config, &pubsub, &presence, authority)?;
+    let authority = authority(&config, mode)?;
+    let tokens = authority.metrics().clone();
+    let limits = Limits::new(config.limits.clone());
+    let sockets = limited_sockets(&config, &pubsub, &presence, authority, &limits)?;
     let ready = Ready::new();
     let api_listener = match config.api.listen {
         Some(address) => Some(listen(address).await?),
@@ -135,7 +139,7 @@ pub async fn serve(
         started: Instant::now(),
     });
     let app = app(&config, &sockets, &ready)?;
-    let routes = api::table(&api).into_router();
+    let routes = operators_routes(&api, tokens, limits, &config.observe);
     let (app, apart) = match api_listener {
         Some(listener) => (app, Some((listener, routes))),
         None => (app.merge(routes), None),
@@ -170,6 +174,33 @@ pub async fn serve(
         cluster.leave().await;
     }
     Ok(())
+}
+
+fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityError> {
+    match mode.is_dev() {
+        true => Ok(Authority::dev()),
+        false => Authority::start(config),
+    }
+}
+
+/// What programs and operators ask: the API and the metrics.
+fn operators_routes(
+    api: &Arc<Api>,
+    tokens: Arc<TokenMetrics>,
+    limits: Limits,
+    config: &ObserveConfig,
+) -> Router {
+    let table = api::table(api);
+    let source = Source {
+        api: api.clone(),
+        mounts: vec![api.sockets.clone()],
+        tokens,
+        limits,
+        routes: table.listed().to_vec(),
+        request_times: table.times().clone(),
+    };
+    let metrics = metrics::router(source, config.is_open);
+    table.into_router().merge(metrics)
 }
 
 /// Tells why a server would not start with `config`, as far as that can be known without listening
@@ -284,14 +315,31 @@ pub fn sockets(
     presence: &Presence,
     authority: Authority,
 ) -> Result<Sockets, RunError> {
+    let limits = Limits::new(config.limits.clone());
+    limited_sockets(config, pubsub, presence, authority, &limits)
+}
+
+fn limited_sockets(
+    config: &ServerConfig,
+    pubsub: &PubSub,
+    presence: &Presence,
+    authority: Authority,
+    limits: &Limits,
+) -> Result<Sockets, RunError> {
+    let limits = limits.clone();
+    let proxies = TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?;
     let mut sockets = Sockets::new(pubsub)
         .config(config.socket.clone())
         .drain_config(config.drain.clone())
         .check_origin(check_origin(&config.check_origin)?)
+        .trusted_proxies(proxies)
         .long_poll(config.longpoll.clone())
         .connect(move |info| {
-            let authority = authority.clone();
-            async move { authority.connect(&info).await }
+            let (authority, limits) = (authority.clone(), limits.clone());
+            async move {
+                let permit = limits.admit(&info)?;
+                permit.enter(authority.connect(&info).await?)
+            }
         });
     for topic in &config.topics {
         let rules = Arc::new(Rules {

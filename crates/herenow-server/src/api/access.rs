@@ -16,9 +16,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, get, on};
 use axum::{Json, Router};
+use herenow_pubsub::Histogram;
 use serde_json::json;
 use subtle::{Choice, ConstantTimeEq};
 
+use super::counts::{RouteCounts, counted};
 use super::problem::{Kind, Problem};
 use crate::config::{ApiKey, Right, digest};
 
@@ -217,7 +219,8 @@ fn is_loopback(host: &str) -> bool {
 pub(crate) struct Table<S> {
     access: Access,
     router: Router<S>,
-    listed: Vec<(Method, &'static str)>,
+    listed: Vec<Arc<RouteCounts>>,
+    times: Arc<Histogram>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Table<S> {
@@ -227,6 +230,7 @@ impl<S: Clone + Send + Sync + 'static> Table<S> {
             access: access.clone(),
             router: Router::new(),
             listed: Vec::new(),
+            times: Arc::default(),
         }
     }
 
@@ -266,8 +270,9 @@ impl<S: Clone + Send + Sync + 'static> Table<S> {
         make: impl FnOnce(MethodFilter) -> MethodRouter<S>,
     ) -> Self {
         let filter = MethodFilter::try_from(method.clone()).expect("a method of HTTP's own");
-        self.router = self.router.route(path, make(filter));
-        self.listed.push((method.clone(), path));
+        let counts = RouteCounts::new(method, path, &self.times);
+        self.router = self.router.route(path, counted(&counts, make(filter)));
+        self.listed.push(counts);
         self
     }
 
@@ -277,21 +282,27 @@ impl<S: Clone + Send + Sync + 'static> Table<S> {
             access: self.access,
             router: self.router.with_state(state),
             listed: self.listed,
+            times: self.times,
         }
     }
 }
 
 impl Table<()> {
-    /// Returns the routes, each as its method and path, in the order in which they were added.
-    pub(crate) fn listed(&self) -> &[(Method, &'static str)] {
+    /// Returns the routes with what is counted of each, in the order in which they were added.
+    pub(crate) fn listed(&self) -> &[Arc<RouteCounts>] {
         &self.listed
+    }
+
+    /// Returns how long requests to all routes take.
+    pub(crate) fn times(&self) -> &Arc<Histogram> {
+        &self.times
     }
 
     /// Returns the router: with `/api`, which lists the routes, and problems for all that is none.
     pub(crate) fn into_router(self) -> Router {
         let routes = self.listed().iter();
         let routes: Vec<String> = routes
-            .map(|(method, path)| format!("{method} {path}"))
+            .map(|route| format!("{} {}", route.method, route.path))
             .collect();
         let index = Json(json!({ "routes": routes, "openapi": "/api/openapi.json" }));
         self.router

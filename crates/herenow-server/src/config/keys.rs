@@ -4,6 +4,7 @@
 mod api;
 mod cluster;
 mod identity;
+mod limits;
 mod presence;
 mod socket;
 mod tls;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use self::api::API_KEYS;
 use self::cluster::CLUSTER_KEYS;
 use self::identity::IDENTITY_KEYS;
+use self::limits::LIMIT_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
 use self::tls::TLS_KEYS;
@@ -40,6 +42,7 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,
+        LIMIT_KEYS,
         PRESENCE_KEYS,
     ]
     .into_iter()
