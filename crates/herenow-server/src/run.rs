@@ -32,7 +32,7 @@ use crate::limits::Limits;
 use crate::metrics::{self, Source};
 use crate::people::People;
 use crate::signals;
-use crate::tls::{Tls, TlsError};
+use crate::tls::{Tls, TlsError, TlsMetrics};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +139,12 @@ pub async fn serve(
         started: Instant::now(),
     });
     let app = app(&config, &sockets, &ready)?;
-    let routes = operators_routes(&api, tokens, limits, &config.observe);
+    let routes = operators_routes(
+        &api,
+        (tokens, Tls::metrics(tls.as_ref())),
+        limits,
+        &config.observe,
+    );
     let (app, apart) = match api_listener {
         Some(listener) => (app, Some((listener, routes))),
         None => (app.merge(routes), None),
@@ -186,7 +191,7 @@ fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityEr
 /// What programs and operators ask: the API and the metrics.
 fn operators_routes(
     api: &Arc<Api>,
-    tokens: Arc<TokenMetrics>,
+    (tokens, tls): (Arc<TokenMetrics>, Arc<TlsMetrics>),
     limits: Limits,
     config: &ObserveConfig,
 ) -> Router {
@@ -196,6 +201,7 @@ fn operators_routes(
         mounts: vec![api.sockets.clone()],
         tokens,
         limits,
+        tls,
         routes: table.listed().to_vec(),
         request_times: table.times().clone(),
     };
