@@ -6,10 +6,13 @@
 //! # Features
 //!
 //! - `zenoh` (on by default), `nats`, `redis`: clusters over these engines.
+//! - `otel`: traces over OTLP, see [`traces`].
 //! - `jemalloc`: the program's memory comes from jemalloc, which gives more of it back when
 //!   connections close. Off by default because building it needs `make`.
 
 pub mod config;
+
+pub mod traces;
 
 pub mod logging;
 
@@ -39,7 +42,11 @@ pub mod host;
 
 pub mod cluster;
 
+mod events;
+
 mod api;
+
+mod supabase;
 
 pub mod metrics;
 
