@@ -36,7 +36,7 @@ use crate::metrics::{self, Source};
 use crate::people::People;
 use crate::signals;
 use crate::supabase;
-use crate::tls::{Tls, TlsError};
+use crate::tls::{Tls, TlsError, TlsMetrics};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +147,8 @@ pub async fn serve(
     let realtime = (dialect.as_ref(), &presence, &authority);
     let app = app.merge(realtime_routes(&config, realtime, &listener, &ready)?);
     let mounts = [&sockets].into_iter().chain(&dialect).cloned().collect();
-    let routes = operators_routes(&api, mounts, (tokens, limits), &config.observe);
+    let tls_metrics = Tls::metrics(tls.as_ref());
+    let routes = operators_routes(&api, mounts, (tokens, limits, tls_metrics), &config.observe);
     let routes = routes.merge(dashboard.router()?);
     announce(&listener, api_listener.as_ref(), mode, &config);
     let (app, apart) = match api_listener {
@@ -169,7 +170,6 @@ pub async fn serve(
         // Last, so that an operator sees how it goes.
         dashboard.close().await;
         if let Some(cluster) = &cluster {
-            tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
         }
         api.events.close(&presence).await;
@@ -199,7 +199,7 @@ fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityEr
 fn operators_routes(
     api: &Arc<Api>,
     mounts: Vec<Sockets>,
-    (tokens, limits): (Arc<TokenMetrics>, Limits),
+    (tokens, limits, tls): (Arc<TokenMetrics>, Limits, Arc<TlsMetrics>),
     config: &ObserveConfig,
 ) -> Router {
     let table = api::table(api);
@@ -208,6 +208,7 @@ fn operators_routes(
         mounts,
         tokens,
         limits,
+        tls,
         routes: table.listed().to_vec(),
         request_times: table.times().clone(),
     };
