@@ -37,6 +37,8 @@ const N_TOPICS: u64 = 100;
 const N_CONNECTIONS: u64 = 4;
 const TIME: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(4);
+/// What an answer begins with.
+const HEAD: &[u8] = b"HTTP/1.1 ";
 /// How long the last events may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -222,28 +224,29 @@ fn request(method: &str, topic: u64, key: &str) -> String {
 /// Has users come and go at a rate, without waiting for answers.
 async fn users(address: SocketAddr, name: u64, rate: u64, n_changes: Arc<AtomicU64>) -> Result<()> {
     let (mut answers, mut requests) = TcpStream::connect(address).await?.into_split();
+    let n_answers = Arc::new(AtomicU64::new(0));
+    let n_read = n_answers.clone();
     let reading = tokio::spawn(async move {
-        let (mut part, mut text, mut n_answers) = (vec![0; 64 << 10], Vec::new(), 0);
+        let (mut part, mut text) = (vec![0; 64 << 10], Vec::new());
         loop {
             let n_bytes = answers.read(&mut part).await?;
             if n_bytes == 0 {
-                return Ok::<_, anyhow::Error>(n_answers);
+                return Ok::<_, anyhow::Error>(());
             }
             text.extend_from_slice(&part[..n_bytes]);
-            let lines = text
-                .iter()
-                .rposition(|byte| *byte == b'\n')
-                .map_or(0, |at| at + 1);
-            for line in text
-                .drain(..lines)
-                .collect::<Vec<u8>>()
-                .split(|byte| *byte == b'\n')
+            // A body has no line break at its end, and the next answer follows it.
+            for status in text
+                .windows(HEAD.len() + 1)
+                .filter(|head| head.starts_with(HEAD))
             {
-                if line.starts_with(b"HTTP/1.1 ") {
-                    ensure!(line[9] == b'2', "{}", String::from_utf8_lossy(line));
-                    n_answers += 1;
-                }
+                ensure!(
+                    status[HEAD.len()] == b'2',
+                    "a request was answered an error"
+                );
+                n_read.fetch_add(1, Ordering::Relaxed);
             }
+            let n_done = text.len().saturating_sub(HEAD.len());
+            text.drain(..n_done);
         }
     });
     let (began, mut n) = (Instant::now(), 0);
@@ -260,9 +263,14 @@ async fn users(address: SocketAddr, name: u64, rate: u64, n_changes: Arc<AtomicU
         }
         requests.write_all(batch.as_bytes()).await?;
     }
-    requests.shutdown().await?;
-    let n_answers: u64 = reading.await??;
+    let until = Instant::now() + PATIENCE;
+    while n_answers.load(Ordering::Relaxed) < n && Instant::now() < until {
+        ensure!(!reading.is_finished(), "a request was answered an error");
+        sleep(Duration::from_millis(1)).await;
+    }
+    let n_answers = n_answers.load(Ordering::Relaxed);
     ensure!(n_answers == n, "{n_answers} of {n} were answered");
+    reading.abort();
     n_changes.fetch_add(n, Ordering::Relaxed);
     Ok(())
 }
