@@ -69,3 +69,13 @@ async fn srv_546_redis_a_name_that_is_taken_is_told() {
 async fn srv_962_redis_a_rolling_restart_with_grace_is_not_seen() {
     cluster::a_rolling_restart_with_grace_is_not_seen(Engine::Redis).await;
 }
+
+#[tokio::test]
+async fn srv_698_redis_each_event_is_told_by_one_node() {
+    cluster::each_event_is_told_by_one_node(Engine::Redis).await;
+}
+
+#[tokio::test]
+async fn srv_699_redis_a_node_that_returns_is_told_by_who_told_that_it_was_gone() {
+    cluster::a_node_that_returns_is_told_by_who_told_that_it_was_gone(Engine::Redis).await;
+}

@@ -79,3 +79,13 @@ async fn srv_960_zenoh_a_rolling_restart_with_grace_is_not_seen() {
 async fn srv_963_zenoh_a_killed_node_with_grace_is_not_seen() {
     cluster::a_killed_node_with_grace_is_not_seen(Engine::Zenoh).await;
 }
+
+#[tokio::test]
+async fn srv_698_zenoh_each_event_is_told_by_one_node() {
+    cluster::each_event_is_told_by_one_node(Engine::Zenoh).await;
+}
+
+#[tokio::test]
+async fn srv_699_zenoh_a_node_that_returns_is_told_by_who_told_that_it_was_gone() {
+    cluster::a_node_that_returns_is_told_by_who_told_that_it_was_gone(Engine::Zenoh).await;
+}

@@ -11,8 +11,10 @@
 mod network;
 mod cuts;
 mod faults;
+mod hooks;
 mod graces;
 mod stops;
+mod tellers;
 pub(crate) mod tls;
 
 use std::collections::BTreeSet;
@@ -36,6 +38,7 @@ pub(crate) use self::faults::*;
 pub(crate) use self::graces::*;
 use self::network::{Machine, Network};
 pub(crate) use self::stops::*;
+pub(crate) use self::tellers::*;
 
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
