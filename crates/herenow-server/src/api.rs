@@ -11,6 +11,7 @@ mod problem;
 mod access;
 mod request;
 mod topics;
+mod fields;
 mod acts;
 mod cluster;
 mod node;
@@ -31,6 +32,7 @@ pub(crate) use self::problem::{Kind, Problem};
 use self::request::{At, Members, Query};
 use crate::cluster::Cluster;
 use crate::config::{ApiConfig, Right};
+use crate::fetch::Fields;
 use crate::health::Ready;
 use crate::people::People;
 
@@ -48,6 +50,7 @@ pub(crate) struct Api {
     pub(crate) config: ApiConfig,
     pub(crate) access: Access,
     pub(crate) people: People,
+    pub(crate) fields: Fields,
     pub(crate) sockets: Sockets,
     /// Told when the node is to stop.
     pub(crate) stop: Notify,
@@ -90,6 +93,7 @@ pub(crate) fn table(api: &Arc<Api>) -> Table<()> {
             Write,
             acts::evict_from,
         )
+        .route(DELETE, "/api/fields", Write, fields::forget)
         .route(GET, "/api/cluster", Read, cluster::show)
         .route(GET, "/api/node", Read, node::show)
         .route(POST, "/api/drain", Admin, acts::drain)
@@ -120,6 +124,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::config::ServerConfig;
 
     #[tokio::test]
     async fn srv_661_the_document_has_every_route_and_no_other() {
@@ -127,6 +132,7 @@ mod tests {
         let presence = Presence::new(&pubsub);
         let table = table(&Arc::new(Api {
             people: People::start(&presence, 1).unwrap(),
+            fields: Fields::new(&ServerConfig::default()).unwrap(),
             presence,
             cluster: None,
             ready: Ready::new(),

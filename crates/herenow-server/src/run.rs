@@ -24,6 +24,7 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
 use crate::demo;
 use crate::echo;
+use crate::fetch::{Fields, FieldsError};
 use crate::health::{self, Ready};
 use crate::identity::{Authority, AuthorityError};
 use crate::people::People;
@@ -58,9 +59,12 @@ pub enum RunError {
     /// The node cannot take part in its cluster.
     #[error("cluster: {0}")]
     Cluster(#[from] ClusterError),
-    /// Presences of backends cannot be shared with other nodes.
-    #[error("people: {0}")]
-    People(#[from] herenow_pubsub::LinkError),
+    /// Fields of presences cannot be had as they are configured.
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
+    /// What backends do cannot be shared with other nodes.
+    #[error("cluster: {0}")]
+    Link(#[from] herenow_pubsub::LinkError),
     /// The limits of HTTP contradict each other, or the listener is not usable.
     #[error("http: {0}")]
     Http(#[from] herenow_channels::ServeError),
@@ -98,9 +102,9 @@ pub async fn serve(
         Some(cluster) => cluster.pubsub.clone(),
         None => PubSub::local(),
     };
-    let presence = Presence::builder(&pubsub)
-        .config(presence_config(&config))
-        .start()?;
+    let fields = Fields::new(&config)?;
+    fields.check().await?;
+    let presence = start_presence(&config, &pubsub, &fields)?;
     let authority = match mode.is_dev() {
         true => Authority::dev(),
         false => Authority::start(&config)?,
@@ -114,6 +118,7 @@ pub async fn serve(
     let api = Arc::new(Api {
         access: access(&config, api_listener.as_ref().unwrap_or(&listener)),
         people: People::start(&presence, config.api.max_leases)?,
+        fields,
         presence: presence.clone(),
         cluster: cluster.clone(),
         ready: ready.clone(),
@@ -194,6 +199,23 @@ async fn drain(sockets: &Sockets) {
         n_still_open = report.n_left,
         "sockets closed"
     );
+}
+
+fn start_presence(
+    config: &ServerConfig,
+    pubsub: &PubSub,
+    fields: &Fields,
+) -> Result<Presence, RunError> {
+    let mut settings = presence_config(config);
+    let mut builder = Presence::builder(pubsub);
+    // Without a source, diffs need not take the way through look-ups.
+    if fields.is_some() {
+        Fields::configure(&config.fetch, &mut settings);
+        builder = builder.fetch(fields.clone());
+    }
+    let presence = builder.config(settings).start()?;
+    fields.attach(&presence)?;
+    Ok(presence)
 }
 
 fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {

@@ -42,6 +42,7 @@ pub(super) async fn show(
             "n_refused": read(&people.n_refused),
         },
         "n_evictions": read(&people.n_evicted),
+        "fetch": api.fields.report(),
         "requests": { "n_allowed": n_allowed, "n_refused": n_refused },
     })))
 }

@@ -88,7 +88,8 @@ pub(super) fn conflict(
     }
 }
 
-fn is_plain_and_remote(url: &str) -> bool {
+/// Tells whether a URL is plain HTTP to another machine.
+pub(crate) fn is_plain_and_remote(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else {
         return false;
     };

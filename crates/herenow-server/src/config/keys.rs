@@ -4,6 +4,7 @@
 mod api;
 mod cluster;
 mod identity;
+mod fetch;
 mod presence;
 mod socket;
 mod topic;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use self::api::API_KEYS;
 use self::cluster::CLUSTER_KEYS;
+use self::fetch::FETCH_KEYS;
 use self::identity::IDENTITY_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
@@ -38,6 +40,7 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         SOCKET_KEYS,
         LONGPOLL_KEYS,
         PRESENCE_KEYS,
+        FETCH_KEYS,
     ]
     .into_iter()
     .flatten()
