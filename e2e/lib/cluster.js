@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
-import { Server, freePort } from "./server.js";
+import { Server, reservePort } from "./server.js";
 import { until } from "./until.js";
 
 const NAMES = ["a", "b", "c"];
@@ -13,7 +13,7 @@ const READY_MS = 20000;
 /** Starts the engine and its nodes, and ends them with the test. */
 export async function startCluster(context, engine) {
   const broker = await startBroker(context, engine);
-  const ports = await Promise.all(NAMES.map(freePort));
+  const ports = await Promise.all(NAMES.map(reservePort));
   const servers = NAMES.map((name, at) => {
     const args = ["--node", name, "--cluster", engine, ...broker.args];
     if (engine === "zenoh") {
@@ -24,7 +24,7 @@ export async function startCluster(context, engine) {
   const env = { HERENOW_CLUSTER_SECRET: "the secret of these processes" };
   const nodes = [];
   for (const args of servers) {
-    const node = new Server(await freePort(), args, env);
+    const node = new Server(await reservePort(), args, env);
     context.after(() => node.stop());
     nodes.push(node);
   }
@@ -49,7 +49,7 @@ async function startBroker(context, engine) {
   if (engine === "zenoh") {
     return { args: [] };
   }
-  const port = String(await freePort());
+  const port = String(await reservePort());
   const [program, args] = {
     nats: ["nats-server", ["-a", "127.0.0.1", "-p", port]],
     redis: ["redis-server", ["--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no"]],

@@ -1,6 +1,7 @@
 // The real `herenow` program: built if need be, started on a free port, killed and started again under its clients.
 
 import { execFileSync, spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import path from "node:path";
@@ -12,7 +13,12 @@ const START_MS = 15000;
 const STOP_MS = 40000;
 const OUTPUT_CHUNKS = 200;
 
+// Below those that the system gives to whoever asks for any port, or connects to somewhere.
+const FIRST_PORT = 10000;
+const N_PORTS = 22000;
+
 let built = null;
+const reserved = [];
 
 /** The program under test: `HERENOW_BIN`, or what cargo builds from this checkout. */
 export function binary() {
@@ -28,7 +34,7 @@ function build() {
 
 /** Starts a server and, with a test context, ends it with the test. `args` follow `herenow serve`. */
 export async function startServer(context, { args = [], env = {} } = {}) {
-  const server = new Server(await freePort(), args, env);
+  const server = new Server(await reservePort(), args, env);
   context?.after(() => server.stop());
   await server.start();
   return server;
@@ -128,12 +134,37 @@ function foreignEnvironment() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HERENOW_")));
 }
 
-/** A port that nobody has now. */
-export async function freePort() {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address();
+/**
+ * A port that nobody listens on, and that no other caller on this machine is given before this process ends.
+ * Its namesake of UDP, which no test uses, is what is taken: the system gives it back with the process.
+ */
+export async function reservePort() {
+  for (let attempt = 0; attempt < N_PORTS; attempt += 1) {
+    const port = FIRST_PORT + ((process.pid * 101 + attempt) % N_PORTS);
+    const reservation = createSocket("udp4").unref();
+    if ((await binds(reservation, () => reservation.bind({ port, address: "127.0.0.1", exclusive: true }))) && (await isFree(port))) {
+      reserved.push(reservation);
+      return port;
+    }
+  }
+  throw new Error(`no port from ${FIRST_PORT} to ${FIRST_PORT + N_PORTS - 1} is free`);
+}
+
+async function isFree(port) {
+  const probe = createServer();
+  if (!(await binds(probe, () => probe.listen(port, "127.0.0.1")))) {
+    return false;
+  }
   probe.close();
   await once(probe, "close");
-  return port;
+  return true;
+}
+
+async function binds(socket, bind) {
+  const listening = once(socket, "listening").then(
+    () => true,
+    () => false,
+  );
+  bind();
+  return listening;
 }

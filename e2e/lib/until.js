@@ -1,7 +1,7 @@
 // Waiting for something to become true, with a deadline and a message that says what was missing.
 
 const STEP_MS = 10;
-const DEADLINE_MS = 8000;
+const DEADLINE_MS = 30000;
 
 /** Resolves with the first truthy result of `check`; rejects with `what` when the deadline passes. */
 export async function until(what, check, deadlineMs = DEADLINE_MS) {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the benchmarks of the parts, and how to measure the whole.
 //!
-//! `cargo xtask bench cluster` measures clusters instead, and makes one table of it.
+//! `cargo xtask bench server` loads the released server, and `cargo xtask bench cluster` measures
+//! clusters; each makes one table of it.
 
 mod cluster;
 
@@ -10,10 +11,10 @@ use crate::shell;
 
 /// Builds the server as it is released, runs the Criterion benchmarks, and says how to load it.
 pub(crate) fn run(criterion: &[String]) -> Result<()> {
-    if let Some((first, rest)) = criterion.split_first()
-        && first == "cluster"
-    {
-        return cluster::run(rest);
+    match criterion {
+        [first, rest @ ..] if first == "cluster" => return cluster::run(rest),
+        [first, rest @ ..] if first == "server" => return server(rest),
+        _ => {}
     }
     shell::run(&mut shell::cargo(&[
         "build",
@@ -31,8 +32,17 @@ pub(crate) fn run(criterion: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Loads the server as it is released, on all works or those that are named.
+fn server(works: &[String]) -> Result<()> {
+    let bench = ["bench", "--locked", "--profile", "release", "--package"];
+    let mut command = shell::cargo(&bench);
+    command.args(["herenow-server", "--bench", "load", "--"]);
+    shell::run(command.args(works))
+}
+
 const LOAD: &str = "
-The server as a whole is measured from outside, by any load generator that speaks Phoenix channels:
+The server as a whole: `cargo xtask bench server`. Or from outside, by any load generator that speaks
+Phoenix channels:
 
     cargo run --release --package herenow-server -- serve --listen 127.0.0.1:4000
 

@@ -20,9 +20,11 @@ mod length;
 mod bench;
 mod ci;
 mod e2e;
+mod deb;
 mod autobahn;
 mod fuzz;
 mod sim;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -57,14 +59,25 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Builds the Debian package of the server, into `target/package`.
+    Deb(deb::Options),
+    /// Builds the server as a program that needs no library of the machine it runs on.
+    Static,
+    /// Runs a cluster for an hour under churn, faults and hostile clients, and compares all the while.
+    Soak {
+        /// `--minutes`, `--users`, `--seed`, `--folder` (for `soak.csv` and `soak.svg`; `docs/plots`).
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and blindly.
     Fuzz(fuzz::Options),
     /// Runs the Autobahn suite for WebSockets, where it is installed, against a server built here.
     Autobahn,
-    /// Runs the benchmarks and says how to load a server; `bench cluster` measures clusters.
+    /// Runs the benchmarks of the parts; `bench server` loads the whole, `bench cluster` measures
+    /// clusters.
     Bench {
         /// Passed to Criterion, for instance part of a benchmark's name; or `cluster`, and then
-        /// `zenoh`, `nats` or `redis` for one engine only.
+        /// `zenoh`, `nats` or `redis` for one engine only; or `server`, and then words of works.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         criterion: Vec<String>,
     },
@@ -78,6 +91,9 @@ fn main() -> ExitCode {
         Chore::Imports => imports::run(),
         Chore::E2e => e2e::run(),
         Chore::Sim { arguments } => sim::run(&arguments),
+        Chore::Deb(options) => deb::run(&options),
+        Chore::Static => deb::run_static(),
+        Chore::Soak { arguments } => soak::run(&arguments),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Autobahn => autobahn::run(),
         Chore::Bench { criterion } => bench::run(&criterion),

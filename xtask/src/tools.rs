@@ -28,13 +28,20 @@ const MACHETE: CargoTool = CargoTool {
     version: "0.9.2",
 };
 
-/// Programs of tests and the packages they are in: the brokers, and what cuts networks. Debian's
+const DEB: CargoTool = CargoTool {
+    name: "cargo-deb",
+    version: "3.8.0",
+};
+
+/// Programs of tests and the packages they are in: the brokers, what cuts networks, and what
+/// judges units. Debian's
 /// are in `/usr/sbin` or on the path.
-const TEST_PROGRAMS: [(&str, &str); 4] = [
+const TEST_PROGRAMS: [(&str, &str); 5] = [
     ("nats-server", "nats-server"),
     ("redis-server", "redis-server"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// Where Debian keeps the programs of PostgreSQL, those of each version by themselves. One that is
@@ -58,6 +65,20 @@ pub(crate) fn ensure_checkers() -> Result<()> {
     }
     ensure_cargo_tool(&DENY)?;
     ensure_cargo_tool(&MACHETE)
+}
+
+/// Installs what makes Debian packages: cargo-deb, and what tells it the libraries that a program
+/// needs.
+pub(crate) fn ensure_cargo_deb() -> Result<()> {
+    let missing = [("make", "make"), ("dpkg-shlibdeps", "dpkg-dev")];
+    let missing = missing
+        .iter()
+        .filter(|(name, _)| shell::find(name).is_none());
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if !packages.is_empty() {
+        install_packages(&packages)?;
+    }
+    ensure_cargo_tool(&DEB)
 }
 
 /// Installs the test runner, and the programs that tests start.

@@ -96,6 +96,6 @@ pub use origin::{CheckOrigin, Origin, OriginError};
 pub use payload::{IntoPayload, Json};
 pub use reason::Reason;
 pub use router::PatternError;
-pub use serve::{ServeConfig, ServeError, serve, serve_with};
+pub use serve::{ServeConfig, ServeError, serve, serve_through, serve_with};
 pub use socket::{ConnectRefused, Connected, ConnectionHandle, ConnectionRef, Guard};
 pub use sockets::{Sockets, SocketsError};

@@ -1,4 +1,5 @@
-//! The accept loop: serves an axum router over TCP, and lets nobody in who only stands in the door.
+//! The accept loop: serves an axum router over TCP, or over what a handshake such as TLS' makes of
+//! it, and lets nobody in who only stands in the door.
 //!
 //! `axum::serve` sets no timer, so that a client that never finishes its headers stays for ever,
 //! and leaves Nagle's algorithm on. This loop has both, bounds the connections that have not yet
@@ -25,9 +26,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -45,14 +48,15 @@ const MIN_HEADER_BYTES: usize = 8 << 10;
 #[non_exhaustive]
 pub struct ServeConfig {
     /// Time from the first moment of a connection, or from the previous answer on it, until the
-    /// head of a request is complete, 10 seconds. Then the connection is closed.
+    /// head of a request is complete, 10 seconds. Then the connection is closed. The handshake of
+    /// [`serve_through`] has as much time, and the first head after it as much again.
     pub header_timeout: Duration,
     /// Largest head of a request, 64 KiB. A larger one is answered 431.
     pub max_header_bytes: usize,
     /// Headers of one request, 100. More are answered 431.
     pub max_headers: NonZero<usize>,
-    /// Connections that have not yet sent the head of a request, 1,024. More wait in the
-    /// operating system's backlog.
+    /// Connections that have not yet sent the head of a request, 1,024, those whose handshake is
+    /// under way among them. More wait in the operating system's backlog.
     pub max_handshakes: NonZero<usize>,
     /// Time that requests in hand get after the sockets are drained, 10 seconds. Then their
     /// connections are cut.
@@ -149,11 +153,42 @@ pub async fn serve_with(
     config: ServeConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    serve_through(
+        listener,
+        app,
+        config,
+        |tcp| future::ready(Ok(tcp)),
+        shutdown,
+    )
+    .await
+}
+
+/// Serves `app` as [`serve_with`] does, over what `handshake` makes of each connection: TLS, say.
+///
+/// A handshake that fails, or takes longer than [`ServeConfig::header_timeout`], ends its
+/// connection and is logged at `debug`; whoever wants to count them does so in `handshake`, whose
+/// future is dropped when the time is over. WebSockets that are not on bare TCP are written to by
+/// their own tasks only, which is slower when a broadcast goes to many that are idle.
+///
+/// # Errors
+///
+/// As [`serve_with`].
+pub async fn serve_through<Io, Shaken>(
+    listener: TcpListener,
+    app: Router,
+    config: ServeConfig,
+    handshake: impl Fn(TcpStream) -> Shaken,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError>
+where
+    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    Shaken: Future<Output = io::Result<Io>> + Send + 'static,
+{
     config.validate()?;
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let mut server = Server::new(app, &config);
     tracing::info!(%address, "listening");
-    server.accept_until(&listener, shutdown).await;
+    server.accept_until(&listener, &handshake, shutdown).await;
     drop(listener); // Refuse newcomers now, not after the drain.
     tracing::info!(%address, n_connections = server.connections.len(), "stopping");
     server.stop(config.shutdown_timeout).await;
@@ -171,6 +206,7 @@ struct Server {
 struct Shared {
     app: Router,
     http: http1::Builder,
+    header_timeout: Duration,
     drains: DrainList,
     stopping: CancellationToken,
 }
@@ -187,6 +223,7 @@ impl Server {
             shared: Arc::new(Shared {
                 app,
                 http,
+                header_timeout: config.header_timeout,
                 drains,
                 stopping,
             }),
@@ -195,7 +232,15 @@ impl Server {
         }
     }
 
-    async fn accept_until(&mut self, listener: &TcpListener, shutdown: impl Future<Output = ()>) {
+    async fn accept_until<Io, Shaken>(
+        &mut self,
+        listener: &TcpListener,
+        handshake: &impl Fn(TcpStream) -> Shaken,
+        shutdown: impl Future<Output = ()>,
+    ) where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        Shaken: Future<Output = io::Result<Io>> + Send + 'static,
+    {
         let mut shutdown = pin!(shutdown);
         let mut pause = Pause::default();
         loop {
@@ -207,10 +252,16 @@ impl Server {
                     continue;
                 }
             };
-            if let Some((stream, peer, handshake)) = accepted {
-                let shared = Arc::clone(&self.shared);
-                self.connections
-                    .spawn(serve_connection(shared, stream, peer, handshake));
+            if let Some((stream, peer, permit)) = accepted {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+                }
+                let (shared, shaken) = (Arc::clone(&self.shared), handshake(stream));
+                self.connections.spawn(async move {
+                    if let Some(io) = shake(&shared, peer, shaken).await {
+                        serve_connection(shared, io, peer, permit).await;
+                    }
+                });
             }
         }
     }
@@ -309,23 +360,39 @@ fn report_panic(ended: Result<(), JoinError>) {
     }
 }
 
+/// Waits for a handshake, but not for ever and not while the server stops. `None` if it fails.
+async fn shake<Io>(
+    shared: &Shared,
+    peer: SocketAddr,
+    shaken: impl Future<Output = io::Result<Io>>,
+) -> Option<Io> {
+    let shaken = tokio::select! {
+        biased; // Bare TCP is there at once, and is served also while the server stops.
+        shaken = timeout(shared.header_timeout, shaken) => shaken,
+        () = shared.stopping.cancelled() => return None,
+    };
+    match shaken {
+        Ok(Ok(io)) => return Some(io),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
+        Err(_) => tracing::debug!(%peer, "handshake took too long"),
+    }
+    None
+}
+
 async fn serve_connection(
     shared: Arc<Shared>,
-    stream: TcpStream,
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     peer: SocketAddr,
-    handshake: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
-    }
-    let handshake = Mutex::new(Some(handshake));
+    let permit = Mutex::new(Some(permit));
     let service = service_fn(|request| {
-        drop(handshake.lock().take()); // The head of a request is here.
+        drop(permit.lock().take()); // The head of a request is here.
         respond(&shared, peer, request)
     });
     let connection = shared
         .http
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {

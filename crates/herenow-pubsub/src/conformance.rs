@@ -6,6 +6,7 @@
 mod recorder;
 mod limits;
 mod outage;
+mod port;
 mod process;
 
 use std::future::Future;
@@ -24,6 +25,7 @@ pub use limits::{
     subjects_of_any_text_arrive_as_sent,
 };
 pub use outage::{an_outage_heals_by_itself, publishing_never_blocks_in_an_outage};
+pub use port::reserve_port;
 pub use process::BrokerProcess;
 
 use recorder::{Node, connect, message, nodes};

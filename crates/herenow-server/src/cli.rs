@@ -1,5 +1,6 @@
 //! Arguments of the program: a flag for every key of the configuration, made from the same table.
 
+mod configuration;
 mod token;
 
 use std::ffi::OsString;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap_complete::Shell;
 
 use crate::config::{self, Key, ServerConfig, Sources, TopicConfig};
 use crate::identity::TokenRequest;
@@ -33,6 +35,23 @@ pub enum Command {
     Token(Sources, TokenRequest),
     /// Show who is on a topic.
     Watch(WatchOptions),
+    /// Print something and end.
+    Print(Print),
+}
+
+/// What the program is asked to print.
+#[derive(Debug)]
+pub enum Print {
+    /// What is wrong with the configuration of these sources.
+    Check(Sources),
+    /// The configuration of these sources.
+    Show(Sources),
+    /// The reference of all keys.
+    Reference,
+    /// Completions for a shell.
+    Completions(Shell),
+    /// The manual page of the command at this path, of the program if it is empty.
+    Manual(Vec<String>),
 }
 
 /// Reads the arguments, the program's name first; `environment` becomes part of the sources.
@@ -51,6 +70,19 @@ pub fn parse(
             let sources = file_and_environment(matches, environment);
             Ok(Command::Token(sources, token::request(matches)))
         }
+        Some(("config", matches)) => Ok(Command::Print(match configuration::request(matches) {
+            ("check", matches) => Print::Check(sources(matches, environment)),
+            ("show", matches) => Print::Show(sources(matches, environment)),
+            _ => Print::Reference,
+        })),
+        Some(("completions", matches)) => {
+            let shell = matches.get_one::<Shell>("shell").expect("clap asks for it");
+            Ok(Command::Print(Print::Completions(*shell)))
+        }
+        Some(("man", matches)) => {
+            let path = matches.get_many::<String>("command").unwrap_or_default();
+            Ok(Command::Print(Print::Manual(path.cloned().collect())))
+        }
         Some((_, matches)) => Ok(Command::Serve(sources(matches, environment))),
         None => unreachable!("clap asks for a command"),
     }
@@ -66,9 +98,39 @@ pub fn command() -> clap::Command {
         .subcommand(serve())
         .subcommand(token::command())
         .subcommand(watch())
+        .subcommand(configuration::command(arguments))
+        .subcommand(
+            clap::Command::new("completions")
+                .about("Print completions for a shell")
+                .after_help("Example:\n  source <(herenow completions bash)")
+                .arg(
+                    Arg::new("shell")
+                        .value_name("SHELL")
+                        .required(true)
+                        .value_parser(value_parser!(Shell)),
+                ),
+        )
+        .subcommand(
+            clap::Command::new("man")
+                .about("Print the manual page of the program, or of one of its commands")
+                .after_help("Example:\n  herenow man serve | man -l -")
+                .arg(Arg::new("command").value_name("COMMAND").num_args(0..)),
+        )
 }
 
 fn serve() -> clap::Command {
+    clap::Command::new("serve")
+        .about("Run the server; without arguments on 127.0.0.1:4000, for this machine only")
+        .after_help(
+            "Every key of the configuration file is a flag and an environment variable too: --help \
+             lists them all. A flag goes over the environment, that over the file.",
+        )
+        .after_long_help(topic_keys())
+        .args(arguments())
+}
+
+/// The arguments that say what the configuration is: its file, and a flag for every key.
+fn arguments() -> Vec<Arg> {
     let file = Arg::new(CONFIG)
         .long(CONFIG)
         .value_name("FILE")
@@ -84,16 +146,8 @@ fn serve() -> clap::Command {
              '[{ pattern = \"room:*\", presence = true, broadcast = true }]' [env: HERENOW_TOPICS]",
         );
     let default = ServerConfig::default();
-    clap::Command::new("serve")
-        .about("Run the server; without arguments on 127.0.0.1:4000, for this machine only")
-        .after_help(
-            "Every key of the configuration file is a flag and an environment variable too: --help \
-             lists them all. A flag goes over the environment, that over the file.",
-        )
-        .after_long_help(topic_keys())
-        .arg(file)
-        .args(config::keys().map(|key| flag(key, &default)))
-        .arg(topics)
+    let flags = config::keys().map(|key| flag(key, &default));
+    [file].into_iter().chain(flags).chain([topics]).collect()
 }
 
 /// The keys of an entry of `topics`, which are no flags of their own.
@@ -272,14 +326,18 @@ mod tests {
     fn serve_config(line: &str) -> ServerConfig {
         match run(line).unwrap() {
             Command::Serve(sources) => ServerConfig::load(&sources).unwrap(),
-            Command::Watch(_) | Command::Token(..) => panic!("this is no serve"),
+            Command::Watch(_) | Command::Token(..) | Command::Print(_) => {
+                panic!("this is no serve")
+            }
         }
     }
 
     fn watched(line: &str) -> (String, String) {
         match run(line).unwrap() {
             Command::Watch(options) => (options.url, options.topic),
-            Command::Serve(_) | Command::Token(..) => panic!("this is no watch"),
+            Command::Serve(_) | Command::Token(..) | Command::Print(_) => {
+                panic!("this is no watch")
+            }
         }
     }
 

@@ -21,8 +21,11 @@ mod api;
 mod cluster;
 mod jwt;
 mod fetch;
+mod tls;
+mod names;
 mod keys;
 mod load;
+mod show;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -41,8 +44,11 @@ pub use jwt::JwtConfig;
 pub(crate) use jwt::is_plain_and_remote;
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::{Key, is_list, is_switch};
-pub use load::Sources;
-pub(crate) use load::{TOPICS, flag_name, variable_name};
+pub(crate) use load::TOPICS;
+pub use load::{Loaded, Sources};
+pub(crate) use names::{flag_name, variable_name};
+pub(crate) use show::{reference, show};
+pub use tls::{TlsConfig, TlsVersion};
 pub(crate) use units::parse_duration;
 
 /// Everything about a server that can be configured.
@@ -57,6 +63,8 @@ pub struct ServerConfig {
     pub jwt: JwtConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Whether listeners speak TLS, no.
+    pub tls: TlsConfig,
     /// Limits of connections before they are sockets.
     pub http: ServeConfig,
     /// How sockets are closed when the server stops.
@@ -366,6 +374,7 @@ impl Default for ServerConfig {
                 level: "info".to_owned(),
                 format: LogFormat::Pretty,
             },
+            tls: TlsConfig::default(),
             http: ServeConfig::default(),
             drain: DrainConfig::default(),
             check_origin: Origins::SameHost,

@@ -27,16 +27,22 @@ mod echo;
 
 mod health;
 
+pub mod tls;
+
+pub mod signals;
+
+pub mod host;
+
 pub mod cluster;
 
 mod api;
 
 pub mod run;
 
-pub mod signals;
-
 pub mod logging;
 
 pub mod watch;
 
 pub mod cli;
+
+pub mod print;

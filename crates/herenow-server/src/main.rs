@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use herenow_server::cli::{self, Command};
 use herenow_server::config::{LogConfig, LogFormat, ServerConfig, Sources};
 use herenow_server::identity::{self, TokenRequest};
-use herenow_server::{logging, run, signals, watch};
+use herenow_server::{host, logging, print, run, signals, watch};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -23,6 +23,8 @@ fn main() -> ExitCode {
     let ended = match command {
         Command::Serve(sources) => serve(&sources),
         Command::Token(sources, request) => token(&sources, &request),
+        Command::Print(what) => runtime()
+            .and_then(|tokio| Ok(tokio.block_on(print::run(&what, &mut std::io::stdout()))?)),
         Command::Watch(options) => {
             runtime().and_then(|tokio| Ok(tokio.block_on(watch::run(options))?))
         }
@@ -37,12 +39,19 @@ fn main() -> ExitCode {
 }
 
 fn serve(sources: &Sources) -> anyhow::Result<()> {
-    let config = ServerConfig::load(sources)?;
+    let mut config = ServerConfig::load(sources)?;
     log_to_stderr(&config.log);
     runtime()?.block_on(async {
         // Before anything listens, so that no signal is missed.
         let stop = signals::stop().context("cannot listen to signals")?;
-        let listener = run::listen(config.listen).await?;
+        let listener = match host::listener(config.listen)? {
+            Some(listener) => listener,
+            None => run::listen(config.listen).await?,
+        };
+        // Who may be believed depends on it, also where the service manager chose it.
+        config.listen = listener
+            .local_addr()
+            .context("the listener has no address")?;
         Ok(run::serve(config, listener, stop).await?)
     })
 }

@@ -11,7 +11,8 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use herenow_channels::{
-    CheckOrigin, OriginError, ServeConfig, ServeError, Sockets, SocketsError, serve_with,
+    CheckOrigin, OriginError, ServeConfig, ServeError, Sockets, SocketsError, serve_through,
+    serve_with,
 };
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -24,10 +25,14 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, Origins, ServerConfig};
 use crate::demo;
 use crate::echo;
-use crate::fetch::{Fields, FieldsError};
+use crate::fetch::Fields;
+pub use crate::fetch::FieldsError;
 use crate::health::{self, Ready};
+use crate::host;
 use crate::identity::{Authority, AuthorityError};
 use crate::people::People;
+use crate::signals;
+use crate::tls::{Tls, TlsError};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +70,12 @@ pub enum RunError {
     /// What backends do cannot be shared with other nodes.
     #[error("cluster: {0}")]
     Link(#[from] herenow_pubsub::LinkError),
+    /// There is no certificate to speak TLS with.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system does not let the process listen to SIGHUP.
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[source] io::Error),
     /// The limits of HTTP contradict each other, or the listener is not usable.
     #[error("http: {0}")]
     Http(#[from] herenow_channels::ServeError),
@@ -97,6 +108,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let mode = config.mode()?;
+    let hangups = signals::hangups().map_err(RunError::Signals)?;
+    let tls = Tls::load(&config.tls)?;
     let cluster = Cluster::join(&config).await?.map(Arc::new);
     let pubsub = match &cluster {
         Some(cluster) => cluster.pubsub.clone(),
@@ -139,8 +152,10 @@ pub async fn serve(
             () = shutdown => {}
             () = api.stop.notified() => {}
             () = settle(cluster.as_deref(), &presence, &ready) => {}
+            () = host::renew(tls.as_ref(), &ready, hangups) => {}
         }
         ready.begin_to_drain();
+        host::tell_stopping();
         // Not the other way round: a good-bye hides everybody, also those who are still served.
         drain(&sockets).await;
         api.people.close().await;
@@ -149,7 +164,13 @@ pub async fn serve(
             cluster.say_bye(&presence).await;
         }
     };
-    serve_both((listener, app), apart, &config.http, stopped).await?;
+    serve_both(
+        (listener, app),
+        apart,
+        (&config.http, tls.as_ref()),
+        stopped,
+    )
+    .await?;
     presence.shutdown().await;
     if let Some(cluster) = &cluster {
         cluster.leave().await;
@@ -157,29 +178,72 @@ pub async fn serve(
     Ok(())
 }
 
+/// Tells why a server would not start with `config`, as far as that can be known without listening
+/// or joining a cluster.
+///
+/// # Panics
+///
+/// Outside of tokio.
+pub async fn check(config: &ServerConfig) -> Vec<RunError> {
+    let mut errors = Vec::new();
+    let authority = match config.mode() {
+        Ok(Mode::Tokens) => Authority::start(config).map_err(RunError::from),
+        Ok(Mode::DevAsked | Mode::DevLoopback) => Ok(Authority::dev()),
+        Err(error) => Err(error.into()),
+    };
+    let authority = authority.unwrap_or_else(|error| {
+        errors.push(error);
+        Authority::dev()
+    });
+    errors.extend(Tls::load(&config.tls).err().map(RunError::from));
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(&pubsub).config(presence_config(config));
+    match presence.start() {
+        Ok(presence) => {
+            let sockets = sockets(config, &pubsub, &presence, authority);
+            let app = sockets.and_then(|sockets| app(config, &sockets, &Ready::new()));
+            errors.extend(app.err());
+            presence.shutdown().await;
+        }
+        Err(error) => errors.push(error.into()),
+    }
+    errors
+}
+
 /// Serves the main listener until `stopped`, and the API's, if it has one, for as long.
 async fn serve_both(
     (listener, app): (TcpListener, Router),
     api: Option<(TcpListener, Router)>,
-    http: &ServeConfig,
+    (http, tls): (&ServeConfig, Option<&Tls>),
     stopped: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let ended = Notify::new();
     let main = async {
-        let ending = serve_with(listener, app, http.clone(), stopped).await;
+        let ending = serve_one((listener, app), http, tls, stopped).await;
         ended.notify_one();
         ending
     };
     let api = async {
         match api {
-            Some((listener, api)) => {
-                serve_with(listener, api, http.clone(), ended.notified()).await
-            }
+            Some((listener, api)) => serve_one((listener, api), http, tls, ended.notified()).await,
             None => Ok(()),
         }
     };
     let (main, api) = tokio::join!(main, api);
     main.and(api)
+}
+
+async fn serve_one(
+    (listener, app): (TcpListener, Router),
+    http: &ServeConfig,
+    tls: Option<&Tls>,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let http = http.clone();
+    match tls {
+        Some(tls) => serve_through(listener, app, http, tls.handshake(), stopped).await,
+        None => serve_with(listener, app, http, stopped).await,
+    }
 }
 
 /// Becomes ready when the cluster's presences are here; never ends.
@@ -188,6 +252,7 @@ async fn settle(cluster: Option<&Cluster>, presence: &Presence, ready: &Ready) {
         cluster.settle(presence).await;
     }
     ready.become_ready();
+    host::tell_ready();
     std::future::pending().await
 }
 
@@ -326,9 +391,10 @@ fn is_of_a_session(request: &Request) -> bool {
 /// Says in the log where to go and whom the server believes.
 fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
     let address = listener.local_addr().unwrap_or(config.listen);
+    let s = if config.tls.cert.is_some() { "s" } else { "" };
     tracing::info!(
-        socket = %format_args!("ws://{address}/socket"),
-        demo = %format_args!("http://{address}{}", demo::PATH),
+        socket = %format_args!("ws{s}://{address}/socket"),
+        demo = %format_args!("http{s}://{address}{}", demo::PATH),
         "herenow is here"
     );
     for topic in &config.topics {

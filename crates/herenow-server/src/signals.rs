@@ -1,14 +1,32 @@
-//! The signals that stop the program.
+//! The signals that stop the program, and the one that has it read files again.
 
 use std::io;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
 /// How long after the first signal another one is still the same request to stop. `timeout` and
 /// some supervisors signal a process twice, once by itself and once with its group.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// SIGHUP, as often as it comes.
+#[derive(Debug)]
+pub(crate) struct Hangups(Signal);
+
+/// Listens to SIGHUP from now on, which ends the process no more.
+pub(crate) fn hangups() -> io::Result<Hangups> {
+    signal(SignalKind::hangup()).map(Hangups)
+}
+
+impl Hangups {
+    /// Waits for the next one; several that come in quick succession may be one.
+    pub(crate) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await // The runtime ends.
+        }
+    }
+}
 
 /// Listens to signals from now on; what it returns completes with the first SIGTERM or SIGINT.
 ///

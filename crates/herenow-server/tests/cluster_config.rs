@@ -23,7 +23,7 @@ fn load(arguments: &str, environment: &[(&str, &str)]) -> Result<ServerConfig, S
         Command::Serve(sources) => {
             ServerConfig::load(&sources).map_err(|errors| errors.to_string())
         }
-        Command::Watch(_) | Command::Token(..) => panic!("this is no serve"),
+        Command::Watch(_) | Command::Token(..) | Command::Print(_) => panic!("this is no serve"),
     }
 }
 

@@ -247,7 +247,8 @@ pub use herenow_channels::{
     DrainReport, Flow, Handle, Info, InfoError, IntoPayload, JoinRefCheck, Joined, Json,
     LongPollConfig, LongPollError, Metrics as SocketMetrics, Origin, OriginError, Outcome, Params,
     PatternError, PushError, Reason, RefError, Refused, RequestUri, ServeConfig, ServeError,
-    Socket, SocketConfig, SocketRef, Sockets, SocketsError, Transport, serve, serve_with,
+    Socket, SocketConfig, SocketRef, Sockets, SocketsError, Transport, serve, serve_through,
+    serve_with,
 };
 #[cfg(feature = "client")]
 pub use herenow_client as client;

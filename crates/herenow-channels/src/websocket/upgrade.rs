@@ -82,6 +82,7 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
 }
 
 /// Makes the connection, on the bare TCP stream where it is one, so that nothing of hyper is kept.
+/// Other streams stay what hyper made of them, a box, and pay a virtual call for each read and write.
 ///
 /// Not async, so that the task holds the connection and nothing it was made of.
 fn connection(upgraded: Upgraded, session: Session) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -94,6 +95,7 @@ fn connection(upgraded: Upgraded, session: Session) -> Pin<Box<dyn Future<Output
             session.mailbox().set_stream(stream.clone());
             Box::pin(Connection::new(SharedStream(stream), &read, session))
         }
+        // TLS, say. Only its own task can write to it, so the mailbox does not get it.
         Err(upgraded) => {
             let io = TokioIo::new(*upgraded);
             Box::pin(Connection::new(io, &Bytes::new(), session))

@@ -1,16 +1,16 @@
 //! [`BrokerProcess`]: a real broker for tests, on a port of its own.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use super::port::reserve_port;
+
 /// How long a broker may take to be there.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Ports to try before it is not the port's fault.
-const MAX_ATTEMPTS: usize = 5;
 
 /// A broker that runs as long as this is not dropped. It ends without a word, by SIGKILL.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct BrokerProcess {
 }
 
 impl BrokerProcess {
-    /// Returns a broker that is not started, and reserves a free port for it as far as one can.
+    /// Returns a broker that is not started, and reserves a port for it.
     ///
     /// `arguments` are those for a port, `more` come after them. `package` is what to install if
     /// `program` is missing.
@@ -39,7 +39,7 @@ impl BrokerProcess {
             package,
             arguments,
             more: more.iter().map(|&argument| argument.to_owned()).collect(),
-            port: free_port(),
+            port: reserve_port(),
             child: None,
         }
     }
@@ -56,14 +56,8 @@ impl BrokerProcess {
         more: &[&str],
     ) -> Self {
         let mut broker = Self::prepare(program, package, arguments, more);
-        for _ in 0..MAX_ATTEMPTS {
-            if broker.try_start().await {
-                return broker;
-            }
-            // Somebody else was given the port meanwhile.
-            broker.port = free_port();
-        }
-        panic!("{program} ended at once, {MAX_ATTEMPTS} times");
+        broker.start().await;
+        broker
     }
 
     /// Returns the port.
@@ -135,9 +129,4 @@ impl Drop for BrokerProcess {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("some port is free");
-    listener.local_addr().expect("it is bound").port()
 }

@@ -1,9 +1,15 @@
 //! [`Nodes`]: three places for nodes of one cluster, each a process, and the broker they need.
 
-use std::net::{SocketAddr, TcpListener};
+#![allow(dead_code, reason = "each bench uses a part")]
+
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use herenow_pubsub::conformance::reserve_port;
+use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -11,7 +17,7 @@ use tokio::time::sleep;
 /// How long a process may take to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(2);
-const NAMES: [&str; 3] = ["a", "b", "c"];
+pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// What carries messages between the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,20 +61,20 @@ impl Drop for Process {
 struct Place {
     port: u16,
     cluster_port: u16,
+    is_frozen: bool,
     process: Option<Process>,
 }
+
+/// The processes of the nodes that run, for who looks at them from outside.
+pub(crate) type Pids = Arc<Mutex<[Option<u32>; NAMES.len()]>>;
 
 /// A cluster of up to three nodes.
 pub(crate) struct Nodes {
     engine: Engine,
     places: Vec<Place>,
+    pids: Pids,
     broker_port: u16,
     _broker: Option<Process>,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn spawn(command: &mut Command) -> Process {
@@ -110,19 +116,21 @@ async fn listens(port: u16) {
 impl Nodes {
     /// Starts the broker, if the engine has one.
     pub(crate) async fn prepare(engine: Engine) -> Self {
-        let broker_port = free_port();
+        let broker_port = reserve_port();
         let broker = start_broker(engine, broker_port);
         if broker.is_some() {
             listens(broker_port).await;
         }
         let place = |_: &&str| Place {
-            port: free_port(),
-            cluster_port: free_port(),
+            port: reserve_port(),
+            cluster_port: reserve_port(),
+            is_frozen: false,
             process: None,
         };
         Self {
             engine,
             places: NAMES.iter().map(place).collect(),
+            pids: Pids::default(),
             broker_port,
             _broker: broker,
         }
@@ -160,7 +168,9 @@ impl Nodes {
                 command.args(["--redis-url", &url]);
             }
         }
-        self.places[at].process = Some(spawn(&mut command));
+        let process = spawn(&mut command);
+        self.pids.lock()[at] = Some(process.0.id());
+        self.places[at].process = Some(process);
     }
 
     /// Waits until a node says that it is ready.
@@ -177,27 +187,96 @@ impl Nodes {
     }
 
     async fn readiness(&self, at: usize) -> Option<u16> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.places[at].port))
-            .await
-            .ok()?;
-        let request = "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let answer = self.get(at, "/readyz").await?;
+        answer.split(' ').nth(1)?.parse().ok()
+    }
+
+    /// Returns the answer of a node, with its head.
+    async fn get(&self, at: usize, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.url(at)).await.ok()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;
-        answer.split(' ').nth(1)?.parse().ok()
+        Some(answer)
     }
 
     /// Ends a node without a word.
     pub(crate) fn kill(&mut self, at: usize) {
+        self.pids.lock()[at] = None;
         self.places[at].process = None;
     }
 
     /// Asks a node to stop, and does not wait for it.
     pub(crate) fn stop(&self, at: usize) {
+        self.signal(at, "-TERM");
+    }
+
+    /// Waits until a node that was asked to stop has ended, in order.
+    pub(crate) async fn has_ended(&mut self, at: usize) {
+        let mut process = self.places[at].process.take().unwrap();
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = process.0.try_wait().unwrap() {
+                break status;
+            }
+            let name = NAMES[at];
+            assert!(began.elapsed() < PATIENCE, "node {name} does not end");
+            sleep(LOOK).await;
+        };
+        assert!(status.success(), "node {} ended with {status}", NAMES[at]);
+        self.pids.lock()[at] = None;
+    }
+
+    /// Has the system not run a node.
+    pub(crate) fn freeze(&mut self, at: usize) {
+        self.signal(at, "-STOP");
+        self.places[at].is_frozen = true;
+    }
+
+    /// Has the system run a node that was frozen.
+    pub(crate) fn thaw(&mut self, at: usize) {
+        self.signal(at, "-CONT");
+        self.places[at].is_frozen = false;
+    }
+
+    fn signal(&self, at: usize, name: &str) {
         let process = self.places[at].process.as_ref().unwrap();
         let pid = process.0.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        let sent = Command::new("kill").args([name, &pid]).status().unwrap();
         assert!(sent.success());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether a node runs.
+    pub(crate) fn is_well(&self, at: usize) -> bool {
+        let place = &self.places[at];
+        place.process.is_some() && !place.is_frozen
+    }
+
+    pub(crate) fn pids(&self) -> Pids {
+        self.pids.clone()
+    }
+
+    /// Waits until no node has a presence or a socket any more.
+    pub(crate) async fn are_empty(&self) {
+        for (at, name) in NAMES.iter().enumerate() {
+            let began = Instant::now();
+            loop {
+                let answer = self.get(at, "/api/node").await.unwrap_or_default();
+                let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+                let node: Value = serde_json::from_str(body).unwrap_or_default();
+                if node["n_presences"] == 0 && node["n_sockets"] == 0 {
+                    break;
+                }
+                assert!(began.elapsed() < PATIENCE, "node {name} still has {node}");
+                sleep(LOOK).await;
+            }
+        }
     }
 
     pub(crate) fn url(&self, at: usize) -> SocketAddr {

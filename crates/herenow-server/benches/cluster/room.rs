@@ -4,6 +4,8 @@
 //! All clients are tasks of one thread. Who waits for all of them looks only when one has come to
 //! the right number; when all have, the lists are compared with who is there, name by name.
 
+#![allow(dead_code, reason = "each bench uses a part")]
+
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -59,6 +61,8 @@ pub(crate) struct Client {
     noticed: Cell<Option<Instant>>,
     listed: Notify,
     task: RefCell<Option<JoinHandle<()>>>,
+    /// The ref of its join, and how often it has joined.
+    life: Cell<u32>,
 }
 
 /// The number of a key, and the hash of a ref.
@@ -157,6 +161,7 @@ impl Room {
             noticed: Cell::new(None),
             listed: Notify::new(),
             task: RefCell::default(),
+            life: Cell::new(1),
         });
         let conversation = converse(self.0.clone(), client.clone(), stream, queue);
         client
@@ -232,6 +237,25 @@ impl Room {
         noticed.collect()
     }
 
+    /// Has a client leave the topic and stay connected; nobody counts on it until it is back.
+    pub(crate) fn leave(&self, name: &str) -> Rc<Client> {
+        let client = self.0.clients.borrow_mut().remove(name).unwrap();
+        client.shown.replace(None);
+        client.n_shown.set(0);
+        client.say("phx_leave", "{}");
+        client
+    }
+
+    /// Has a client that left join again.
+    pub(crate) fn come_back(&self, client: Rc<Client>) {
+        client.life.set(client.life.get() + 1);
+        client.join();
+        self.0
+            .clients
+            .borrow_mut()
+            .insert(client.name.clone(), client);
+    }
+
     /// Ends all clients.
     pub(crate) fn close(&self) {
         let clients = std::mem::take(&mut *self.0.clients.borrow_mut());
@@ -242,9 +266,13 @@ impl Room {
 impl Client {
     /// Joins the topic as the user of its name.
     pub(crate) fn join(&self) {
-        let (topic, name) = (self.topic, &self.name);
-        let join = format!(r#"["1","1","{topic}","phx_join",{{"user_id":"{name}"}}]"#);
-        self.outgoing.send(join).unwrap();
+        self.say("phx_join", &format!(r#"{{"user_id":"{}"}}"#, self.name));
+    }
+
+    fn say(&self, event: &str, payload: &str) {
+        let (topic, life) = (self.topic, self.life.get());
+        let message = format!(r#"["{life}","1","{topic}","{event}",{payload}]"#);
+        self.outgoing.send(message).unwrap();
     }
 
     /// Waits for the first list.
@@ -271,6 +299,8 @@ impl Client {
     fn take_in(&self, room: &Inner, frame: &str) {
         let (_, _, _, event, payload): Frame<'_> = serde_json::from_str(frame).unwrap();
         match event {
+            // Of before it left, or the answer to that.
+            "phx_close" | "presence_diff" if self.shown.borrow().is_none() => {}
             "presence_state" => self.begin(room, serde_json::from_str(payload.get()).unwrap()),
             "presence_diff" => self.follow(room, serde_json::from_str(payload.get()).unwrap()),
             "phx_reply" => {

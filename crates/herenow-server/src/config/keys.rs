@@ -7,6 +7,7 @@ mod identity;
 mod fetch;
 mod presence;
 mod socket;
+mod tls;
 mod topic;
 
 use std::num::NonZero;
@@ -18,6 +19,7 @@ use self::fetch::FETCH_KEYS;
 use self::identity::IDENTITY_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
+use self::tls::TLS_KEYS;
 pub(crate) use self::topic::TOPIC_KEYS;
 use super::kind::{Key, Kind};
 use super::{LogFormat, ServerConfig};
@@ -34,6 +36,7 @@ const GIB: usize = 1 << 30;
 pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
     [
         SERVER_KEYS,
+        TLS_KEYS,
         IDENTITY_KEYS,
         API_KEYS,
         CLUSTER_KEYS,

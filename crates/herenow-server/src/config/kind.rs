@@ -143,6 +143,51 @@ impl<C> Key<C> {
         }
     }
 
+    /// The value of `config` as a TOML file has it; `None` if there is none, or it is a secret.
+    pub(crate) fn toml(&self, config: &C) -> Option<String> {
+        let quoted = |text: String| toml::Value::String(text).to_string();
+        match &self.kind {
+            Kind::Texts { get, .. } => Some(toml::Value::from(get(config)).to_string()),
+            Kind::Switch { .. } | Kind::Count { .. } | Kind::SwitchOrTexts { .. } => {
+                self.show_default(config)
+            }
+            Kind::Size { .. }
+            | Kind::Duration { .. }
+            | Kind::Address { .. }
+            | Kind::Choice { .. }
+            | Kind::Text { .. }
+            | Kind::MaybeText { .. }
+            | Kind::Secret { .. }
+            | Kind::Secrets { .. } => self.show_default(config).map(quoted),
+        }
+    }
+
+    /// What the value may be, with its limits, for documentation.
+    pub(crate) fn accepts(&self) -> String {
+        match &self.kind {
+            Kind::Switch { .. } => "`true` or `false`".to_owned(),
+            Kind::Count { min, max, .. } => format!("number, {min} to {max}"),
+            Kind::Size { min, max, .. } => {
+                format!("size, {} to {}", show_size(*min), show_size(*max))
+            }
+            Kind::Duration { min, max, .. } => {
+                format!(
+                    "duration, {} to {}",
+                    show_duration(*min),
+                    show_duration(*max)
+                )
+            }
+            Kind::Address { .. } => "IP address and port".to_owned(),
+            Kind::Choice { words, .. } => format!("`{}`", words.join("` or `")),
+            Kind::Text { expected, .. }
+            | Kind::MaybeText { expected, .. }
+            | Kind::Texts { expected, .. }
+            | Kind::Secrets { expected, .. }
+            | Kind::SwitchOrTexts { expected, .. } => (*expected).to_owned(),
+            Kind::Secret { min_bytes, .. } => format!("secret of at least {min_bytes} bytes"),
+        }
+    }
+
     /// The words that the value may be, for help; none if it is no choice of words.
     pub(crate) fn words(&self) -> &'static [&'static str] {
         match &self.kind {

@@ -8,17 +8,15 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{TOPIC_KEYS, keys};
 use super::kind::{Raw, Refusal};
+use super::names::{PREFIX, flag_name, variable_name};
 use super::units::show_size;
 use super::{
     ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, api,
-    cluster, fetch, jwt,
+    cluster, fetch, jwt, tls,
 };
 
 /// The key that is a list of tables.
 pub(crate) const TOPICS: &str = "topics";
-
-/// What every variable of ours begins with.
-const PREFIX: &str = "HERENOW_";
 
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "HERENOW_CONFIG";
@@ -37,6 +35,15 @@ pub struct Sources {
     pub flags: Vec<(String, String)>,
 }
 
+/// A configuration, with where each of its values came from.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// The configuration.
+    pub config: ServerConfig,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
 /// A configuration in the making.
 struct Loader {
     config: ServerConfig,
@@ -44,13 +51,13 @@ struct Loader {
     errors: Vec<ConfigError>,
 }
 
-impl ServerConfig {
+impl Loaded {
     /// Reads `sources` over the defaults: the file, then the environment, then the flags.
     ///
     /// # Errors
     ///
     /// Everything that is wrong, in the order of the sources.
-    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+    pub fn read(sources: &Sources) -> Result<Self, ConfigErrors> {
         let mut loader = Loader::new();
         if let Some(path) = sources.path() {
             loader.read_file(&path);
@@ -64,6 +71,22 @@ impl ServerConfig {
         loader.finish()
     }
 
+    /// Returns where the value of a key came from.
+    pub fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+}
+
+impl ServerConfig {
+    /// Reads `sources` as [`Loaded::read`] does, and forgets where the values came from.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, in the order of the sources.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        Ok(Loaded::read(sources)?.config)
+    }
+
     /// Reads the text of a file over the defaults; errors call it `path`, which is not opened.
     ///
     /// # Errors
@@ -72,7 +95,7 @@ impl ServerConfig {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
         let mut loader = Loader::new();
         loader.read_text_of(path, text);
-        loader.finish()
+        Ok(loader.finish()?.config)
     }
 }
 
@@ -89,30 +112,6 @@ impl Sources {
     }
 }
 
-/// Keys whose flags and variables are shorter than their names.
-const SHORT: [(&str, &str); 5] = [
-    ("cluster.engine", "cluster"),
-    ("cluster.node", "node"),
-    ("cluster.peers", "peers"),
-    ("cluster.nats_url", "nats_url"),
-    ("cluster.redis_url", "redis_url"),
-];
-
-fn short(key: &str) -> &str {
-    let found = SHORT.iter().find(|(long, _)| *long == key);
-    found.map_or(key, |(_, short)| short)
-}
-
-/// The flag of a key: `socket.idle_timeout` is set by `--socket-idle-timeout`.
-pub(crate) fn flag_name(key: &str) -> String {
-    format!("--{}", short(key).replace(['.', '_'], "-"))
-}
-
-/// The environment variable of a key: `socket.idle_timeout` is set by `HERENOW_SOCKET_IDLE_TIMEOUT`.
-pub(crate) fn variable_name(key: &str) -> String {
-    format!("{PREFIX}{}", short(key).replace('.', "_").to_uppercase())
-}
-
 impl Loader {
     fn new() -> Self {
         Self {
@@ -122,10 +121,11 @@ impl Loader {
         }
     }
 
-    fn finish(mut self) -> Result<ServerConfig, ConfigErrors> {
+    fn finish(mut self) -> Result<Loaded, ConfigErrors> {
         self.check_together();
         if self.errors.is_empty() {
-            Ok(self.config)
+            let (config, origins) = (self.config, self.origins);
+            Ok(Loaded { config, origins })
         } else {
             Err(ConfigErrors(self.errors))
         }
@@ -375,6 +375,7 @@ impl Loader {
             })));
         }
         let missing = cluster::missing(config, &is_set).into_iter();
+        let missing = missing.chain(tls::missing(&is_set));
         self.errors
             .extend(missing.map(|(because, key)| ConfigError::Missing {
                 origin: origin(because),

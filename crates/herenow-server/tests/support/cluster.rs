@@ -16,12 +16,13 @@ pub(crate) mod tls;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use herenow_client::{Backoff, ChannelSender, Client, ClientConfig};
+use herenow_pubsub::conformance::reserve_port;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -117,11 +118,6 @@ impl Drop for Node {
             eprintln!("--- log of process {}\n{}", self.child.id(), log.join("\n"));
         }
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn signal(child: &Child, name: &str) {
@@ -281,15 +277,15 @@ impl Cluster {
 
     /// The same with a machine for each node, and a last one for the broker.
     async fn prepare_on(engine: Engine, names: &[&str], machines: &[Machine]) -> Self {
-        let broker = Broker::start(engine, machines[names.len()], free_port());
+        let broker = Broker::start(engine, machines[names.len()], reserve_port());
         if let Some(broker) = &broker {
             broker.listens().await;
         }
         let place = |(name, machine): (&&str, &Machine)| Place {
             name: (*name).to_owned(),
             machine: *machine,
-            port: free_port(),
-            cluster_port: free_port(),
+            port: reserve_port(),
+            cluster_port: reserve_port(),
             node: None,
         };
         Self {

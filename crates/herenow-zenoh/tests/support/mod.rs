@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use herenow_pubsub::conformance::reserve_port;
 use herenow_pubsub::{Adapter, Receiver};
 use herenow_zenoh::{ZenohAdapter, ZenohConfig};
 use parking_lot::Mutex;
@@ -20,8 +20,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Returns an address that nobody listens on.
 pub(crate) fn free_address(scheme: &str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("{scheme}/{}", listener.local_addr().unwrap())
+    format!("{scheme}/127.0.0.1:{}", reserve_port())
 }
 
 /// Returns the settings of a node that listens on a free port and knows `peers`.

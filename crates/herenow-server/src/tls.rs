@@ -1,0 +1,294 @@
+//! TLS of the server's listeners: the handshake, and a certificate that can be renewed while the
+//! server runs.
+//!
+//! A [`Certificate`] is what handshakes take the current certificate and key from. It is read at
+//! the start, when SIGHUP says so, and when [`Tls::keep_current`] finds that a file has changed;
+//! connections that are open keep what they have. Files that do not make a certificate change
+//! nothing, are logged once, and are read again when they change again: a renewal often writes one
+//! file a moment after the other.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ALL_VERSIONS, SupportedProtocolVersion, version};
+use tokio::net::TcpStream;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::config::{TlsConfig, TlsVersion, digest};
+
+/// Bytes of a certificate's digest that the log shows.
+const SHOWN_DIGEST_BYTES: usize = 8;
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file could not be read.
+    #[error("cannot read {key} {path}: {cause}")]
+    Unreadable {
+        /// The key that names the file.
+        key: &'static str,
+        /// The file.
+        path: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{key} {path}: {problem}")]
+    Content {
+        /// The key that names the file.
+        key: &'static str,
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The library refuses.
+    #[error("{0}")]
+    Refused(#[from] rustls::Error),
+}
+
+/// TLS of all listeners.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    server: Arc<rustls::ServerConfig>,
+    certificate: Arc<Certificate>,
+    reload_interval: Duration,
+    metrics: Arc<TlsMetrics>,
+}
+
+/// What TLS has done so far.
+#[derive(Debug, Default)]
+pub(crate) struct TlsMetrics {
+    /// Handshakes that came to a connection.
+    pub(crate) handshakes: AtomicU64,
+    /// Handshakes that failed, took too long or were broken off.
+    pub(crate) failed_handshakes: AtomicU64,
+    /// Certificates that took the place of one before.
+    pub(crate) reloads: AtomicU64,
+    /// Files that were to and could not.
+    pub(crate) failed_reloads: AtomicU64,
+}
+
+/// The certificate that handshakes are made with, and where it comes from.
+#[derive(Debug)]
+struct Certificate {
+    cert: String,
+    key: String,
+    current: RwLock<Arc<CertifiedKey>>,
+    /// What the files were when they were read last, whatever came of it.
+    seen: Mutex<[Option<Stamp>; 2]>,
+}
+
+/// By what a file is known to be another: inode, time of change, size.
+type Stamp = (u64, i64, i64, u64);
+
+impl Tls {
+    /// Reads the certificate; `None` if none is configured.
+    pub(crate) fn load(config: &TlsConfig) -> Result<Option<Self>, TlsError> {
+        let (Some(cert), Some(key)) = (&config.cert, &config.key) else {
+            return Ok(None);
+        };
+        let certificate = Arc::new(Certificate::load(cert, key)?);
+        let versions: &[&SupportedProtocolVersion] = match config.min_version {
+            TlsVersion::V12 => ALL_VERSIONS,
+            TlsVersion::V13 => &[&version::TLS13],
+        };
+        let provider = Arc::new(ring::default_provider());
+        let mut server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)?
+            .with_no_client_auth()
+            .with_cert_resolver(certificate.clone());
+        server.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Clients keep their session themselves, in a ticket: after a drain all come back at once.
+        server.ticketer = ring::Ticketer::new()?;
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Some(Self {
+            server: Arc::new(server),
+            certificate,
+            reload_interval: config.reload_interval,
+            metrics: Arc::default(),
+        }))
+    }
+
+    /// What makes TLS out of a connection, for [`herenow_channels::serve_through`].
+    pub(crate) fn handshake(&self) -> impl Fn(TcpStream) -> Handshake + Send + Sync + use<> {
+        let (acceptor, metrics) = (TlsAcceptor::from(self.server.clone()), self.metrics.clone());
+        move |stream| {
+            let shaken = acceptor.accept(stream);
+            let outcome = Outcome {
+                metrics: metrics.clone(),
+                is_done: false,
+            };
+            Box::pin(async move {
+                let stream = shaken.await?;
+                outcome.succeed();
+                Ok(stream)
+            })
+        }
+    }
+
+    /// Reads the files again, changed or not; the certificate stays if they do not make one.
+    pub(crate) async fn reload(&self) {
+        let certificate = self.certificate.clone();
+        self.renew(move || Some(certificate.reload())).await;
+    }
+
+    /// Reads the files when they have changed. Never ends.
+    pub(crate) async fn keep_current(&self) {
+        let mut ticks = interval(self.reload_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let certificate = self.certificate.clone();
+            self.renew(move || certificate.has_changed().then(|| certificate.reload()))
+                .await;
+        }
+    }
+
+    /// Runs `read`, which waits for disks, on a thread of its own.
+    async fn renew(
+        &self,
+        read: impl FnOnce() -> Option<Result<String, TlsError>> + Send + 'static,
+    ) {
+        let renewed = tokio::task::spawn_blocking(read).await;
+        match renewed {
+            Ok(Some(Ok(digest))) => {
+                self.metrics.reloads.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(
+                    cert = self.certificate.cert,
+                    digest,
+                    "TLS certificate reloaded"
+                );
+            }
+            Ok(Some(Err(error))) => {
+                self.metrics.failed_reloads.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, "the TLS certificate stays as it was");
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the TLS certificate was not read"),
+        }
+    }
+}
+
+/// A handshake under way.
+pub(crate) type Handshake = Pin<Box<dyn Future<Output = io::Result<TlsStream<TcpStream>>> + Send>>;
+
+/// Counts a handshake when it ends, or is given up.
+struct Outcome {
+    metrics: Arc<TlsMetrics>,
+    is_done: bool,
+}
+
+impl Outcome {
+    fn succeed(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        let counter = match self.is_done {
+            true => &self.metrics.handshakes,
+            false => &self.metrics.failed_handshakes,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Certificate {
+    fn load(cert: &str, key: &str) -> Result<Self, TlsError> {
+        let seen = stamps(cert, key);
+        let current = read(cert, key)?;
+        tracing::info!(cert, digest = shown(&current), "TLS certificate loaded");
+        Ok(Self {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+            current: RwLock::new(Arc::new(current)),
+            seen: Mutex::new(seen),
+        })
+    }
+
+    fn has_changed(&self) -> bool {
+        stamps(&self.cert, &self.key) != *self.seen.lock()
+    }
+
+    /// Returns the digest of the certificate that holds from now on.
+    fn reload(&self) -> Result<String, TlsError> {
+        // Before they are read: what changes meanwhile is found the next time.
+        *self.seen.lock() = stamps(&self.cert, &self.key);
+        let current = read(&self.cert, &self.key)?;
+        let digest = shown(&current);
+        *self.current.write() = Arc::new(current);
+        Ok(digest)
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().clone())
+    }
+}
+
+fn stamps(cert: &str, key: &str) -> [Option<Stamp>; 2] {
+    [cert, key].map(|path| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.ino(), file.mtime(), file.mtime_nsec(), file.size()))
+    })
+}
+
+/// Reads certificate and key, and makes sure that they belong together.
+fn read(cert: &str, key: &str) -> Result<CertifiedKey, TlsError> {
+    let content = |key, path: &str, problem: &dyn ToString| TlsError::Content {
+        key,
+        path: path.to_owned(),
+        problem: problem.to_string(),
+    };
+    let text = read_file("tls.cert", cert)?;
+    let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
+    let chain = chain.map_err(|error| content("tls.cert", cert, &error))?;
+    if chain.is_empty() {
+        return Err(content("tls.cert", cert, &"it has no certificate in PEM"));
+    }
+    let text = read_file("tls.key", key)?;
+    let private = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => content("tls.key", key, &"it has no private key in PEM"),
+        error => content("tls.key", key, &error),
+    })?;
+    CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            let problem = format!("it is not the key of the certificate in {cert}");
+            content("tls.key", key, &problem)
+        }
+        rustls::Error::InvalidCertificate(_) => content("tls.cert", cert, &error),
+        error => content("tls.key", key, &error),
+    })
+}
+
+fn read_file(key: &'static str, path: &str) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|cause| TlsError::Unreadable {
+        key,
+        path: path.to_owned(),
+        cause,
+    })
+}
+
+/// By what an operator can tell certificates apart: the beginning of the SHA-256 of the first.
+fn shown(key: &CertifiedKey) -> String {
+    let digest = key.cert.first().map(|cert| digest(cert));
+    let bytes = digest.iter().flatten().take(SHOWN_DIGEST_BYTES);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,234 @@
+//! `herenow config`, `herenow completions` and `herenow man`: what they print, and how they end.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it must be"
+)]
+
+use std::path::Path;
+use std::process::Command;
+
+use herenow_server::config::ServerConfig;
+
+/// Where a file of the repository is.
+fn repository(file: &str) -> String {
+    format!("{}/../../{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs the program with these variables only: its exit code, standard output and error.
+fn herenow(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_herenow"))
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// A file of its own for one test, removed with it.
+struct File(String);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let name = format!("commands-{}-{name}.toml", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, text).unwrap();
+        Self(path.display().to_string())
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn srv_920_check_says_all_that_is_wrong_and_ends_with_1() {
+    let wrong = File::new("srv-920", "listn = 1\n[socket]\nmax_channels = 0\n");
+    let (code, out, error) = herenow(&["config", "check", "--config", &wrong.0], &[]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let path = &wrong.0;
+    let expected = format!(
+        "herenow: the configuration has 2 errors:\n  - {path} line 1: there is no key `listn`, did \
+         you mean `listen`?\n  - {path} line 3: socket.max_channels is 0, it must be at least 1\n"
+    );
+    assert_eq!(error, expected);
+    let (code, out, error) = herenow(&["config", "check"], &[]);
+    assert_eq!(error, "");
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "the configuration is fine\n")
+    );
+}
+
+#[test]
+fn srv_921_check_says_what_only_the_start_would_find_and_takes_flags_and_variables() {
+    let arguments = [
+        "config",
+        "check",
+        "--listen",
+        "0.0.0.0:4000",
+        "--tls-cert=/nowhere/c",
+        "--tls-key=/nowhere/k",
+    ];
+    let (code, _, error) = herenow(&arguments, &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("there is no key for clients' tokens"),
+        "{error}"
+    );
+    assert!(error.contains("cannot read tls.cert /nowhere/c"), "{error}");
+    let origins = [("HERENOW_SOCKET_CHECK_ORIGIN", "//a.*.example")];
+    let (code, _, error) = herenow(&["config", "check"], &origins);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("socket.check_origin"), "{error}");
+}
+
+#[test]
+fn srv_922_show_says_each_value_with_its_source_and_no_secret() {
+    let file = File::new(
+        "srv-922",
+        "[socket]\nidle_timeout = \"30s\"\n[[topics]]\npattern = \"a:*\"\nwindow_max = \"1s\"\n",
+    );
+    let secret = "0123456789abcdef0123456789abcdef";
+    let keys = "shop:write:abcdefghijklmnopqrstuvwxyz";
+    let variables = [
+        ("HERENOW_JWT_SECRET", secret),
+        ("HERENOW_API_KEYS", keys),
+        ("HERENOW_LOG_FORMAT", "json"),
+    ];
+    let arguments = ["config", "show", "--config", &file.0, "--listen", "[::1]:1"];
+    let (code, out, error) = herenow(&arguments, &variables);
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    let lines: Vec<&str> = out.lines().collect();
+    let line = |value: &str, source: &str| {
+        let found = lines.iter().find(|line| line.starts_with(value));
+        let found = found.unwrap_or_else(|| panic!("no {value} in {out}"));
+        assert!(found.ends_with(&format!("# {source}")), "{found}");
+    };
+    line("listen = \"[::1]:1\" ", "flag --listen");
+    line("idle_timeout = \"30s\" ", &format!("{} line 2", file.0));
+    line(
+        "format = \"json\" ",
+        "environment variable HERENOW_LOG_FORMAT",
+    );
+    line("# max_channels = 100 ", "default");
+    line(
+        "# secret is set ",
+        "environment variable HERENOW_JWT_SECRET",
+    );
+    line("# keys is set ", "environment variable HERENOW_API_KEYS");
+    assert!(lines.contains(&"# dev is not set"), "{out}");
+    assert!(!out.contains(secret) && !out.contains("abcdefgh"), "{out}");
+    // What is shown is a configuration, and the same one.
+    let again = File::new("srv-922-again", &out);
+    let (_, shown, error) = herenow(&["config", "show", "--config", &again.0], &[]);
+    assert_eq!(error, "");
+    let values = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .map(|line| line.split(" # ").next().unwrap().trim().to_owned())
+            .collect()
+    };
+    assert_eq!(values(&shown), values(&out));
+    let expected = [
+        "listen = \"[::1]:1\"",
+        "format = \"json\"",
+        "idle_timeout = \"30s\"",
+        "pattern = \"a:*\"",
+        "window_max = \"1s\"",
+    ];
+    for value in expected {
+        assert!(values(&out).contains(&value.to_owned()), "{value} in {out}");
+    }
+}
+
+#[test]
+fn srv_923_the_reference_in_the_docs_is_the_one_of_the_code() {
+    let (code, reference, _) = herenow(&["config", "reference"], &[]);
+    assert_eq!(code, Some(0));
+    let kept = std::fs::read_to_string(repository("docs/configuration.md")).unwrap();
+    let differs = reference
+        .lines()
+        .zip(kept.lines())
+        .find(|(new, old)| new != old);
+    assert!(
+        reference == kept,
+        "docs/configuration.md is not what the code says; run \
+         `herenow config reference > docs/configuration.md`; the first difference: {differs:?}"
+    );
+}
+
+#[test]
+fn srv_924_completions_know_every_command_and_flag() {
+    for (shell, mark) in [
+        ("bash", "complete -F _herenow"),
+        ("zsh", "#compdef herenow"),
+        ("fish", "complete -c herenow"),
+    ] {
+        let (code, script, _) = herenow(&["completions", shell], &[]);
+        assert_eq!(code, Some(0));
+        for part in [mark, "socket-idle-timeout", "watch", "token", "reference"] {
+            assert!(script.contains(part), "{part} in that for {shell}");
+        }
+    }
+    let (code, _, error) = herenow(&["completions", "dos"], &[]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("bash"), "{error}");
+}
+
+#[test]
+fn srv_925_there_is_a_manual_page_of_the_program_and_of_each_command() {
+    let (_, page, _) = herenow(&["man"], &[]);
+    assert!(page.contains(".TH herenow 1"), "{page}");
+    let (_, page, _) = herenow(&["man", "serve"], &[]);
+    assert!(page.contains(".TH herenow-serve 1"), "{page}");
+    assert!(page.contains("idle\\-timeout"), "{page}");
+    let (_, page, _) = herenow(&["man", "config", "check"], &[]);
+    assert!(page.contains(".TH herenow-config-check 1"), "{page}");
+    let (code, _, error) = herenow(&["man", "bogus"], &[]);
+    assert_eq!(code, Some(1));
+    assert_eq!(error, "herenow: there is no command `bogus` in `herenow`\n");
+}
+
+#[test]
+fn srv_926_the_configuration_of_the_package_is_fine() {
+    let path = repository("ops/debian/herenow.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    // Its secrets are made when the package is installed, and not here.
+    let mut files = Vec::new();
+    let mut here = String::new();
+    for line in text.lines() {
+        let secret = ["jwt.secret", "api.keys"]
+            .into_iter()
+            .find(|name| line.contains(name));
+        let file = secret.filter(|_| !line.starts_with('#')).map(|name| {
+            let content = match name {
+                "jwt.secret" => "0123456789abcdef0123456789abcdef\n",
+                _ => "admin:admin:0123456789abcdef\n",
+            };
+            File::new(name, content)
+        });
+        let line = match &file {
+            Some(file) => {
+                let (key, _) = line.split_once('=').unwrap();
+                format!("{key}= {:?}", file.0)
+            }
+            None => line.to_owned(),
+        };
+        here += &format!("{line}\n");
+        files.extend(file);
+    }
+    assert_eq!(files.len(), 2, "{text}");
+    ServerConfig::parse(&here, Path::new(&path)).unwrap();
+    let here = File::new("srv-926", &here);
+    let (code, _, error) = herenow(&["config", "check", "--config", &here.0], &[]);
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+}
