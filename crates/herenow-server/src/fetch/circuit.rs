@@ -166,7 +166,7 @@ mod tests {
             max_pause: 4 * SECOND,
         };
         let mut circuit = Circuit::new(limits, start);
-        let mut fail = |circuit: &mut Circuit, attempt, now| {
+        let fail = |circuit: &mut Circuit, attempt, now| {
             let change = circuit.failed(attempt, now, "gone".to_owned());
             change.map(|change| change.state)
         };
