@@ -157,87 +157,94 @@ pub(super) fn conflict(
 
 /// Tells what does not go together with the topics, or is not there to work with.
 pub(super) fn check(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Vec<ConfigError> {
-    let fetch = &config.fetch;
     let mut errors = Vec::new();
-    let mut asked = fetch.query.as_ref().map(|_| "fetch.query".to_owned());
     for (at, topic) in config.topics.iter().enumerate() {
-        let name = |key: &str| format!("topics[{at}].{key}");
-        let conflict = |key: &str, value: &str, other: &str, other_value: String, rule| {
-            ConfigError::Conflict(Box::new(Conflict {
-                origin: origin("topics"),
-                key: name(key),
-                value: format!("{value:?}"),
-                other: other.to_owned(),
-                other_value,
-                other_origin: origin(if other.starts_with("fetch.") {
-                    other
-                } else {
-                    "topics"
-                }),
-                rule,
-            }))
-        };
-        if let (Some(url), Some(query)) = (&topic.fetch.url, &topic.fetch.query) {
-            let (other, rule) = (name("fetch_query"), "fields come from one of them");
-            errors.push(conflict(
-                "fetch_url",
-                url,
-                &other,
-                format!("{query:?}"),
-                rule,
-            ));
-        }
-        if let Some(url) = &topic.fetch.url
-            && !fetch.allow_http
-            && is_plain_and_remote(url)
-        {
-            errors.push(conflict(
-                "fetch_url",
-                url,
-                "fetch.allow_http",
-                "false".to_owned(),
-                PLAIN,
-            ));
-        }
-        if topic.fetch.query.is_some() {
-            asked.get_or_insert(name("fetch_query"));
-        }
+        errors.extend(check_topic(
+            config.fetch.allow_http,
+            at,
+            &topic.fetch,
+            origin,
+        ));
     }
-    let origin_of = |asked: &str| match asked.starts_with("topics") {
-        true => origin("topics"),
-        false => origin(asked),
-    };
-    let url = fetch.database_url.as_ref();
-    // Named already, where it could not be read.
-    let has_url = url.is_some() || fetch.database_url_file.is_some();
-    match &asked {
-        Some(asked) if !has_url => errors.push(ConfigError::Missing {
-            origin: origin_of(asked),
-            key: format!("fetch.database_url, which {asked} is for,"),
-        }),
-        Some(asked) if !cfg!(feature = "sql") => errors.push(ConfigError::SqlNotBuilt {
-            origin: origin_of(asked),
-            key: asked.clone(),
-        }),
-        None if url.is_some() => errors.push(ConfigError::Missing {
-            origin: origin("fetch.database_url"),
-            key: "fetch.query, which says what to ask the database,".to_owned(),
-        }),
-        Some(_) | None => {}
-    }
-    if let Some(url) = url
-        && !SCHEMES
-            .iter()
-            .any(|scheme| url.expose().starts_with(scheme))
-    {
-        errors.push(ConfigError::WrongType {
-            origin: origin("fetch.database_url"),
-            key: "fetch.database_url".to_owned(),
-            value: "something else".to_owned(), // It may hold a password.
-            expected: "postgres://… or sqlite:…".to_owned(),
-        });
-    }
+    errors.extend(check_database(config, origin));
     errors
+}
+
+/// What does not go together in an entry of the topics.
+fn check_topic(
+    allow_http: bool,
+    at: usize,
+    topic: &TopicFetch,
+    origin: &dyn Fn(&str) -> Origin,
+) -> Option<ConfigError> {
+    let url = topic.url.as_deref()?;
+    let (other, other_value, other_origin, rule) = match &topic.query {
+        Some(query) => (
+            format!("topics[{at}].fetch_query"),
+            format!("{query:?}"),
+            origin("topics"),
+            "fields come from one of them",
+        ),
+        None if !allow_http && is_plain_and_remote(url) => (
+            "fetch.allow_http".to_owned(),
+            "false".to_owned(),
+            origin("fetch.allow_http"),
+            PLAIN,
+        ),
+        None => return None,
+    };
+    Some(ConfigError::Conflict(Box::new(Conflict {
+        origin: origin("topics"),
+        key: format!("topics[{at}].fetch_url"),
+        value: format!("{url:?}"),
+        other,
+        other_value,
+        other_origin,
+        rule,
+    })))
+}
+
+/// What is missing for queries, or wrong with the database that they are for.
+fn check_database(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Option<ConfigError> {
+    const URL: &str = "fetch.database_url";
+    let fetch = &config.fetch;
+    let general = fetch
+        .query
+        .as_ref()
+        .map(|_| ("fetch.query".to_owned(), "fetch.query"));
+    let mut topics = config.topics.iter();
+    let own = topics.position(|topic| topic.fetch.query.is_some());
+    let asked = general.or(own.map(|at| (format!("topics[{at}].fetch_query"), "topics")));
+    let url = fetch.database_url.as_ref();
+    let Some((key, place)) = asked else {
+        return url.map(|_| ConfigError::Missing {
+            origin: origin(URL),
+            key: "fetch.query, which says what to ask the database,".to_owned(),
+        });
+    };
+    if !cfg!(feature = "sql") {
+        let origin = origin(place);
+        return Some(ConfigError::SqlNotBuilt { origin, key });
+    }
+    let Some(url) = url else {
+        // If there is a file to read it from, that it could not be read was said already.
+        return fetch
+            .database_url_file
+            .is_none()
+            .then(|| ConfigError::Missing {
+                origin: origin(place),
+                key: format!("{URL}, which {key} is for,"),
+            });
+    };
+    let is_known = SCHEMES
+        .iter()
+        .any(|scheme| url.expose().starts_with(scheme));
+    (!is_known).then(|| ConfigError::WrongType {
+        origin: origin(URL),
+        key: URL.to_owned(),
+        value: "something else".to_owned(), // It may hold a password.
+        expected: "postgres://… or sqlite:…".to_owned(),
+    })
 }
 
 /// Tells whether a callback can be at `text`: HTTP, without a password in it, for it is shown.
