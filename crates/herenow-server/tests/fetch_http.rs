@@ -139,7 +139,7 @@ async fn srv_750_a_callback_is_asked_for_topic_and_keys_and_its_fields_stand_bes
     assert_eq!(token.as_deref(), Some("Bearer a-token-of-the-test"));
     assert_eq!(asked, json!({ "topic": "room:1", "keys": ["ada"] }));
     for key in ["nobody", "null", "list", "large"] {
-        let _bob = rig.connect("").await.joined("room:1", user(&key)).await;
+        let _bob = rig.connect("").await.joined("room:1", user(key)).await;
         let diff = ada.diff_with(key).await;
         let entry = diff["joins"][key].as_object().unwrap();
         assert_eq!(entry.keys().collect::<Vec<_>>(), ["metas"], "{key}");

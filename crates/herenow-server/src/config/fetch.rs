@@ -222,10 +222,6 @@ fn check_database(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Opt
             key: "fetch.query, which says what to ask the database,".to_owned(),
         });
     };
-    if !cfg!(feature = "sql") {
-        let origin = origin(place);
-        return Some(ConfigError::SqlNotBuilt { origin, key });
-    }
     let Some(url) = url else {
         // If there is a file to read it from, that it could not be read was said already.
         return fetch
@@ -239,12 +235,16 @@ fn check_database(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Opt
     let is_known = SCHEMES
         .iter()
         .any(|scheme| url.expose().starts_with(scheme));
-    (!is_known).then(|| ConfigError::WrongType {
-        origin: origin(URL),
-        key: URL.to_owned(),
-        value: "something else".to_owned(), // It may hold a password.
-        expected: "postgres://… or sqlite:…".to_owned(),
-    })
+    if !is_known {
+        return Some(ConfigError::WrongType {
+            origin: origin(URL),
+            key: URL.to_owned(),
+            value: "something else".to_owned(), // It may hold a password.
+            expected: "postgres://… or sqlite:…".to_owned(),
+        });
+    }
+    let origin = origin(place);
+    (!cfg!(feature = "sql")).then_some(ConfigError::SqlNotBuilt { origin, key })
 }
 
 /// Tells whether a callback can be at `text`: HTTP, without a password in it, for it is shown.
