@@ -33,14 +33,15 @@ const DEB: CargoTool = CargoTool {
     version: "3.8.0",
 };
 
-/// Programs of tests and the packages they are in: the brokers, what cuts networks, and what
-/// judges units. Debian's
+/// Programs of tests and the packages they are in: the brokers, what cuts networks, what
+/// judges units, and what checks alarms. Debian's
 /// are in `/usr/sbin` or on the path.
-const TEST_PROGRAMS: [(&str, &str); 5] = [
+const TEST_PROGRAMS: [(&str, &str); 6] = [
     ("nats-server", "nats-server"),
     ("redis-server", "redis-server"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("promtool", "prometheus"),
     ("systemd-analyze", "systemd"),
 ];
 

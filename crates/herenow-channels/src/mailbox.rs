@@ -113,6 +113,12 @@ impl Mailbox {
         self.id.as_ref()
     }
 
+    /// Returns the messages and the bytes that wait for the reader.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.n_frames, inner.n_bytes)
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }

@@ -250,6 +250,7 @@ fn extract_all(owner: &mut Shard, reader: &NodeName) -> Vec<ShardMessage> {
             ShardMessage::Transfer { delta, .. } => Some(delta),
             ShardMessage::Delta { .. }
             | ShardMessage::Request { .. }
+            | ShardMessage::Held { .. }
             | ShardMessage::Bye { .. } => None,
         });
         let Some(delta) = answer else { return chunks };

@@ -7,7 +7,10 @@
 //!
 //! Decoding trusts nothing: lengths are checked against what is there before memory is taken, texts
 //! and metas have the limits of their types, and what does not fit together is an error. A row's
-//! replica is not in the bytes: it is the sender's, so a peer can only speak of its own rows.
+//! replica is not in the bytes: it is the sender's, so a peer can only speak of its own rows. The one
+//! exception is what it holds, which is in no table.
+
+mod held;
 
 use std::sync::Arc;
 
@@ -33,6 +36,7 @@ const KIND_REQUEST: u8 = 1;
 const KIND_TRANSFER: u8 = 2;
 const KIND_BYE: u8 = 3;
 const KIND_HEARTBEAT: u8 = 4;
+const KIND_HELD: u8 = 5;
 const GONE_EXACTLY: u8 = 0;
 const GONE_ALL_BUT: u8 = 1;
 
@@ -107,6 +111,10 @@ impl ShardMessage {
                     .u64(incarnation.0)
                     .delta(delta);
             }
+            Self::Held { incarnation, rows } => {
+                out.array(3).u8(KIND_HELD).u64(incarnation.0);
+                held::encode(&mut out, rows);
+            }
             Self::Bye { incarnation } => {
                 out.array(2).u8(KIND_BYE).u64(incarnation.0);
             }
@@ -152,6 +160,10 @@ impl ShardMessage {
                     }),
                     _ => None,
                 },
+            }),
+            (KIND_HELD, 3..) => Ok(Self::Held {
+                incarnation,
+                rows: held::decode(&mut decoder, shard)?,
             }),
             (KIND_BYE, _) => Ok(Self::Bye { incarnation }),
             (kind, _) => Err(DecodeError::Kind { kind }),

@@ -3,6 +3,8 @@
 use std::num::NonZero;
 use std::time::Duration;
 
+use crate::grace::Grace;
+
 /// The settings of a shard. All nodes of a cluster should have the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,6 +35,11 @@ pub struct ShardConfig {
     /// Rows that are shown, hidden or dropped at a time when a replica comes up, goes down or is
     /// forgotten. Default 128.
     pub sweep_rows: NonZero<usize>,
+    /// For how long a disconnect that was not a leave is held back from this node's readers, by topic
+    /// pattern; the first match counts. `room:*` is a prefix, others are exact. Default: nowhere.
+    pub graces: Vec<(String, Grace)>,
+    /// Presences held back at once; those beyond leave at once and are counted. Default 65,536.
+    pub max_held: usize,
     /// Seeds the hash maps, which strangers fill with topics and keys. Default 0: for tests.
     pub hash_seed: u64,
 }
@@ -51,6 +58,8 @@ impl Default for ShardConfig {
             max_peers: 1024,
             max_peer_rows: 10_000_000,
             sweep_rows: NonZero::new(128).expect("128 is not zero"),
+            graces: Vec::new(),
+            max_held: 65_536,
             hash_seed: 0,
         }
     }

@@ -150,7 +150,7 @@ impl Index {
         }
     }
 
-    /// Gives up a row of another node's.
+    /// Gives up a row; one of this node's own is [disowned](Self::disown) first.
     pub(crate) fn remove(&mut self, id: SlotId) -> Arc<Row> {
         self.hide(id);
         let row = self.slots[id.at()].row.take();
@@ -158,8 +158,8 @@ impl Index {
         row.expect("a table removes a slot once")
     }
 
-    /// Gives up a row of this node's own.
-    pub(crate) fn remove_own(&mut self, id: SlotId) -> Arc<Row> {
+    /// Makes a row of this node's own one like any other.
+    pub(crate) fn disown(&mut self, id: SlotId) {
         let Slot { older, newer, .. } = self.slots[id.at()];
         let row = self.row(id).clone();
         if older != NONE {
@@ -176,7 +176,6 @@ impl Index {
         if let Ok(entry) = self.own.find_entry(hash, |&other| other == id.0) {
             entry.remove();
         }
-        self.remove(id)
     }
 
     fn forget_owner(&mut self, owner: OwnerId) {

@@ -50,6 +50,8 @@ mod diff;
 mod delta;
 mod history;
 mod index;
+mod grace;
+mod readers;
 mod table;
 mod liveness;
 mod message;
@@ -63,6 +65,7 @@ pub use codec::{DecodeError, MAX_MESSAGE_BYTES};
 pub use config::{ConfigError, ShardConfig};
 pub use delta::{Delta, Pruning};
 pub use diff::{Change, Diff, LeaveReason};
+pub use grace::Grace;
 pub use ids::{
     IdError, Incarnation, Key, MAX_KEY_BYTES, MAX_NODE_NAME_BYTES, MAX_TOPIC_BYTES, MetaRef,
     NodeName, OwnerId, ReplicaId, ShardIndex, Topic,

@@ -1,8 +1,11 @@
 //! [`ShardMessage`] and [`NodeHeartbeat`]: all that nodes say to each other.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::delta::{Delta, Pruning};
 use crate::ids::{Incarnation, NodeName, ShardIndex};
-use crate::row::{Meta, Version};
+use crate::row::{Meta, Row, Version};
 
 /// What one shard says to its counterparts on other nodes. The carrier tells who sent it.
 #[derive(Debug, Clone)]
@@ -34,6 +37,14 @@ pub enum ShardMessage {
         /// The chunk.
         delta: Delta,
     },
+    /// To a node that has nothing of the sender yet: presences that have ended, on whatever node, and
+    /// that readers are not told of yet, with the time that is left. See [`Grace`](crate::Grace).
+    Held {
+        /// Which life of the sender.
+        incarnation: Incarnation,
+        /// The presences.
+        rows: Vec<(Arc<Row>, Duration)>,
+    },
     /// Owner to all: this life ends, drop its rows now.
     Bye {
         /// Which life of the owner.
@@ -45,11 +56,13 @@ impl ShardMessage {
     /// Returns the metas that the message brings, so that a host which knows what metas are can
     /// refuse it; empty for a message without rows.
     pub fn metas(&self) -> impl Iterator<Item = &Meta> {
-        let rows = match self {
-            Self::Delta { delta, .. } | Self::Transfer { delta, .. } => &delta.rows[..],
-            Self::Request { .. } | Self::Bye { .. } => &[],
+        let (rows, held) = match self {
+            Self::Delta { delta, .. } | Self::Transfer { delta, .. } => (&delta.rows[..], &[][..]),
+            Self::Held { rows, .. } => (&[][..], &rows[..]),
+            Self::Request { .. } | Self::Bye { .. } => (&[][..], &[][..]),
         };
-        rows.iter().map(|row| row.meta())
+        let held = held.iter().map(|(row, _)| row);
+        rows.iter().chain(held).map(|row| row.meta())
     }
 }
 

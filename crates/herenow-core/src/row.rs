@@ -177,6 +177,12 @@ impl Row {
             .map(|prev| MetaRef::new(self.replica.fingerprint, prev.0))
     }
 
+    /// Returns how many bytes its texts are: its replica's node, topic, key and meta.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let node = self.replica.id.node.as_str().len();
+        node + self.topic.as_str().len() + self.key.as_str().len() + self.meta.as_bytes().len()
+    }
+
     /// Tells whether two rows of one replica are writings of the same presence.
     pub(crate) fn is_same_presence(&self, other: &Self) -> bool {
         self.owner == other.owner && self.key == other.key && self.topic == other.topic

@@ -13,16 +13,16 @@ mod sweep;
 pub use writes::{TrackError, UpdateError};
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 
 use crate::config::{ConfigError, ShardConfig};
-use crate::diff::{Change, Diff};
+use crate::diff::{Diff, LeaveReason};
 use crate::history::History;
 use crate::ids::{Incarnation, Key, NodeName, OwnerId, ReplicaId, Topic};
 use crate::index::Index;
 use crate::liveness::{PeerStatus, Peers};
 use crate::message::ShardMessage;
+use crate::readers::Readers;
 use crate::row::{Replica, Row, Version};
 use crate::shard::sweep::Sweeps;
 use crate::shard::transfer::Transfers;
@@ -103,6 +103,14 @@ pub struct ShardStats {
     pub n_requests: u64,
     /// Chunks sent in answer to requests.
     pub n_transfers: u64,
+    /// Presences that ended and were held back from readers.
+    pub n_held: u64,
+    /// Those of them whose key returned in time.
+    pub n_returned: u64,
+    /// Those of them whose grace was over.
+    pub n_grace_over: u64,
+    /// Presences that left at once because too many were held.
+    pub n_held_refused: u64,
     /// Entries of tables that were looked at to apply deltas: the work that peers make.
     pub n_visited: u64,
 }
@@ -117,6 +125,8 @@ pub struct ShardMemory {
     pub n_burials: usize,
     /// Requests that wait for their answer; at most one per peer.
     pub n_waiting: usize,
+    /// Presences that ended and are held back from readers; at most `max_held`.
+    pub n_held: usize,
 }
 
 /// One node's part of one partition of all topics. See the crate's page for how to drive it.
@@ -136,7 +146,8 @@ pub struct Shard {
     next_check: MonoTime,
     transfers: Transfers,
     sweeps: Sweeps,
-    changes: Vec<Change>,
+    readers: Readers,
+    started: MonoTime,
     outputs: VecDeque<Output>,
     stats: ShardStats,
 }
@@ -159,7 +170,8 @@ impl Shard {
             next_check: MonoTime::MAX,
             transfers: Transfers::new(now, config.transfer_bytes_per_second),
             sweeps: Sweeps::default(),
-            changes: Vec::new(),
+            readers: Readers::new(config.graces.clone(), config.max_held, config.hash_seed),
+            started: now,
             outputs: VecDeque::new(),
             stats: ShardStats::default(),
             config: config.clone(),
@@ -168,10 +180,13 @@ impl Shard {
         })
     }
 
-    /// Does what is due: looks for silent peers, asks again, answers what had to wait. Idempotent.
+    /// Does what is due: looks for silent peers, asks again, answers what had to wait, and tells of
+    /// those whose grace is over, [`sweep_rows`](ShardConfig::sweep_rows) at a time. Idempotent.
     pub fn handle_timeout(&mut self, now: MonoTime) {
         self.advance(now);
         self.serve_waiting();
+        let max = self.config.sweep_rows.get();
+        self.readers.expire(self.now, max, &mut self.index);
         if self.now >= self.next_check {
             self.check_peers(self.now.duration_since(self.next_check));
             self.schedule_check();
@@ -182,8 +197,8 @@ impl Shard {
     ///
     /// Changes come as one diff, then messages and events in the order they were caused.
     pub fn poll_output(&mut self) -> Option<Output> {
-        if !self.changes.is_empty() {
-            let changes = mem::take(&mut self.changes);
+        if self.readers.has_changes() {
+            let changes = self.readers.take_changes();
             return Some(Output::Diff(Diff { changes }));
         }
         if self.now >= self.next_flush {
@@ -201,7 +216,8 @@ impl Shard {
         } else {
             MonoTime::MAX
         };
-        flush.min(self.next_check).min(self.transfers.next_due())
+        let check = self.next_check.min(self.readers.next_due());
+        flush.min(check).min(self.transfers.next_due())
     }
 
     /// Returns which replica this is.
@@ -259,6 +275,24 @@ impl Shard {
         self.index.n_visible()
     }
 
+    /// Returns whether all that is here of a key is a presence that has ended, and is still shown.
+    pub fn is_in_grace(&self, topic: &Topic, key: &Key) -> bool {
+        self.readers.is_in_grace(topic, key)
+    }
+
+    /// Ends the grace of a key, if it is in one: it leaves now, for this reason. Only this node's
+    /// readers are told. Returns whether it was.
+    pub fn handle_release(
+        &mut self,
+        now: MonoTime,
+        topic: &Topic,
+        key: &Key,
+        reason: LeaveReason,
+    ) -> bool {
+        self.advance(now);
+        self.readers.release(topic, key, reason, &mut self.index)
+    }
+
     /// Returns how many rows are this node's own.
     pub fn n_own_rows(&self) -> usize {
         self.own.n_rows()
@@ -279,7 +313,14 @@ impl Shard {
 
     /// Returns what the shard has counted.
     pub fn stats(&self) -> ShardStats {
-        self.stats
+        let grace = self.readers.stats();
+        ShardStats {
+            n_held: grace.n_held,
+            n_returned: grace.n_returned,
+            n_grace_over: grace.n_over,
+            n_held_refused: grace.n_refused,
+            ..self.stats
+        }
     }
 
     /// Returns how much the shard remembers besides rows.
@@ -288,6 +329,7 @@ impl Shard {
             n_removals: self.history.n_removals(),
             n_burials: self.peers.n_burials(),
             n_waiting: self.transfers.n_waiting(),
+            n_held: self.readers.n_held(),
         }
     }
 
@@ -314,6 +356,7 @@ impl Shard {
         tables
             .find_map(|table| table.broken_rule(&self.index))
             .or_else(|| self.index.broken_rule())
+            .or_else(|| self.readers.broken_rule(&self.index))
             .or_else(|| self.broken_visibility())
     }
 
@@ -322,14 +365,18 @@ impl Shard {
             let visible = table.slots().filter(|slot| self.index.is_visible(*slot));
             visible.count()
         };
+        let n_held_of = |table: &Table| {
+            let held = table.slots().filter(|slot| self.readers.is_held(*slot));
+            held.count()
+        };
         let leaving: usize = self.sweeps.leaving().map(n_visible_of).sum();
-        let mut n_visible = leaving + self.own.n_rows();
+        let mut n_visible = leaving + self.own.n_rows() + self.readers.n_orphans();
         for (_, peer) in self.peers.iter() {
             let n_of_peer = n_visible_of(&peer.table);
             n_visible += n_of_peer;
             let n_due = match peer.status {
                 PeerStatus::Up => peer.table.n_rows(),
-                PeerStatus::Down => 0,
+                PeerStatus::Down => n_held_of(&peer.table),
             };
             if peer.swept.is_none() && n_of_peer != n_due {
                 return Some("the visible rows of a replica are not as its status says");

@@ -20,10 +20,13 @@ use std::sync::Arc;
 use roaring::RoaringTreemap;
 
 use crate::delta::{Delta, Gone, Known, RowSizes};
-use crate::diff::{Change, LeaveReason};
+use crate::diff::LeaveReason;
+use crate::grace::End;
 use crate::history::History;
 use crate::index::{Index, SlotId};
+use crate::readers::Readers;
 use crate::row::{Replica, Row, Version};
+use crate::time::MonoTime;
 
 /// Why a row left whose owner does not remember why: most end with their owner.
 const UNKNOWN: LeaveReason = LeaveReason::Closed;
@@ -140,14 +143,15 @@ impl Table {
         self.known.pruned = version;
     }
 
-    /// Brings the table forward by a delta that is well formed, and reports what changed.
+    /// Brings the table forward by a delta that is well formed, and tells readers what changed.
     ///
     /// Costs the size of the delta, times the logarithm of the table's for each removal.
     pub(crate) fn apply(
         &mut self,
+        now: MonoTime,
         delta: Delta,
         index: &mut Index,
-        changes: &mut Vec<Change>,
+        readers: &mut Readers,
     ) -> Applied {
         if self.has(&delta) {
             return Applied::Stale;
@@ -169,10 +173,22 @@ impl Table {
         let seen = self.known.seen;
         let n_known = delta.rows.partition_point(|row| row.version() <= seen);
         self.take_overlapped(delta.from, &delta.rows[..n_known], &mut left);
-        let left = remove_all(left, index);
-        let joined = delta.rows.into_iter().skip(n_known);
-        let joined = joined.map(|row| self.insert(row, index)).collect();
-        report(left, joined, changes);
+        let joined: Vec<Arc<Row>> = delta.rows.into_iter().skip(n_known).collect();
+        // The same presence in both is an update.
+        let mut replaced = replaced_rows(&left, &joined, index);
+        for ((slot, reason), new) in left.into_iter().zip(replaced.by_left) {
+            match new {
+                Some(at) => replaced.by_joined[at] = readers.replace(slot, index),
+                None => readers.ended(now, slot, End::Told(reason), index),
+            }
+        }
+        for (row, old) in joined.into_iter().zip(replaced.by_joined) {
+            let slot = self.insert(row, index);
+            match old {
+                Some(old) => readers.updated(old, slot, index),
+                None => readers.joined(slot, index),
+            }
+        }
         self.known = known;
         Applied::Forward
     }
@@ -277,15 +293,15 @@ impl Table {
         &self.replica
     }
 
-    /// Takes in a row above all that are there, and returns it as it is shared from now on.
-    fn insert(&mut self, mut row: Arc<Row>, index: &mut Index) -> Arc<Row> {
+    /// Takes in a row above all that are there.
+    fn insert(&mut self, mut row: Arc<Row>, index: &mut Index) -> SlotId {
         if let Some(row) = Arc::get_mut(&mut row) {
             row.adopt_replica(&self.replica);
         }
         let version = row.version();
         let slot = index.insert(row);
         self.log.push(Entry { version, slot });
-        index.row(slot).clone()
+        slot
     }
 
     /// Takes the row of this version out of the log, if it is there.
@@ -378,36 +394,6 @@ impl Table {
     }
 }
 
-/// Gives up rows, and returns those that readers have seen.
-fn remove_all(
-    slots: Vec<(SlotId, LeaveReason)>,
-    index: &mut Index,
-) -> Vec<(Arc<Row>, LeaveReason)> {
-    let removed = slots.into_iter().filter_map(|(slot, reason)| {
-        let was_visible = index.is_visible(slot);
-        let row = index.remove(slot);
-        was_visible.then_some((row, reason))
-    });
-    removed.collect()
-}
-
-/// Reports what left and joined, the same presence in both as an update.
-fn report(left: Vec<(Arc<Row>, LeaveReason)>, joined: Vec<Arc<Row>>, changes: &mut Vec<Change>) {
-    let mut replaced = replaced_rows(&left, &joined);
-    for ((row, reason), new) in left.into_iter().zip(replaced.by_left) {
-        match new {
-            Some(at) => replaced.by_joined[at] = Some(row),
-            None => changes.push(Change::Left { row, reason }),
-        }
-    }
-    for (new, old) in joined.into_iter().zip(replaced.by_joined) {
-        changes.push(match old {
-            Some(old) => Change::Updated { old, new },
-            None => Change::Joined(new),
-        });
-    }
-}
-
 /// Which row that left was replaced by which that joined.
 struct Replaced {
     /// For each that left, where its successor is among those that joined.
@@ -416,7 +402,7 @@ struct Replaced {
     by_joined: Vec<Option<Arc<Row>>>,
 }
 
-fn replaced_rows(left: &[(Arc<Row>, LeaveReason)], joined: &[Arc<Row>]) -> Replaced {
+fn replaced_rows(left: &[(SlotId, LeaveReason)], joined: &[Arc<Row>], index: &Index) -> Replaced {
     let mut replaced = Replaced {
         by_left: vec![None; left.len()],
         by_joined: vec![None; joined.len()],
@@ -424,8 +410,11 @@ fn replaced_rows(left: &[(Arc<Row>, LeaveReason)], joined: &[Arc<Row>]) -> Repla
     if left.is_empty() || joined.is_empty() {
         return replaced;
     }
+    // A successor of a row that no reader saw is a join.
+    let visible = |slot| index.is_visible(slot).then(|| index.row(slot));
     if let ([(old, _)], [new]) = (left, joined) {
-        replaced.by_left[0] = old.is_same_presence(new).then_some(0);
+        let is_same = visible(*old).is_some_and(|old| old.is_same_presence(new));
+        replaced.by_left[0] = is_same.then_some(0);
         return replaced;
     }
     // Ordered, since the keys are a peer's and could be made to collide.
@@ -433,8 +422,9 @@ fn replaced_rows(left: &[(Arc<Row>, LeaveReason)], joined: &[Arc<Row>]) -> Repla
     let mut successors: BTreeMap<_, _> = keyed
         .map(|(at, row)| ((row.owner(), row.key(), row.topic()), at))
         .collect();
-    for ((row, _), successor) in left.iter().zip(&mut replaced.by_left) {
-        *successor = successors.remove(&(row.owner(), row.key(), row.topic()));
+    for ((slot, _), successor) in left.iter().zip(&mut replaced.by_left) {
+        *successor = visible(*slot)
+            .and_then(|row| successors.remove(&(row.owner(), row.key(), row.topic())));
     }
     replaced
 }

@@ -3,9 +3,11 @@
 mod support;
 
 use herenow_core::{
-    Change, DecodeError, Incarnation, LeaveReason, MAX_MESSAGE_BYTES, NodeHeartbeat, OwnerId,
-    Shard, ShardConfig, ShardMessage, Version, check,
+    Change, DecodeError, Grace, Incarnation, LeaveReason, MAX_MESSAGE_BYTES, NodeHeartbeat,
+    OwnerId, Shard, ShardConfig, ShardMessage, Version, check,
 };
+use std::time::Duration;
+
 use proptest::prelude::*;
 use support::{SHARD, at, drain, listed, node, shard, shard_with, track};
 
@@ -51,10 +53,39 @@ fn sample_messages() -> Vec<ShardMessage> {
                 .map(|(_, message)| message),
         );
     }
+    said.extend(held_messages());
     said.push(ShardMessage::Bye {
         incarnation: Incarnation(1),
     });
     said
+}
+
+/// What a node with two presences in grace tells one that has nothing of it.
+fn held_messages() -> Vec<ShardMessage> {
+    let mut config = ShardConfig::default();
+    config.graces = vec![("room:*".to_owned(), Grace::of(Duration::from_secs(5)))];
+    let mut owner = shard_with(OWNER, 1, &config);
+    for n in 0..2 {
+        track(&mut owner, at(0), n, "room:1", &format!("user-{n}"));
+        owner.handle_owner_end(at(n), OwnerId(n), LeaveReason::Closed);
+    }
+    let request = ShardMessage::Request {
+        incarnation: Incarnation(1),
+        owner: Incarnation(1),
+        seen: Version::ZERO,
+        pruned: Version::ZERO,
+        pruning: None,
+    };
+    owner.handle_message(at(10), &node("b"), request);
+    let sent = drain(&mut owner)
+        .sent
+        .into_iter()
+        .map(|(_, message)| message);
+    let held: Vec<_> = sent
+        .filter(|message| matches!(message, ShardMessage::Held { .. }))
+        .collect();
+    assert_eq!(held.len(), 1);
+    held
 }
 
 fn sample_bytes() -> Vec<Vec<u8>> {

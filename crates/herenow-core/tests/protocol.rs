@@ -33,7 +33,10 @@ fn request(seen: u64, owner: u64) -> ShardMessage {
 fn ranges(messages: &[ShardMessage]) -> Vec<(u64, u64)> {
     let ranges = messages.iter().map(|message| match message {
         ShardMessage::Delta { delta, .. } => (delta.from().0, delta.to().0),
-        ShardMessage::Request { .. } | ShardMessage::Transfer { .. } | ShardMessage::Bye { .. } => {
+        ShardMessage::Request { .. }
+        | ShardMessage::Transfer { .. }
+        | ShardMessage::Held { .. }
+        | ShardMessage::Bye { .. } => {
             panic!("a delta, not {message:?}")
         }
     });
@@ -44,9 +47,10 @@ fn ranges(messages: &[ShardMessage]) -> Vec<(u64, u64)> {
 fn reached(sent: &[(herenow_core::NodeName, ShardMessage)]) -> Vec<u64> {
     let reached = sent.iter().filter_map(|(_, message)| match message {
         ShardMessage::Transfer { delta, .. } => Some(delta.to().0),
-        ShardMessage::Delta { .. } | ShardMessage::Request { .. } | ShardMessage::Bye { .. } => {
-            None
-        }
+        ShardMessage::Delta { .. }
+        | ShardMessage::Request { .. }
+        | ShardMessage::Held { .. }
+        | ShardMessage::Bye { .. } => None,
     });
     reached.collect()
 }

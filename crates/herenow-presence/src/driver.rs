@@ -162,6 +162,15 @@ impl Driver {
                 self.replies.push(Reply::Untrack(answer, was_there));
             }
             Command::Undo(row) => self.on_undo(&row),
+            Command::EndGrace {
+                topic,
+                key,
+                reason,
+                answer,
+            } => {
+                let was_held = self.shard.handle_release(now, &topic, &key, reason);
+                self.replies.push(Reply::Untrack(answer, was_held));
+            }
             Command::EndOwner {
                 owner,
                 reason,
@@ -209,7 +218,11 @@ impl Driver {
             key,
             meta,
         } = write;
-        let n_metas = self.n_metas(&topic, key.as_str());
+        // What is held under a key makes room for the key's return.
+        let n_metas = match self.shard.is_in_grace(&topic, &key) {
+            true => 0,
+            false => self.n_metas(&topic, key.as_str()),
+        };
         let max = self.config.max_metas_per_key;
         if n_metas >= max && self.shard.row(owner, &topic, &key).is_none() {
             let (topic, key) = (topic.to_string(), key.to_string());

@@ -22,6 +22,23 @@
 //! The crate `herenow` has this and the channels together; its front page teaches both from the
 //! beginning.
 //!
+//! # Grace
+//!
+//! `shard.graces` of [`PresenceConfig`] names topics in which a disconnect that was not a leave is held
+//! back for a while. If the same key returns in time, to whatever node, its join and the leave of what
+//! it replaces are one diff, and nobody was told that it is gone; meanwhile it is listed and counted
+//! like everybody else. [`LeaveReason::Closed`] is such a disconnect (an [`Owner`] that is dropped
+//! ends with it), [`LeaveReason::NodeDown`] may be one; a [`Here`] that is dropped is a leave, unless
+//! [`Here::end_with`] says otherwise. By default there is no grace, as in the reference.
+//!
+//! ```
+//! use std::time::Duration;
+//! use herenow_presence::{Grace, PresenceConfig};
+//!
+//! let mut config = PresenceConfig::default();
+//! config.shard.graces = vec![("room:*".to_owned(), Grace::of(Duration::from_secs(10)))];
+//! ```
+//!
 //! # Who owns what
 //!
 //! ```text
@@ -67,7 +84,7 @@ pub use diff::{Event, PresenceDiff};
 pub use errors::{NameError, TrackError, UpdateError};
 pub use fetch::{Fetch, FetchError};
 pub use group::{Entry, PresenceMeta, Presences};
-pub use herenow_core::{Key, LeaveReason, MetaRef, NodeName, ShardConfig, Topic};
+pub use herenow_core::{Grace, Key, LeaveReason, MetaRef, NodeName, ShardConfig, Topic};
 pub use meta::MetaError;
 pub use metrics::PresenceStats;
 pub use observer::HandleMetas;

@@ -43,6 +43,12 @@ pub(crate) enum Command {
         answer: oneshot::Sender<bool>,
     },
     Undo(Arc<Row>),
+    EndGrace {
+        topic: Topic,
+        key: Key,
+        reason: LeaveReason,
+        answer: oneshot::Sender<bool>,
+    },
     EndOwner {
         owner: OwnerId,
         reason: LeaveReason,
@@ -190,6 +196,11 @@ impl ShardQueue {
         drop(state);
         self.wake.notify_one();
         true
+    }
+
+    /// Returns how many commands wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().commands.len()
     }
 
     /// Waits until something was added since the last [`take`](Self::take). Cancel-safe.

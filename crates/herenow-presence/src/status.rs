@@ -78,6 +78,16 @@ pub struct ReplicationStats {
     pub n_requests: u64,
     /// Chunks sent in answer to requests.
     pub n_transfers: u64,
+    /// Presences that have ended and are held back from readers, now.
+    pub n_in_grace: u64,
+    /// Presences that ended and were held back from readers.
+    pub n_held: u64,
+    /// Those of them whose key returned in time.
+    pub n_returned: u64,
+    /// Those of them whose grace was over.
+    pub n_grace_over: u64,
+    /// Presences that left at once because too many were held.
+    pub n_held_refused: u64,
 }
 
 /// What one shard says.
@@ -88,6 +98,7 @@ pub(crate) struct ShardStatus {
     /// With the time for which each was up or down.
     peers: Vec<(PeerView, Duration)>,
     stats: ShardStats,
+    n_in_grace: usize,
     age: Duration,
 }
 
@@ -106,6 +117,7 @@ impl ShardStatus {
             n_own_rows: shard.n_own_rows(),
             peers,
             stats: shard.stats(),
+            n_in_grace: shard.memory().n_held,
             age: now.elapsed(),
         }
     }
@@ -131,6 +143,7 @@ impl ClusterStatus {
         let mut stats = ReplicationStats::default();
         for shard in shards {
             stats.add(&shard.stats);
+            stats.n_in_grace += shard.n_in_grace as u64;
         }
         Self {
             n_shards: shards.len(),
@@ -240,6 +253,10 @@ impl ReplicationStats {
         self.n_refused += shard.n_refused;
         self.n_requests += shard.n_requests;
         self.n_transfers += shard.n_transfers;
+        self.n_held += shard.n_held;
+        self.n_returned += shard.n_returned;
+        self.n_grace_over += shard.n_grace_over;
+        self.n_held_refused += shard.n_held_refused;
     }
 }
 

@@ -34,7 +34,7 @@ use crate::owner::Owner;
 use crate::places::first_of;
 use crate::queue::{Command, ShardQueue, Updated, Write};
 use crate::status::ClusterStatus;
-use crate::view::Views;
+use crate::view::{Views, largest_of};
 
 /// All shards of this node.
 pub(crate) struct Tracker {
@@ -66,9 +66,9 @@ impl Tracker {
                 announced: Arc::new(AtomicU64::new(0)),
             })
             .collect();
-        let (beat_soon, misfits) = (Arc::default(), Arc::default());
+        let (beat_soon, misfits, heard) = (Arc::default(), Arc::default(), Arc::default());
         let queues = parts.iter().map(|part| part.queue.clone()).collect();
-        let link = open_link(shared, queues, &misfits, &beat_soon)?;
+        let link = open_link(shared, queues, &misfits, &heard, &beat_soon)?;
         let node =
             NodeName::new(shared.pubsub.node_name()).map_err(|_| ConfigError::OutOfRange {
                 field: "node name bytes",
@@ -96,6 +96,7 @@ impl Tracker {
             let (config, metrics) = (config.clone(), shared.metrics.clone());
             let beat_soon = tracker.beat_soon.clone();
             let pulse = Pulse {
+                heard,
                 beat_soon,
                 link,
                 node,
@@ -225,6 +226,11 @@ impl Tracker {
             .collect()
     }
 
+    /// Returns the `max` topics with the most presences, the largest first.
+    pub(crate) fn largest_topics(&self, max: usize) -> Vec<(Topic, usize)> {
+        largest_of(self.parts.iter().map(|part| &part.views), max)
+    }
+
     /// Returns the first `max` topics that begin with `prefix` and come after `after`, ascending.
     pub(crate) fn first_topics(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<Topic> {
         let names: Vec<_> = self.parts.iter().map(|part| part.views.names()).collect();
@@ -239,6 +245,11 @@ impl Tracker {
             .map(|part| part.places.find(key))
             .collect();
         first_of(&places, "", after, max)
+    }
+
+    /// Returns how much waits for all shards.
+    pub(crate) fn n_queued(&self) -> u64 {
+        self.parts.iter().map(|part| part.queue.len() as u64).sum()
     }
 
     /// Returns the number of topics and of presences.
@@ -352,6 +363,21 @@ impl Tracker {
             owner.release(queue);
         }
         was_there
+    }
+
+    /// Lets a key go that is in grace here. Returns whether it was.
+    pub(crate) async fn end_grace(&self, topic: &str, key: &str, reason: LeaveReason) -> bool {
+        let Ok((name, key)) = self.names(topic, key) else {
+            return false;
+        };
+        let (answer, answered) = oneshot::channel();
+        self.part(topic).queue.push(Command::EndGrace {
+            topic: name,
+            key,
+            reason,
+            answer,
+        });
+        answered.await.unwrap_or(false)
     }
 
     pub(crate) async fn untrack_all(&self, owner: &Owner) -> usize {

@@ -8,6 +8,7 @@
 //! for.
 
 mod problem;
+mod counts;
 mod access;
 mod request;
 mod topics;
@@ -27,7 +28,8 @@ use herenow_presence::Presence;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-pub(crate) use self::access::{Access, Table};
+pub(crate) use self::access::{Access, Entrant, Table};
+pub(crate) use self::counts::RouteCounts;
 pub(crate) use self::problem::{Kind, Problem};
 use self::request::{At, Members, Query};
 use crate::cluster::Cluster;
@@ -144,7 +146,7 @@ mod tests {
         }));
         let routes = table.listed().iter();
         let mut routes: BTreeSet<(String, String)> = routes
-            .map(|(method, path)| ((*path).to_owned(), method.as_str().to_lowercase()))
+            .map(|route| (route.path.to_owned(), route.method.as_str().to_lowercase()))
             .collect();
         routes.insert(("/api".to_owned(), "get".to_owned())); // The list of the others.
         let document: Value = serde_json::from_str(DOCUMENT).unwrap();

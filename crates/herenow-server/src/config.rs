@@ -21,6 +21,7 @@ mod api;
 mod cluster;
 mod jwt;
 mod fetch;
+mod limits;
 mod tls;
 mod names;
 mod keys;
@@ -33,7 +34,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use herenow_channels::{DrainConfig, LongPollConfig, ServeConfig, SocketConfig};
-use herenow_presence::{PresenceConfig, Window};
+use herenow_presence::{Grace, PresenceConfig, Window};
 
 pub(crate) use api::digest;
 pub use api::{ApiConfig, ApiKey, Right};
@@ -44,6 +45,7 @@ pub use jwt::JwtConfig;
 pub(crate) use jwt::is_plain_and_remote;
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::{Key, is_list, is_switch};
+pub use limits::{LimitsConfig, ObserveConfig, ProxyConfig};
 pub(crate) use load::TOPICS;
 pub use load::{Loaded, Sources};
 pub(crate) use names::{flag_name, variable_name};
@@ -67,6 +69,12 @@ pub struct ServerConfig {
     pub tls: TlsConfig,
     /// Limits of connections before they are sockets.
     pub http: ServeConfig,
+    /// Which proxies are believed to say who their clients are.
+    pub proxies: ProxyConfig,
+    /// What one address and one user may have.
+    pub limits: LimitsConfig,
+    /// What is shown of the server.
+    pub observe: ObserveConfig,
     /// How sockets are closed when the server stops.
     pub drain: DrainConfig,
     /// Which pages of browsers may connect, those of the server's own host.
@@ -110,6 +118,8 @@ pub struct TopicConfig {
     pub window: WindowConfig,
     /// Where fields of presences come from; what is left open is as in [`ServerConfig::fetch`].
     pub fetch: TopicFetch,
+    /// For how long a disconnect that was not a leave is held back, not at all.
+    pub grace: Grace,
 }
 
 /// What [`herenow_presence::Window`] is to be on the topics of one pattern.
@@ -376,6 +386,9 @@ impl Default for ServerConfig {
             },
             tls: TlsConfig::default(),
             http: ServeConfig::default(),
+            proxies: ProxyConfig::default(),
+            limits: LimitsConfig::default(),
+            observe: ObserveConfig::default(),
             drain: DrainConfig::default(),
             check_origin: Origins::SameHost,
             socket: SocketConfig::default(),
@@ -401,6 +414,7 @@ impl TopicConfig {
             max_payload_bytes: 1 << 20,
             window: WindowConfig::default(),
             fetch: TopicFetch::default(),
+            grace: Grace::default(),
         }
     }
 }

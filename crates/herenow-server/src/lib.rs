@@ -1,7 +1,7 @@
 //! The program `herenow` as a library, so that tests can run it in their own process.
 //!
 //! [`run::serve`] is the server, [`watch::run`] the terminal view; [`config`] and [`cli`] say how
-//! they are told what to do.
+//! they are told what to do. The dashboard at `/` is described in docs/dashboard.md.
 //!
 //! # Features
 //!
@@ -13,19 +13,27 @@
 
 pub mod config;
 
+pub mod logging;
+
 pub mod identity;
 
 mod people;
 
 mod fetch;
 
+mod limits;
+
 mod builtin;
+
+mod assets;
 
 mod demo;
 
 mod echo;
 
 mod health;
+
+mod door;
 
 pub mod tls;
 
@@ -37,9 +45,11 @@ pub mod cluster;
 
 mod api;
 
-pub mod run;
+pub mod metrics;
 
-pub mod logging;
+mod dashboard;
+
+pub mod run;
 
 pub mod watch;
 

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::middleware;
+use axum::response::IntoResponse;
 use herenow_channels::{
-    CheckOrigin, OriginError, ServeConfig, ServeError, Sockets, SocketsError, serve_through,
-    serve_with,
+    CheckOrigin, NetworkError, OriginError, ServeConfig, ServeError, Sockets, SocketsError,
+    TrustedProxies, serve_through, serve_with,
 };
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -22,14 +21,18 @@ use tokio::sync::Notify;
 use crate::api::{self, Access, Api};
 use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
-use crate::config::{ConfigError, Mode, Origins, ServerConfig};
+use crate::config::{ConfigError, Mode, ObserveConfig, Origins, ServerConfig};
+use crate::dashboard::Dashboard;
 use crate::demo;
+use crate::door::{self, Door};
 use crate::echo;
 use crate::fetch::Fields;
 pub use crate::fetch::FieldsError;
 use crate::health::{self, Ready};
 use crate::host;
-use crate::identity::{Authority, AuthorityError};
+use crate::identity::{Authority, AuthorityError, TokenMetrics};
+use crate::limits::Limits;
+use crate::metrics::{self, Source};
 use crate::people::People;
 use crate::signals;
 use crate::tls::{Tls, TlsError};
@@ -55,6 +58,9 @@ pub enum RunError {
     /// An origin of `socket.check_origin` is not one.
     #[error("socket.check_origin: {0}")]
     Origin(#[from] OriginError),
+    /// An entry of `http.trusted_proxies` is not one.
+    #[error("http.trusted_proxies: {0}")]
+    Proxies(#[from] NetworkError),
     /// The limits of presences contradict each other.
     #[error("presence: {0}")]
     Presence(#[from] herenow_presence::ConfigError),
@@ -67,8 +73,8 @@ pub enum RunError {
     /// Fields of presences cannot be had as they are configured.
     #[error(transparent)]
     Fields(#[from] FieldsError),
-    /// What backends do cannot be shared with other nodes.
-    #[error("cluster: {0}")]
+    /// A part of the server cannot talk to its like on other nodes.
+    #[error("link: {0}")]
     Link(#[from] herenow_pubsub::LinkError),
     /// There is no certificate to speak TLS with.
     #[error(transparent)]
@@ -118,11 +124,10 @@ pub async fn serve(
     let fields = Fields::new(&config)?;
     fields.check().await?;
     let presence = start_presence(&config, &pubsub, &fields)?;
-    let authority = match mode.is_dev() {
-        true => Authority::dev(),
-        false => Authority::start(&config)?,
-    };
-    let sockets = sockets(&config, &pubsub, &presence, authority)?;
+    let authority = authority(&config, mode)?;
+    let tokens = authority.metrics().clone();
+    let limits = Limits::new(config.limits.clone());
+    let sockets = limited_sockets(&config, &pubsub, &presence, authority, &limits)?;
     let ready = Ready::new();
     let api_listener = match config.api.listen {
         Some(address) => Some(listen(address).await?),
@@ -140,13 +145,15 @@ pub async fn serve(
         stop: Notify::new(),
         started: Instant::now(),
     });
+    let dashboard = Dashboard::start(&api, &config.socket)?;
     let app = app(&config, &sockets, &ready)?;
-    let routes = api::table(&api).into_router();
+    let routes = operators_routes(&api, tokens, limits, &config.observe);
+    let routes = routes.merge(dashboard.router()?);
+    announce(&listener, api_listener.as_ref(), mode, &config);
     let (app, apart) = match api_listener {
-        Some(listener) => (app, Some((listener, routes))),
+        Some(listener) => (app.merge(demo::root()), Some((listener, routes))),
         None => (app.merge(routes), None),
     };
-    announce(&listener, mode, &config);
     let stopped = async {
         tokio::select! {
             () = shutdown => {}
@@ -159,6 +166,8 @@ pub async fn serve(
         // Not the other way round: a good-bye hides everybody, also those who are still served.
         drain(&sockets).await;
         api.people.close().await;
+        // Last, so that an operator sees how it goes.
+        dashboard.close().await;
         if let Some(cluster) = &cluster {
             tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
@@ -176,6 +185,33 @@ pub async fn serve(
         cluster.leave().await;
     }
     Ok(())
+}
+
+fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityError> {
+    match mode.is_dev() {
+        true => Ok(Authority::dev()),
+        false => Authority::start(config),
+    }
+}
+
+/// What programs and operators ask: the API and the metrics.
+fn operators_routes(
+    api: &Arc<Api>,
+    tokens: Arc<TokenMetrics>,
+    limits: Limits,
+    config: &ObserveConfig,
+) -> Router {
+    let table = api::table(api);
+    let source = Source {
+        api: api.clone(),
+        mounts: vec![api.sockets.clone()],
+        tokens,
+        limits,
+        routes: table.listed().to_vec(),
+        request_times: table.times().clone(),
+    };
+    let metrics = metrics::router(source, config.is_open);
+    table.into_router().merge(metrics)
 }
 
 /// Tells why a server would not start with `config`, as far as that can be known without listening
@@ -291,6 +327,8 @@ fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
         .iter()
         .map(|t| (t.pattern.clone(), t.window.over(general)));
     presence.windows = windows.collect();
+    let graces = config.topics.iter().map(|t| (t.pattern.clone(), t.grace));
+    presence.shard.graces = graces.collect();
     presence
 }
 
@@ -305,14 +343,31 @@ pub fn sockets(
     presence: &Presence,
     authority: Authority,
 ) -> Result<Sockets, RunError> {
+    let limits = Limits::new(config.limits.clone());
+    limited_sockets(config, pubsub, presence, authority, &limits)
+}
+
+fn limited_sockets(
+    config: &ServerConfig,
+    pubsub: &PubSub,
+    presence: &Presence,
+    authority: Authority,
+    limits: &Limits,
+) -> Result<Sockets, RunError> {
+    let limits = limits.clone();
+    let proxies = TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?;
     let mut sockets = Sockets::new(pubsub)
         .config(config.socket.clone())
         .drain_config(config.drain.clone())
         .check_origin(check_origin(&config.check_origin)?)
+        .trusted_proxies(proxies)
         .long_poll(config.longpoll.clone())
         .connect(move |info| {
-            let authority = authority.clone();
-            async move { authority.connect(&info).await }
+            let (authority, limits) = (authority.clone(), limits.clone());
+            async move {
+                let permit = limits.admit(&info)?;
+                permit.enter(authority.connect(&info).await?)
+            }
         });
     for topic in &config.topics {
         let rules = Arc::new(Rules {
@@ -344,8 +399,8 @@ fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
 }
 
 fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
-    let gate = middleware::from_fn_with_state(ready.clone(), refuse_while_draining);
-    let socket = sockets.clone().try_into_router()?.layer(gate);
+    let door = middleware::from_fn_with_state(Door::new(config, ready), door::admit);
+    let socket = sockets.clone().try_into_router()?.layer(door);
     let health = health::router(ready.clone());
     let mut app = Router::new()
         .nest("/socket", socket)
@@ -366,35 +421,20 @@ async fn nothing_there() -> impl IntoResponse {
     (StatusCode::NOT_FOUND, text)
 }
 
-/// Lets no new socket in once the server stops: its client would only be sent away again.
-async fn refuse_while_draining(
-    State(ready): State<Ready>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if ready.is_draining() && !is_of_a_session(&request) {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    } else {
-        next.run(request).await
-    }
-}
-
-/// Tells whether a request is of a long-poll session that lives: its client is told of the drain by
-/// the session, and gets what was queued for it before.
-fn is_of_a_session(request: &Request) -> bool {
-    let query = request.uri().query().unwrap_or_default();
-    request.uri().path().ends_with("/longpoll")
-        && (request.headers().contains_key("x-phoenix-longpoll-token")
-            || query.split('&').any(|pair| pair.starts_with("token=")))
-}
-
 /// Says in the log where to go and whom the server believes.
-fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
+fn announce(
+    listener: &TcpListener,
+    apart: Option<&TcpListener>,
+    mode: Mode,
+    config: &ServerConfig,
+) {
     let address = listener.local_addr().unwrap_or(config.listen);
+    let dashboard = apart.unwrap_or(listener).local_addr().unwrap_or(address);
     let s = if config.tls.cert.is_some() { "s" } else { "" };
     tracing::info!(
         socket = %format_args!("ws{s}://{address}/socket"),
         demo = %format_args!("http{s}://{address}{}", demo::PATH),
+        dashboard = %format_args!("http{s}://{dashboard}/"),
         "herenow is here"
     );
     for topic in &config.topics {

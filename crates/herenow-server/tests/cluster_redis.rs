@@ -64,3 +64,8 @@ async fn srv_544_redis_a_stopping_node_shows_whom_it_serves() {
 async fn srv_546_redis_a_name_that_is_taken_is_told() {
     cluster::a_name_that_is_taken_is_told(Engine::Redis).await;
 }
+
+#[tokio::test]
+async fn srv_962_redis_a_rolling_restart_with_grace_is_not_seen() {
+    cluster::a_rolling_restart_with_grace_is_not_seen(Engine::Redis).await;
+}

@@ -69,3 +69,13 @@ async fn srv_546_zenoh_a_name_that_is_taken_is_told() {
 async fn srv_547_zenoh_a_foreign_certificate_is_refused() {
     cluster::tls::a_foreign_certificate_is_refused(Engine::Zenoh).await;
 }
+
+#[tokio::test]
+async fn srv_960_zenoh_a_rolling_restart_with_grace_is_not_seen() {
+    cluster::a_rolling_restart_with_grace_is_not_seen(Engine::Zenoh).await;
+}
+
+#[tokio::test]
+async fn srv_963_zenoh_a_killed_node_with_grace_is_not_seen() {
+    cluster::a_killed_node_with_grace_is_not_seen(Engine::Zenoh).await;
+}

@@ -10,6 +10,7 @@ mod folds;
 mod counts;
 mod ghosts;
 mod goodbyes;
+mod graces;
 mod deadlines;
 mod memory;
 mod cost;
@@ -66,6 +67,7 @@ pub(crate) struct Checks {
     folds: folds::Folds,
     ghosts: ghosts::Ghosts,
     goodbyes: goodbyes::Goodbyes,
+    graces: graces::Graces,
     cost: cost::Cost,
 }
 
@@ -76,6 +78,7 @@ impl Checks {
         self.folds.begin(index);
         self.ghosts.begin(index);
         self.goodbyes.begin(index);
+        self.graces.begin(index);
         self.cost.begin(index);
     }
 
@@ -103,6 +106,7 @@ impl Checks {
         self.folds.check(view, step)?;
         self.ghosts.check(view, step)?;
         self.goodbyes.check(view, step)?;
+        self.graces.check(view, step)?;
         self.cost.check(view, step)?;
         size::check(view, step)?;
         deadlines::check(view)?;

@@ -8,7 +8,7 @@
 use std::num::NonZero;
 use std::time::Duration;
 
-use herenow_core::{Key, Meta, OwnerId, ShardConfig, Topic};
+use herenow_core::{Grace, Key, Meta, OwnerId, ShardConfig, Topic};
 
 use crate::cluster::Write;
 use crate::network::Weather;
@@ -133,6 +133,10 @@ const LONG_LISTS: u64 = 100;
 /// what they did.
 const LONG_LISTS_SEED: u64 = 0x6c69_7374;
 
+/// How many seeds of a thousand have topics with grace, drawn apart like the above.
+const GRACES: u64 = 250;
+const GRACES_SEED: u64 = 0x6772_6163;
+
 impl Plan {
     /// Makes the plan of a seed; with `n_nodes` nodes, or as many as the seed says.
     pub fn of_seed(seed: u64, n_nodes: Option<usize>) -> Self {
@@ -149,6 +153,7 @@ impl Plan {
         } else if Random::new(seed ^ LONG_LISTS_SEED).per_mille(LONG_LISTS) {
             return Self::of_long_lists(&mut random, n_nodes, config);
         }
+        config.graces = graces(&mut Random::new(seed ^ GRACES_SEED));
         let n_steps = random.between(40, 160);
         let steps = (0..n_steps).map(|_| step(&mut random, &odds)).collect();
         Self {
@@ -184,6 +189,27 @@ fn let_answers_be_long(config: &mut ShardConfig) {
     config.max_delta_bytes = 1024;
     config.transfer_bytes_per_second = 32 * 1024;
     config.max_history = 65_536;
+}
+
+/// Of the topics that there are, one may have a grace, another, and some not.
+fn graces(random: &mut Random) -> Vec<(String, Grace)> {
+    if !random.per_mille(GRACES) {
+        return Vec::new();
+    }
+    let mut grace = || {
+        let mut grace = Grace::of(Duration::from_millis(random.pick(&[300, 2_000, 8_000])));
+        grace.on_node_down = random.per_mille(700);
+        grace
+    };
+    let (one, others) = (
+        ("room:0".to_owned(), grace()),
+        ("room:*".to_owned(), grace()),
+    );
+    match random.below(3) {
+        0 => vec![one],
+        1 => vec![others],
+        _ => vec![one, others],
+    }
 }
 
 fn config(random: &mut Random) -> ShardConfig {

@@ -54,6 +54,8 @@ pub struct Coverage {
     pub n_refused: u64,
     pub n_transfers: u64,
     pub n_cut: u64,
+    pub n_returned: u64,
+    pub n_grace_over: u64,
     pub n_calms: u64,
 }
 
@@ -77,6 +79,8 @@ impl Coverage {
         self.n_buried += stats.n_buried;
         self.n_refused += stats.n_refused;
         self.n_transfers += stats.n_transfers;
+        self.n_returned += stats.n_returned;
+        self.n_grace_over += stats.n_grace_over;
     }
 }
 
@@ -94,6 +98,8 @@ impl AddAssign for Coverage {
         self.n_refused += other.n_refused;
         self.n_transfers += other.n_transfers;
         self.n_cut += other.n_cut;
+        self.n_returned += other.n_returned;
+        self.n_grace_over += other.n_grace_over;
         self.n_calms += other.n_calms;
     }
 }
@@ -334,7 +340,9 @@ impl Simulation {
         // Late frames, a life that is taken only once the one before is down, and a round trip.
         let late = Duration::from_secs(5);
         let known = config.down_period + config.heartbeat_period * 4 + config.request_timeout * 4;
-        self.pass(late + self.cluster.longest_clock_lag() + known)?;
+        let graces = config.graces.iter().map(|(_, grace)| grace.period);
+        let told = graces.max().unwrap_or_default();
+        self.pass(late + self.cluster.longest_clock_lag() + known + told)?;
         self.coverage.n_calms += 1;
         let checked = self.checks.when_calm(&self.cluster, &self.oracle);
         checked.map_err(|(index, violation)| self.failure(Some(index), violation))?;

@@ -21,6 +21,8 @@ fn hold(seeds: impl IntoIterator<Item = u64>) {
         coverage.n_transfers,
         coverage.n_buried,
         coverage.n_cut,
+        coverage.n_returned,
+        coverage.n_grace_over,
     ];
     assert!(met.iter().all(|n| *n > 0), "{coverage:?}");
 }

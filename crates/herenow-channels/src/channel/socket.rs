@@ -230,6 +230,7 @@ impl Socket {
             | Reason::ClientError
             | Reason::Unauthorized(_)
             | Reason::Crashed
+            | Reason::Flooded
             | Reason::Other(_) => LeaveReason::Closed,
         });
     }

@@ -6,6 +6,7 @@
 
 mod calls;
 mod ending;
+mod rates;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,7 +18,8 @@ use herenow_protocol::{
 };
 use herenow_pubsub::{Attachment, Broadcast, Once, Sink};
 
-use super::connect::Connected;
+use self::rates::Rates;
+use super::connect::{Connected, Kept};
 use super::guard::{ConnectionHandle, ConnectionRef, Guard};
 use super::shared::Shared;
 use super::slot::{Slot, Stage, Task};
@@ -39,10 +41,13 @@ pub(crate) struct Session {
     replay: VecDeque<Message>,
     assigns: Assigns,
     guard: Option<Arc<dyn Guard>>,
+    /// The application's, for the drop.
+    _kept: Option<Kept>,
     id_attachment: Option<Attachment>,
     /// Dropped last: then the connection counts as gone.
     registration: Registration,
     serializer: Serializer,
+    rates: Rates,
 }
 
 /// Closes a connection when its id is told to disconnect.
@@ -58,7 +63,12 @@ impl Sink for IdSink {
 
 impl Session {
     /// Begins a connection that `connect` has accepted.
-    pub(crate) fn open(shared: &Arc<Shared>, connected: Connected, serializer: Serializer) -> Self {
+    pub(crate) fn open(
+        shared: &Arc<Shared>,
+        mut connected: Connected,
+        serializer: Serializer,
+    ) -> Self {
+        let kept = connected.take_kept();
         let id: Option<Arc<str>> = connected.id.map(|id| shared.pubsub.intern(&id));
         let mailbox = Mailbox::new(shared.config.clone(), shared.metrics.clone(), id.clone());
         let id_attachment = id.map(|id| {
@@ -79,8 +89,10 @@ impl Session {
             replay: VecDeque::new(),
             assigns: connected.assigns,
             guard: connected.guard,
+            _kept: kept,
             id_attachment,
             serializer,
+            rates: Rates::default(),
         }
     }
 
@@ -101,15 +113,17 @@ impl Session {
     /// Takes in a message of the client. A malformed one orders the connection to close.
     pub(crate) fn handle_frame(&mut self, context: &mut Context<'_>, frame: &Encoded) {
         self.shared.metrics.messages_in.increment();
+        self.shared.metrics.bytes_in.add(frame.bytes.len() as u64);
         if self.shared.is_echo {
             // Closed: nobody is there to read it.
             return drop(self.mailbox.push(Frame::from_encoded(frame)));
         }
         match self.serializer.decode(frame) {
-            Ok(message) => {
+            Ok(message) if self.may_send(&message) => {
                 self.handle_message(context, message);
                 self.handle_replay(context);
             }
+            Ok(_) => {}
             Err(error) => {
                 self.shared.metrics.client_errors.increment();
                 tracing::warn!(%error, frame_bytes = frame.bytes.len(), "malformed message");

@@ -8,12 +8,14 @@ use futures_util::FutureExt;
 use herenow_protocol::SocketConfig as ProtocolConfig;
 use herenow_pubsub::PubSub;
 use http::StatusCode;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::connect::{ConnectFn, ConnectRefused, Connected};
 use crate::auth::ConnectInfo;
 use crate::config::SocketConfig;
 use crate::drain::{Drain, DrainConfig};
+use crate::forwarded::TrustedProxies;
 use crate::metrics::Metrics;
 use crate::origin::CheckOrigin;
 use crate::router::Router;
@@ -25,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<SocketConfig>,
     pub(crate) protocol: ProtocolConfig,
     pub(crate) check_origin: CheckOrigin,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) connect: Option<ConnectFn>,
     /// Messages go back as they came, and no channel sees them.
     pub(crate) is_echo: bool,
@@ -33,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// The open connections, and the way to close them all.
     pub(crate) drain: Drain,
+    /// The beginning of the time that rates are measured in.
+    pub(crate) began: Instant,
 }
 
 impl Shared {
@@ -43,11 +48,13 @@ impl Shared {
             config: Arc::default(),
             protocol: ProtocolConfig::default(),
             check_origin: CheckOrigin::default(),
+            proxies: TrustedProxies::default(),
             connect: None,
             is_echo: false,
             metrics: Arc::default(),
             tasks: TaskTracker::new(),
             drain: Drain::new(DrainConfig::default()),
+            began: Instant::now(),
         };
         shared.set_config(config);
         shared

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::delta::{Delta, Known};
+use crate::grace::End;
 use crate::ids::{Incarnation, NodeName};
 use crate::liveness::{Contact, Peer, PeerStatus};
 use crate::message::ShardMessage;
@@ -47,6 +48,11 @@ impl Shard {
                     self.stats.n_refused += 1;
                 } else {
                     self.bury(from, incarnation);
+                }
+            }
+            ShardMessage::Held { incarnation, rows } => {
+                if self.contact(from, incarnation) {
+                    self.on_held(rows);
                 }
             }
         }
@@ -165,7 +171,9 @@ impl Shard {
             tracing::warn!(peer = %from, n_rows, max_rows = self.config.max_peer_rows, "refused a delta");
             return false;
         }
-        let applied = peer.table.apply(delta, &mut self.index, &mut self.changes);
+        let applied = peer
+            .table
+            .apply(self.now, delta, &mut self.index, &mut self.readers);
         self.stats.n_visited += peer.table.take_n_visited();
         match applied {
             Applied::Forward => self.stats.n_applied += 1,
@@ -305,20 +313,20 @@ impl Shard {
     /// Drops a replica that may come back in the same life.
     fn forget(&mut self, node: &NodeName) {
         if let Some(peer) = self.peers.remove(node) {
-            self.let_go(node, peer);
+            self.let_go(node, peer, End::Lost);
         }
     }
 
     /// Drops a replica whose life is over; one that is not known is over nevertheless.
     fn bury(&mut self, node: &NodeName, incarnation: Incarnation) {
         match self.peers.bury(node, incarnation) {
-            Some(peer) => self.let_go(node, peer),
+            Some(peer) => self.let_go(node, peer, End::Bye),
             None => self.stats.n_buried += 1,
         }
     }
 
-    fn let_go(&mut self, node: &NodeName, peer: Peer) {
-        self.begin_leaving(peer.table);
+    fn let_go(&mut self, node: &NodeName, peer: Peer, end: End) {
+        self.begin_leaving(peer.table, end);
         self.report_peer(node, peer.incarnation, PeerEvent::Forgotten);
         // The check of the others stays when it was due: peers that come and go must not put it off.
         if self.peers.is_empty() {

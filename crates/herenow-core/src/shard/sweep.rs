@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use crate::diff::{Change, LeaveReason};
+use crate::grace::End;
 use crate::ids::NodeName;
 use crate::liveness::PeerStatus;
 use crate::row::Version;
@@ -26,14 +26,14 @@ const MAX_LEAVING: usize = 8;
 pub(crate) struct Sweeps {
     /// Nodes whose rows do not all follow their status yet; one that is gone or done is skipped.
     turning: VecDeque<NodeName>,
-    /// Tables of lives that are over.
-    leaving: VecDeque<Table>,
+    /// Tables of lives that are over, and how they ended.
+    leaving: VecDeque<(Table, End)>,
 }
 
 impl Sweeps {
     /// Returns the tables of lives that are over, as far as they are not dropped yet.
     pub(super) fn leaving(&self) -> impl Iterator<Item = &Table> {
-        self.leaving.iter()
+        self.leaving.iter().map(|(table, _)| table)
     }
 }
 
@@ -41,7 +41,8 @@ impl Shard {
     /// Returns whether rows are still to be shown, hidden or dropped by
     /// [`handle_sweep`](Self::handle_sweep).
     pub fn is_sweeping(&self) -> bool {
-        !self.sweeps.turning.is_empty() || !self.sweeps.leaving.is_empty()
+        let has_rows = !self.sweeps.turning.is_empty() || !self.sweeps.leaving.is_empty();
+        has_rows || self.readers.is_expiring()
     }
 
     /// Shows, hides or drops the next rows of replicas that came up, went down or are forgotten.
@@ -50,15 +51,18 @@ impl Shard {
     /// [`is_sweeping`](Self::is_sweeping), in turn with its other work, and drains as ever.
     pub fn handle_sweep(&mut self, now: MonoTime) {
         self.advance(now);
-        if let Some(mut table) = self.sweeps.leaving.pop_front() {
-            self.drop_slice(&mut table, self.config.sweep_rows.get());
+        if let Some((mut table, end)) = self.sweeps.leaving.pop_front() {
+            self.drop_slice(&mut table, end, self.config.sweep_rows.get());
             if table.n_rows() > 0 {
-                self.sweeps.leaving.push_front(table);
+                self.sweeps.leaving.push_front((table, end));
             }
         } else if let Some(node) = self.sweeps.turning.pop_front()
             && self.turn_slice(&node)
         {
             self.sweeps.turning.push_front(node);
+        } else if self.readers.is_expiring() {
+            let max = self.config.sweep_rows.get();
+            self.readers.expire(self.now, max, &mut self.index);
         }
     }
 
@@ -76,17 +80,17 @@ impl Shard {
     }
 
     /// Lets the rows of a life go that is over.
-    pub(super) fn begin_leaving(&mut self, mut table: Table) {
+    pub(super) fn begin_leaving(&mut self, mut table: Table, end: End) {
         let max = self.config.sweep_rows.get();
         if table.n_rows() <= max {
-            self.drop_slice(&mut table, max);
+            self.drop_slice(&mut table, end, max);
             return;
         }
-        self.sweeps.leaving.push_back(table);
+        self.sweeps.leaving.push_back((table, end));
         if self.sweeps.leaving.len() > MAX_LEAVING
-            && let Some(mut oldest) = self.sweeps.leaving.pop_front()
+            && let Some((mut oldest, end)) = self.sweeps.leaving.pop_front()
         {
-            self.drop_slice(&mut oldest, usize::MAX);
+            self.drop_slice(&mut oldest, end, usize::MAX);
         }
     }
 
@@ -103,29 +107,17 @@ impl Shard {
         peer.swept = next;
         for slot in slots {
             match peer.status {
-                PeerStatus::Up if self.index.show(slot) => {
-                    let row = self.index.row(slot).clone();
-                    self.changes.push(Change::Joined(row));
-                }
-                PeerStatus::Down if self.index.hide(slot) => {
-                    let (row, reason) = (self.index.row(slot).clone(), LeaveReason::NodeDown);
-                    self.changes.push(Change::Left { row, reason });
-                }
-                PeerStatus::Up | PeerStatus::Down => {}
+                PeerStatus::Up => self.readers.shown(slot, &mut self.index),
+                PeerStatus::Down => self.readers.hidden(self.now, slot, &mut self.index),
             }
         }
         next.is_some()
     }
 
-    fn drop_slice(&mut self, table: &mut Table, max: usize) {
+    fn drop_slice(&mut self, table: &mut Table, end: End, max: usize) {
         for _ in 0..max {
             let Some(slot) = table.pop() else { return };
-            let was_visible = self.index.is_visible(slot);
-            let row = self.index.remove(slot);
-            if was_visible {
-                let reason = LeaveReason::NodeDown;
-                self.changes.push(Change::Left { row, reason });
-            }
+            self.readers.ended(self.now, slot, end, &mut self.index);
         }
     }
 }

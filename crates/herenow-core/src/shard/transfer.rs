@@ -5,13 +5,18 @@
 //! much from crowding out the owner's own work. One request per node waits, the latest.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delta::Known;
 use crate::ids::NodeName;
 use crate::message::ShardMessage;
+use crate::row::{Row, Version};
 use crate::shard::{Output, Shard};
 use crate::time::MonoTime;
+
+/// What a held row costs on the wire besides its texts, about.
+const HELD_OVERHEAD_BYTES: usize = 48;
 
 /// A reader's request.
 #[derive(Debug, Clone)]
@@ -70,11 +75,55 @@ impl Transfers {
 
 impl Shard {
     pub(super) fn on_request(&mut self, reader: &NodeName, known: Known) {
+        if known.seen == Version::ZERO {
+            self.send_held(reader);
+        }
         self.transfers.push(Waiting {
             reader: reader.clone(),
             known,
         });
         self.serve_waiting();
+    }
+
+    /// Tells a node that may be new whom readers here are not told of yet, before anything else.
+    fn send_held(&mut self, reader: &NodeName) {
+        let held = self.readers.held(self.now, &self.index);
+        let mut held = held.map(|(row, left)| (row.clone(), left)).peekable();
+        let mut messages = Vec::new();
+        while held.peek().is_some() {
+            let (mut rows, mut n_bytes) = (Vec::new(), 0);
+            while n_bytes < self.config.max_delta_bytes
+                && let Some((row, left)) = held.next()
+            {
+                n_bytes += HELD_OVERHEAD_BYTES + row.text_bytes();
+                rows.push((row, left));
+            }
+            messages.push((rows, n_bytes));
+        }
+        drop(held);
+        for (rows, n_bytes) in messages {
+            self.transfers.spend(self.now, n_bytes);
+            let incarnation = self.id.incarnation;
+            self.outputs.push_back(Output::Send {
+                to: reader.clone(),
+                message: ShardMessage::Held { incarnation, rows },
+            });
+        }
+    }
+
+    /// Takes in whom another node holds, unless this one is old enough to know by itself.
+    pub(super) fn on_held(&mut self, rows: Vec<(Arc<Row>, Duration)>) {
+        if self.now.duration_since(self.started) >= self.readers.longest() {
+            self.stats.n_stale += 1;
+            return;
+        }
+        for (row, left) in rows {
+            if row.replica() == &self.id {
+                self.stats.n_refused += 1;
+                continue;
+            }
+            self.readers.adopt(self.now, row, left, &mut self.index);
+        }
     }
 
     pub(super) fn serve_waiting(&mut self) {

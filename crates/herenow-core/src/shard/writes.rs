@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::diff::{Change, LeaveReason};
+use crate::diff::LeaveReason;
+use crate::grace::End;
 use crate::history::Cause;
 use crate::ids::{Key, OwnerId, Topic};
 use crate::index::SlotId;
@@ -63,7 +64,7 @@ impl Shard {
         let row = self.new_row(owner, topic, key, meta, Version::ZERO);
         let (slot, row) = self.insert_own(row);
         self.own.write(row.version(), Some(slot), None);
-        self.changes.push(Change::Joined(row.clone()));
+        self.readers.joined(slot, &mut self.index);
         Ok(row)
     }
 
@@ -88,17 +89,15 @@ impl Shard {
                 owner,
             });
         };
-        let old = self.index.remove_own(slot);
+        let old = self.index.row(slot).clone();
         let ended = old.version();
         let row = self.new_row(owner, old.topic().clone(), old.key().clone(), meta, ended);
+        self.index.disown(slot);
+        self.readers.replace(slot, &mut self.index);
         let (slot, new) = self.insert_own(row);
         self.own.write(new.version(), Some(slot), Some(ended));
         self.history.note(new.version(), ended, Cause::Updated);
-        let update = Change::Updated {
-            old,
-            new: new.clone(),
-        };
-        self.changes.push(update);
+        self.readers.updated(old, slot, &mut self.index);
         Ok(new)
     }
 
@@ -135,12 +134,13 @@ impl Shard {
     }
 
     fn end(&mut self, slot: SlotId, reason: LeaveReason) {
-        let row = self.index.remove_own(slot);
+        let ended = self.index.row(slot).version();
         let version = self.own.seen().next();
-        self.own.write(version, None, Some(row.version()));
-        self.history
-            .note(version, row.version(), Cause::Left(reason));
-        self.changes.push(Change::Left { row, reason });
+        self.own.write(version, None, Some(ended));
+        self.history.note(version, ended, Cause::Left(reason));
+        self.index.disown(slot);
+        self.readers
+            .ended(self.now, slot, End::Told(reason), &mut self.index);
     }
 
     fn new_row(

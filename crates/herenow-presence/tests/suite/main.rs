@@ -7,6 +7,7 @@ mod support;
 mod presence;
 mod tracker;
 mod fetch;
+mod grace;
 mod observe;
 mod coalesce;
 mod endings;

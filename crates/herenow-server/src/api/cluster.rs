@@ -14,6 +14,7 @@
 //!                 "n_refused": 9, "last": "2026-11-24T22:26:19.123Z" }],
 //!   "replication": { "n_applied": 0, "n_stale": 0, "n_gaps": 0, "n_buried": 0, "n_refused": 0,
 //!                    "n_requests": 0, "n_transfers": 0 },
+//!   "grace": { "n_now": 0, "n_held": 0, "n_returned": 0, "n_over": 0, "n_refused": 0 },
 //!   "seal": { "n_taken": 0, "n_unproved": 0, "n_replayed": 0, "n_refused": 0 }
 //! }
 //! ```
@@ -83,6 +84,13 @@ impl Api {
                 "n_refused": counted.n_refused,
                 "n_requests": counted.n_requests,
                 "n_transfers": counted.n_transfers,
+            },
+            "grace": {
+                "n_now": counted.n_in_grace,
+                "n_held": counted.n_held,
+                "n_returned": counted.n_returned,
+                "n_over": counted.n_grace_over,
+                "n_refused": counted.n_held_refused,
             },
             "seal": seal.map(|seal| json!({
                 "n_taken": seal.n_taken,

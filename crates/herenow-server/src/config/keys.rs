@@ -5,6 +5,7 @@ mod api;
 mod cluster;
 mod identity;
 mod fetch;
+mod limits;
 mod presence;
 mod socket;
 mod tls;
@@ -17,6 +18,7 @@ use self::api::API_KEYS;
 use self::cluster::CLUSTER_KEYS;
 use self::fetch::FETCH_KEYS;
 use self::identity::IDENTITY_KEYS;
+use self::limits::LIMIT_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
 use self::tls::TLS_KEYS;
@@ -42,6 +44,7 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,
+        LIMIT_KEYS,
         PRESENCE_KEYS,
         FETCH_KEYS,
     ]

@@ -248,6 +248,13 @@ impl Leases {
         }
     }
 
+    /// Lets a user go who is only held back from this node's readers.
+    async fn end_grace(&self, name: &Name, reason: LeaveReason) {
+        self.presence
+            .end_grace(&name.topic, &name.key, reason)
+            .await;
+    }
+
     fn expire(&mut self) {
         let now = Instant::now();
         while let Some(entry) = self.ends.first_entry()
@@ -278,6 +285,7 @@ impl Leases {
             }
             Message::End(name) => {
                 self.end(&name).await;
+                self.end_grace(&name, LeaveReason::Left).await;
             }
             Message::Evict { key, topic } => {
                 self.stats.n_evicted.fetch_add(1, Ordering::Relaxed);
@@ -289,6 +297,20 @@ impl Leases {
                     if let Some(lease) = self.take(&name) {
                         lease.here.end_with(LeaveReason::Evicted);
                     }
+                }
+                let topics = match topic {
+                    Some(topic) => vec![topic],
+                    None => {
+                        let topics = self.presence.topics_of_key(&key, None, usize::MAX);
+                        topics.iter().map(ToString::to_string).collect()
+                    }
+                };
+                for topic in topics {
+                    let name = Name {
+                        topic,
+                        key: key.clone(),
+                    };
+                    self.end_grace(&name, LeaveReason::Evicted).await;
                 }
             }
         }

@@ -11,6 +11,7 @@
 mod network;
 mod cuts;
 mod faults;
+mod graces;
 mod stops;
 pub(crate) mod tls;
 
@@ -21,7 +22,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use herenow_client::{Backoff, ChannelSender, Client, ClientConfig};
+use herenow_client::{Backoff, ChannelSender, Client, ClientConfig, PresenceEvent};
 use herenow_pubsub::conformance::reserve_port;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,6 +33,7 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use self::cuts::*;
 pub(crate) use self::faults::*;
+pub(crate) use self::graces::*;
 use self::network::{Machine, Network};
 pub(crate) use self::stops::*;
 
@@ -93,6 +95,8 @@ pub(crate) struct User {
     name: String,
     list: watch::Receiver<BTreeSet<String>>,
     sender: ChannelSender,
+    /// Whom its client was told of: `+` came, `-` went, as a key.
+    told: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -361,10 +365,21 @@ impl Cluster {
         let channel = within("joining", joining).await.unwrap();
         let sender = channel.sender();
         let (changed, list) = watch::channel(BTreeSet::new());
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = told.clone();
         let task = tokio::spawn(async move {
             let _client = client; // It ends with its last handle.
             let mut presence = channel.into_presence();
-            while presence.next().await.is_some() {
+            while let Some(event) = presence.next().await {
+                match event {
+                    PresenceEvent::Joined {
+                        key, first: true, ..
+                    } => heard.lock().unwrap().push(format!("+{key}")),
+                    PresenceEvent::Left {
+                        key, last: true, ..
+                    } => heard.lock().unwrap().push(format!("-{key}")),
+                    _ => {}
+                }
                 let keys = presence.list().list().map(|(key, _)| key.to_string());
                 changed.send_replace(keys.collect());
             }
@@ -373,6 +388,7 @@ impl Cluster {
             name: name.to_owned(),
             list,
             sender,
+            told,
             task,
         }
     }

@@ -346,16 +346,18 @@ fn incarnation_and_span(message: &ShardMessage) -> (Incarnation, u64) {
         | ShardMessage::Transfer { incarnation, delta } => {
             (*incarnation, delta.as_of().0 - delta.from().0)
         }
-        ShardMessage::Request { incarnation, .. } | ShardMessage::Bye { incarnation } => {
-            (*incarnation, 0)
-        }
+        ShardMessage::Request { incarnation, .. }
+        | ShardMessage::Held { incarnation, .. }
+        | ShardMessage::Bye { incarnation } => (*incarnation, 0),
     }
 }
 
 fn is_cut(message: &ShardMessage) -> bool {
     match message {
         ShardMessage::Delta { delta, .. } | ShardMessage::Transfer { delta, .. } => delta.is_cut(),
-        ShardMessage::Request { .. } | ShardMessage::Bye { .. } => false,
+        ShardMessage::Request { .. } | ShardMessage::Held { .. } | ShardMessage::Bye { .. } => {
+            false
+        }
     }
 }
 

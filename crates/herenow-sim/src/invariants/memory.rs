@@ -22,6 +22,7 @@ pub(super) fn check(view: View<'_>) -> Result<(), Violation> {
             config.max_peers * BURIALS_PER_PEER,
         ),
         ("waiting requests", memory.n_waiting, config.max_peers),
+        ("held rows", memory.n_held, config.max_held),
     ];
     match bounds.into_iter().find(|(_, n, limit)| n > limit) {
         Some((what, n, limit)) => {

@@ -96,6 +96,7 @@ impl Eq for Scheduled {}
 pub(super) fn n_rows(message: &ShardMessage) -> u32 {
     let n_rows = match message {
         ShardMessage::Delta { delta, .. } | ShardMessage::Transfer { delta, .. } => delta.n_rows(),
+        ShardMessage::Held { rows, .. } => rows.len(),
         ShardMessage::Request { .. } | ShardMessage::Bye { .. } => 0,
     };
     u32::try_from(n_rows).unwrap_or(u32::MAX)

@@ -109,6 +109,16 @@ pub(super) static PRESENCE_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
+        name: "presence.max_held",
+        help: "users that one shard may still show though their connection ended; more are gone at once",
+        kind: Kind::Count {
+            min: 0,
+            max: 100_000_000,
+            get: |config| config.presence.shard.max_held,
+            set: |config, count| config.presence.shard.max_held = count,
+        },
+    },
+    Key {
         name: "presence.max_pending_changes",
         help: "changes of one topic that may wait for a window; more end it early",
         kind: Kind::Count {

@@ -114,7 +114,28 @@ pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
             set: |topic, url| topic.fetch.url = Some(url),
         },
     },
+    Key {
+        name: "grace",
+        help: "how long a user whose connection ended without a leave is still shown; one who returns in time was never away",
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: MAX_GRACE,
+            get: |topic| topic.grace.period,
+            set: |topic, time| topic.grace.period = time,
+        },
+    },
+    Key {
+        name: "grace_on_node_down",
+        help: "whether that holds for the users of a node that crashed or is cut off, too",
+        kind: Kind::Switch {
+            get: |topic| Some(topic.grace.on_node_down),
+            set: |topic, on| topic.grace.on_node_down = on,
+        },
+    },
 ];
+
+/// The longest grace.
+const MAX_GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Tells whether `text` is a topic, or the beginning of one and a `*`, that a route can have.
 fn is_pattern(text: &str) -> bool {

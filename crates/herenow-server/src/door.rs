@@ -1,0 +1,76 @@
+//! The door to the sockets: who is sent away before the handshake, and when to come back.
+//!
+//! A server that stops lets nobody in: its client would only be sent away again. One that joins a
+//! cluster in which topics have a grace lets nobody in before it knows who is here: a client that
+//! comes back from another node, or from before a restart, compares what it is told with what it knew,
+//! and would take everybody for gone who is not known yet.
+//!
+//! `Retry-After` is spread at random, so that those who are sent away together do not come back
+//! together.
+
+use axum::extract::{Request, State};
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::config::ServerConfig;
+use crate::health::Ready;
+
+/// The seconds that clients are asked to wait, from one to this.
+const MAX_RETRY_SECONDS: u64 = 5;
+
+/// Knows whether to let a client in.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    ready: Ready,
+    /// Whether it is closed until the server knows who is here.
+    waits: bool,
+}
+
+impl Door {
+    pub(crate) fn new(config: &ServerConfig, ready: &Ready) -> Self {
+        let mut topics = config.topics.iter();
+        Self {
+            ready: ready.clone(),
+            waits: topics.any(|topic| !topic.grace.period.is_zero()),
+        }
+    }
+
+    /// Why nobody new is let in now.
+    fn closed(&self) -> Option<&'static str> {
+        if self.ready.is_draining() {
+            Some("draining\n")
+        } else if self.waits && !self.ready.is_ready() {
+            Some("joining the cluster\n")
+        } else {
+            None
+        }
+    }
+}
+
+/// Lets a request through to the sockets, or answers 503 with `retry-after`.
+pub(crate) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    match door.closed() {
+        Some(why) if !is_of_a_session(&request) => {
+            let after = [(RETRY_AFTER, retry_after())];
+            (StatusCode::SERVICE_UNAVAILABLE, after, why).into_response()
+        }
+        Some(_) | None => next.run(request).await,
+    }
+}
+
+/// Tells whether a request is of a long-poll session that lives: its client is told of the drain by
+/// the session, and gets what was queued for it before.
+fn is_of_a_session(request: &Request) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    request.uri().path().ends_with("/longpoll")
+        && (request.headers().contains_key("x-phoenix-longpoll-token")
+            || query.split('&').any(|pair| pair.starts_with("token=")))
+}
+
+fn retry_after() -> HeaderValue {
+    // Without a random source all come back at the same time, which is no reason to fail.
+    let random = getrandom::u64().unwrap_or_default();
+    HeaderValue::from(1 + random % MAX_RETRY_SECONDS)
+}
