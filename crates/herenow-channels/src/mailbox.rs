@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use self::flush::FlushBatch;
 use crate::config::SocketConfig;
+use crate::dialect::Dialect;
 use crate::frame::{Frame, FrameQueue};
 use crate::info::{InfoError, InfoItem};
 use crate::metrics::Metrics;
@@ -121,6 +122,10 @@ impl Mailbox {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    pub(crate) fn dialect(&self) -> Option<&'static dyn Dialect> {
+        self.config.dialect
     }
 
     /// Queues a frame that belongs to no channel.

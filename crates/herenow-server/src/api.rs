@@ -14,6 +14,7 @@ mod request;
 mod topics;
 mod fields;
 mod acts;
+mod events;
 mod cluster;
 mod node;
 
@@ -28,12 +29,13 @@ use herenow_presence::Presence;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-pub(crate) use self::access::{Access, Entrant, Table};
+pub(crate) use self::access::{Access, Entrant, Table, check_is_local};
 pub(crate) use self::counts::RouteCounts;
 pub(crate) use self::problem::{Kind, Problem};
 use self::request::{At, Members, Query};
 use crate::cluster::Cluster;
 use crate::config::{ApiConfig, Right};
+use crate::events::Events;
 use crate::fetch::Fields;
 use crate::health::Ready;
 use crate::people::People;
@@ -54,6 +56,7 @@ pub(crate) struct Api {
     pub(crate) people: People,
     pub(crate) fields: Fields,
     pub(crate) sockets: Sockets,
+    pub(crate) events: Events,
     /// Told when the node is to stop.
     pub(crate) stop: Notify,
     pub(crate) started: Instant,
@@ -96,6 +99,7 @@ pub(crate) fn table(api: &Arc<Api>) -> Table<()> {
             acts::evict_from,
         )
         .route(DELETE, "/api/fields", Write, fields::forget)
+        .route(GET, "/api/events", Read, events::listen)
         .route(GET, "/api/cluster", Read, cluster::show)
         .route(GET, "/api/node", Read, node::show)
         .route(POST, "/api/drain", Admin, acts::drain)
@@ -132,12 +136,15 @@ mod tests {
     async fn srv_661_the_document_has_every_route_and_no_other() {
         let pubsub = PubSub::local();
         let presence = Presence::new(&pubsub);
+        let ready = Ready::new();
+        let events = Events::start(&ServerConfig::default(), "a", &ready);
         let table = table(&Arc::new(Api {
             people: People::start(&presence, 1).unwrap(),
             fields: Fields::new(&ServerConfig::default()).unwrap(),
             presence,
             cluster: None,
-            ready: Ready::new(),
+            events: events.unwrap(),
+            ready,
             config: ApiConfig::default(),
             access: Access::new(Vec::new(), true),
             sockets: Sockets::new(&pubsub),

@@ -21,6 +21,8 @@ mod api;
 mod cluster;
 mod jwt;
 mod fetch;
+mod supabase;
+mod webhook;
 mod limits;
 mod tls;
 mod names;
@@ -45,13 +47,16 @@ pub use jwt::JwtConfig;
 pub(crate) use jwt::is_plain_and_remote;
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::{Key, is_list, is_switch};
-pub use limits::{LimitsConfig, ObserveConfig, ProxyConfig};
+pub use limits::{LimitsConfig, ObserveConfig, ProxyConfig, TraceConfig};
 pub(crate) use load::TOPICS;
 pub use load::{Loaded, Sources};
 pub(crate) use names::{flag_name, variable_name};
 pub(crate) use show::{reference, show};
+pub use supabase::{PublishableKey, SupabaseConfig};
 pub use tls::{TlsConfig, TlsVersion};
 pub(crate) use units::parse_duration;
+pub(crate) use webhook::{EVENT_WORDS, signing_key};
+pub use webhook::{EventsConfig, WebhookConfig};
 
 /// Everything about a server that can be configured.
 #[derive(Debug, Clone)]
@@ -94,6 +99,12 @@ pub struct ServerConfig {
     pub cluster: ClusterConfig,
     /// The HTTP API below `/api`.
     pub api: ApiConfig,
+    /// The Supabase Realtime dialect at `/realtime/v1`.
+    pub supabase: SupabaseConfig,
+    /// Who is told of events.
+    pub webhook: WebhookConfig,
+    /// The stream of events.
+    pub events: EventsConfig,
     /// What is done on which topics, the first match from the front: `room:*` with presence and
     /// broadcast, `bench:*` with broadcast only.
     pub topics: Vec<TopicConfig>,
@@ -398,6 +409,9 @@ impl Default for ServerConfig {
             fetch: FetchConfig::default(),
             cluster: ClusterConfig::default(),
             api: ApiConfig::default(),
+            supabase: SupabaseConfig::default(),
+            webhook: WebhookConfig::default(),
+            events: EventsConfig::default(),
             topics: vec![room, bench],
         }
     }

@@ -10,8 +10,8 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::IntoResponse;
 use herenow_channels::{
-    CheckOrigin, NetworkError, OriginError, ServeConfig, ServeError, Sockets, SocketsError,
-    TrustedProxies, serve_through, serve_with,
+    CheckOrigin, DrainReport, NetworkError, OriginError, ServeConfig, ServeError, Sockets,
+    SocketsError, TrustedProxies, serve_through, serve_with,
 };
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -26,6 +26,8 @@ use crate::dashboard::Dashboard;
 use crate::demo;
 use crate::door::{self, Door};
 use crate::echo;
+use crate::events::Events;
+pub use crate::events::EventsError;
 use crate::fetch::Fields;
 pub use crate::fetch::FieldsError;
 use crate::health::{self, Ready};
@@ -35,7 +37,8 @@ use crate::limits::Limits;
 use crate::metrics::{self, Source};
 use crate::people::People;
 use crate::signals;
-use crate::tls::{Tls, TlsError};
+use crate::supabase;
+use crate::tls::{Tls, TlsError, TlsMetrics};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +85,9 @@ pub enum RunError {
     /// The system does not let the process listen to SIGHUP.
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),
+    /// Nobody can be told of events.
+    #[error("webhook: {0}")]
+    Events(#[from] EventsError),
     /// The limits of HTTP contradict each other, or the listener is not usable.
     #[error("http: {0}")]
     Http(#[from] herenow_channels::ServeError),
@@ -123,16 +129,14 @@ pub async fn serve(
     };
     let fields = Fields::new(&config)?;
     fields.check().await?;
-    let presence = start_presence(&config, &pubsub, &fields)?;
+    let ready = Ready::new();
+    let (presence, events) = presence(&config, &pubsub, &ready, &fields)?;
     let authority = authority(&config, mode)?;
     let tokens = authority.metrics().clone();
     let limits = Limits::new(config.limits.clone());
-    let sockets = limited_sockets(&config, &pubsub, &presence, authority, &limits)?;
-    let ready = Ready::new();
-    let api_listener = match config.api.listen {
-        Some(address) => Some(listen(address).await?),
-        None => None,
-    };
+    let sockets = limited_sockets(&config, &pubsub, &presence, authority.clone(), &limits)?;
+    let dialect = dialect(&config, &sockets, &presence, &authority, &limits)?;
+    let api_listener = api_listener(&config).await?;
     let api = Arc::new(Api {
         access: access(&config, api_listener.as_ref().unwrap_or(&listener)),
         people: People::start(&presence, config.api.max_leases)?,
@@ -142,12 +146,17 @@ pub async fn serve(
         ready: ready.clone(),
         config: config.api.clone(),
         sockets: sockets.clone(),
+        events,
         stop: Notify::new(),
         started: Instant::now(),
     });
     let dashboard = Dashboard::start(&api, &config.socket)?;
     let app = app(&config, &sockets, &ready)?;
-    let routes = operators_routes(&api, tokens, limits, &config.observe);
+    let realtime = (dialect.as_ref(), &presence, &authority);
+    let app = app.merge(realtime_routes(&config, realtime, &listener, &ready)?);
+    let mounts = [&sockets].into_iter().chain(&dialect).cloned().collect();
+    let tls_metrics = Tls::metrics(tls.as_ref());
+    let routes = operators_routes(&api, mounts, (tokens, limits, tls_metrics), &config.observe);
     let routes = routes.merge(dashboard.router()?);
     announce(&listener, api_listener.as_ref(), mode, &config);
     let (app, apart) = match api_listener {
@@ -164,7 +173,7 @@ pub async fn serve(
         ready.begin_to_drain();
         host::tell_stopping();
         // Not the other way round: a good-bye hides everybody, also those who are still served.
-        drain(&sockets).await;
+        drain(&sockets, dialect.as_ref()).await;
         api.people.close().await;
         // Last, so that an operator sees how it goes.
         dashboard.close().await;
@@ -172,6 +181,7 @@ pub async fn serve(
             tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
         }
+        api.events.close(&presence).await;
     };
     serve_both(
         (listener, app),
@@ -197,16 +207,17 @@ fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityEr
 /// What programs and operators ask: the API and the metrics.
 fn operators_routes(
     api: &Arc<Api>,
-    tokens: Arc<TokenMetrics>,
-    limits: Limits,
+    mounts: Vec<Sockets>,
+    (tokens, limits, tls): (Arc<TokenMetrics>, Limits, Arc<TlsMetrics>),
     config: &ObserveConfig,
 ) -> Router {
     let table = api::table(api);
     let source = Source {
         api: api.clone(),
-        mounts: vec![api.sockets.clone()],
+        mounts,
         tokens,
         limits,
+        tls,
         routes: table.listed().to_vec(),
         request_times: table.times().clone(),
     };
@@ -292,23 +303,40 @@ async fn settle(cluster: Option<&Cluster>, presence: &Presence, ready: &Ready) {
     std::future::pending().await
 }
 
-async fn drain(sockets: &Sockets) {
+async fn drain(sockets: &Sockets, dialect: Option<&Sockets>) {
     tracing::info!("stopping: closing sockets");
-    let report = sockets.drain().await;
+    let of_dialect = async {
+        match dialect {
+            Some(sockets) => sockets.drain().await,
+            None => DrainReport::default(),
+        }
+    };
+    let (report, other) = tokio::join!(sockets.drain(), of_dialect);
     tracing::info!(
-        n_sockets = report.n_sockets,
-        n_still_open = report.n_left,
+        n_sockets = report.n_sockets + other.n_sockets,
+        n_still_open = report.n_left + other.n_left,
         "sockets closed"
     );
 }
 
-fn start_presence(
+/// The API's own listener, if it has one.
+async fn api_listener(config: &ServerConfig) -> Result<Option<TcpListener>, RunError> {
+    match config.api.listen {
+        Some(address) => Ok(Some(listen(address).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Starts presence, and what tells the application of it.
+fn presence(
     config: &ServerConfig,
     pubsub: &PubSub,
+    ready: &Ready,
     fields: &Fields,
-) -> Result<Presence, RunError> {
+) -> Result<(Presence, Events), RunError> {
+    let events = Events::start(config, pubsub.node_name(), ready)?;
     let mut settings = presence_config(config);
-    let mut builder = Presence::builder(pubsub);
+    let mut builder = Presence::builder(pubsub).handle_bare_metas(events.hook(), events.is_on());
     // Without a source, diffs need not take the way through look-ups.
     if fields.is_some() {
         Fields::configure(&config.fetch, &mut settings);
@@ -316,7 +344,7 @@ fn start_presence(
     }
     let presence = builder.config(settings).start()?;
     fields.attach(&presence)?;
-    Ok(presence)
+    Ok((presence, events))
 }
 
 fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
@@ -379,6 +407,41 @@ fn limited_sockets(
     Ok(sockets)
 }
 
+/// Makes the front for sockets of Supabase's clients, if they are served.
+fn dialect(
+    config: &ServerConfig,
+    first: &Sockets,
+    presence: &Presence,
+    authority: &Authority,
+    limits: &Limits,
+) -> Result<Option<Sockets>, RunError> {
+    if !config.supabase.enabled {
+        return Ok(None);
+    }
+    let proxies = TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?;
+    let sockets = supabase::sockets(config, presence, authority, limits)
+        .count_into(first.metrics())
+        .check_origin(check_origin(&config.check_origin)?)
+        .trusted_proxies(proxies);
+    Ok(Some(sockets))
+}
+
+/// The routes of the dialect, if it is served.
+fn realtime_routes(
+    config: &ServerConfig,
+    (sockets, presence, authority): (Option<&Sockets>, &Presence, &Authority),
+    listener: &TcpListener,
+    ready: &Ready,
+) -> Result<Router, RunError> {
+    let Some(sockets) = sockets else {
+        return Ok(Router::new());
+    };
+    let is_local = authority.is_dev() && is_loopback(listener);
+    let routes = supabase::routes(config, presence, authority, is_local);
+    let socket = guarded(config, sockets, ready)?;
+    Ok(Router::new().nest(supabase::PATH, socket.merge(routes)))
+}
+
 fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
     match origins {
         Origins::SameHost => Ok(CheckOrigin::same_host()),
@@ -389,18 +452,26 @@ fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
 
 /// Who may use the API: without keys, whoever reaches it on loopback in dev mode.
 fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
-    let address = listener.local_addr();
-    let is_loopback = address.is_ok_and(|address| address.ip().is_loopback());
     let is_dev = config.mode().is_ok_and(Mode::is_dev);
-    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback);
+    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback(listener));
     let address = config.api.listen.and(listener.local_addr().ok());
     access.announce(address);
     access
 }
 
-fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
+fn is_loopback(listener: &TcpListener) -> bool {
+    let address = listener.local_addr();
+    address.is_ok_and(|address| address.ip().is_loopback())
+}
+
+/// The routes of sockets, behind the door that is shut while the server joins or drains.
+fn guarded(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
     let door = middleware::from_fn_with_state(Door::new(config, ready), door::admit);
-    let socket = sockets.clone().try_into_router()?.layer(door);
+    Ok(sockets.clone().try_into_router()?.layer(door))
+}
+
+fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
+    let socket = guarded(config, sockets, ready)?;
     let health = health::router(ready.clone());
     let mut app = Router::new()
         .nest("/socket", socket)
@@ -417,7 +488,7 @@ fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router
 async fn nothing_there() -> impl IntoResponse {
     let text = "there is nothing here; there is /demo, /healthz, /readyz, and for clients of \
                 Phoenix channels /socket, which they complete to /socket/websocket or \
-                /socket/longpoll\n";
+                /socket/longpoll, for clients of Supabase Realtime /realtime/v1\n";
     (StatusCode::NOT_FOUND, text)
 }
 

@@ -224,7 +224,7 @@ fn presented(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
 ///
 /// Any web site can let a browser on this machine send requests here; they would be let in for
 /// coming from loopback.
-fn check_is_local(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_is_local(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| {
         headers
             .get(name)

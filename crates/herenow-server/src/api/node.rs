@@ -36,6 +36,7 @@ pub(super) async fn show(
         },
         "n_evictions": read(&people.n_evicted),
         "fetch": api.fields.report(),
+        "events": api.events.show(),
         "requests": { "n_allowed": n_allowed, "n_refused": n_refused },
     })))
 }

@@ -80,6 +80,11 @@ pub(super) fn conflict(
         "jwt.secret_file" if is_set("jwt.secret") => {
             Some((key, "jwt.secret", "only one of them can hold the secret"))
         }
+        "webhook.secret_file" if is_set("webhook.secret") => Some((
+            key,
+            "webhook.secret",
+            "only one of them can hold the secret",
+        )),
         "jwt.jwks_url" if !jwt.jwks_allow_http && is_plain_and_remote(jwt.jwks_url.as_deref()?) => {
             let rule = "keys that come over plain HTTP can be anybody's; use https";
             Some((key, "jwt.jwks_allow_http", rule))

@@ -8,8 +8,10 @@ mod fetch;
 mod limits;
 mod presence;
 mod socket;
+mod supabase;
 mod tls;
 mod topic;
+mod webhook;
 
 use std::num::NonZero;
 use std::time::Duration;
@@ -21,8 +23,10 @@ use self::identity::IDENTITY_KEYS;
 use self::limits::LIMIT_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
+use self::supabase::SUPABASE_KEYS;
 use self::tls::TLS_KEYS;
 pub(crate) use self::topic::TOPIC_KEYS;
+use self::webhook::{EVENTS_KEYS, WEBHOOK_KEYS};
 use super::kind::{Key, Kind};
 use super::{LogFormat, ServerConfig};
 
@@ -41,9 +45,12 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         TLS_KEYS,
         IDENTITY_KEYS,
         API_KEYS,
+        WEBHOOK_KEYS,
+        EVENTS_KEYS,
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,
+        SUPABASE_KEYS,
         LIMIT_KEYS,
         PRESENCE_KEYS,
         FETCH_KEYS,

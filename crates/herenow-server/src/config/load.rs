@@ -12,7 +12,7 @@ use super::names::{PREFIX, flag_name, variable_name};
 use super::units::show_size;
 use super::{
     ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, api,
-    cluster, fetch, jwt, tls,
+    cluster, fetch, jwt, tls, webhook,
 };
 
 /// The key that is a list of tables.
@@ -345,6 +345,7 @@ impl Loader {
         let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Default);
         self.errors.extend(api::check(&mut self.config, &origin));
         self.errors.extend(fetch::check(&self.config, &origin));
+        self.errors.extend(webhook::check(&self.config, &origin));
     }
 
     fn check_cluster(&mut self) {
@@ -391,12 +392,14 @@ impl Loader {
             });
         }
         let (cluster, jwt) = (&config.cluster.secret_file, &config.jwt.secret_file);
+        let webhook = config.webhook.secret_file.clone();
         let (url, token) = (&config.fetch.database_url_file, &config.fetch.token_file);
         let files = [
             ("cluster.secret_file", "cluster.secret", cluster.clone()),
             ("jwt.secret_file", "jwt.secret", jwt.clone()),
             ("fetch.database_url_file", "fetch.database_url", url.clone()),
             ("fetch.token_file", "fetch.token", token.clone()),
+            ("webhook.secret_file", "webhook.secret", webhook),
         ];
         for (file_key, key, path) in files {
             if let Some(path) = path {

@@ -332,6 +332,7 @@ mod tests {
     use super::*;
     use crate::api::Access;
     use crate::config::{ApiConfig, ServerConfig};
+    use crate::events::Events;
     use crate::fetch::Fields;
     use crate::health::Ready;
     use crate::people::People;
@@ -355,6 +356,7 @@ mod tests {
                 fields: Fields::new(&ServerConfig::default()).unwrap(),
                 presence: presence.clone(),
                 cluster: None,
+                events: Events::start(&ServerConfig::default(), name, &ready).unwrap(),
                 ready,
                 config: ApiConfig::default(),
                 access: Access::new(Vec::new(), true),

@@ -1,5 +1,6 @@
 //! Starting channels, calling them, and what their answers do.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,6 +8,7 @@ use std::task::{Context, Poll};
 use herenow_protocol::{ChannelId, JoinOutcome, JoinRequest, MessageRef, Payload, Serializer};
 use herenow_pubsub::{Payload as Outgoing, Sink};
 use tokio::time::Instant;
+use tracing::field::Empty;
 
 use super::super::slot::{Joining, Slot, Stage, Task, Work};
 use super::Session;
@@ -27,11 +29,15 @@ impl Session {
         } = request;
         let route = self.shared.router.find(&topic);
         let route = route.expect("the protocol's state joins only topics that are routed");
+        let room = match self.mailbox.dialect() {
+            Some(dialect) => dialect.room(&topic, &payload),
+            None => Cow::Borrowed(topic.as_str()),
+        };
         let lane = Arc::new(Lane::new(
             self.mailbox.clone(),
             self.serializer,
             id,
-            self.shared.pubsub.intern(&topic),
+            self.shared.pubsub.intern(&room),
             join_ref,
             route.intercept(),
         ));
@@ -47,6 +53,7 @@ impl Session {
         }
         let joining = Joining {
             began: Instant::now(),
+            span: tracing::debug_span!("join", is_joined = Empty),
             replaces,
             held: Vec::new(),
         };
@@ -212,6 +219,7 @@ impl Session {
         let (replaces, held) = joining.map_or((None, Vec::new()), |joining| {
             let metrics = &self.shared.metrics;
             metrics.join_times.observe(joining.began.elapsed());
+            joining.span.record("is_joined", is_joined);
             (joining.replaces, joining.held)
         });
         if let Some(replaced) = replaces {
