@@ -20,6 +20,16 @@ pub struct SocketConfig {
     /// Channels that one connection may have joined, 100. One more is refused with the reason
     /// `too many channels joined, the limit is 100`.
     pub max_channels: NonZero<usize>,
+    /// Joins that one connection may make within 10 seconds, 1,000. One more is refused with the
+    /// reason `too many joins, the limit is 1000 in 10 seconds`.
+    pub max_joins: NonZero<usize>,
+    /// Clients that may be on their way in at the same time, 4,096: handshakes that are checked, and
+    /// joins that are not answered yet. While there are more, handshakes are answered 503 with a
+    /// `retry-after` of 1 to 5 seconds at random.
+    pub max_arrivals: NonZero<usize>,
+    /// Handshakes that are checked at the same time, 64; the next ones wait for their turn. A client's
+    /// token is checked by the application, which may have to ask somebody.
+    pub max_checks: NonZero<usize>,
     /// Longest topic that can be joined, 1,024 bytes. A longer one is refused with a reason.
     pub max_topic_bytes: usize,
     /// Which join refs count as current; by default one that is missing always does.
@@ -54,6 +64,9 @@ impl Default for SocketConfig {
             max_frame_bytes: 8_000_000,
             max_message_bytes: 8_000_000,
             max_channels: const { NonZero::new(100).expect("100 is not zero") },
+            max_joins: const { NonZero::new(1_000).expect("1000 is not zero") },
+            max_arrivals: const { NonZero::new(4_096).expect("4096 is not zero") },
+            max_checks: const { NonZero::new(64).expect("64 is not zero") },
             max_topic_bytes: 1024,
             join_ref_check: JoinRefCheck::default(),
             idle_timeout: Duration::from_secs(60),

@@ -59,6 +59,9 @@ impl LongPollRoute {
             Ok(admitted) => admitted,
             Err(denied) => return self.deny(&denied),
         };
+        let Some(_arrival) = self.shared.let_in() else {
+            return self.shared.arrivals.refuse();
+        };
         self.shared.drain.follow_server_of(&info);
         let connected = match self.shared.connect(info).await {
             Ok(connected) => connected,

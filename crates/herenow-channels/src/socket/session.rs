@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use herenow_protocol::{
-    Action, ChannelId, CloseCode, Encoded, Message, Serializer, ServerMessage, SocketState, event,
+    Action, ChannelId, CloseCode, Encoded, Message, Payload, Serializer, ServerMessage,
+    SocketState, event,
 };
 use herenow_pubsub::{Attachment, Broadcast, Once, Sink};
 
@@ -21,6 +22,7 @@ use super::connect::Connected;
 use super::guard::{ConnectionHandle, ConnectionRef, Guard};
 use super::shared::Shared;
 use super::slot::{Slot, Stage, Task};
+use crate::arrival::{JOIN_WINDOW, JoinPace};
 use crate::channel::{Assigns, Call};
 use crate::drain::Registration;
 use crate::frame::{Frame, FrameQueue};
@@ -43,6 +45,7 @@ pub(crate) struct Session {
     /// Dropped last: then the connection counts as gone.
     registration: Registration,
     serializer: Serializer,
+    pace: JoinPace,
 }
 
 /// Closes a connection when its id is told to disconnect.
@@ -81,6 +84,7 @@ impl Session {
             guard: connected.guard,
             id_attachment,
             serializer,
+            pace: JoinPace::default(),
         }
     }
 
@@ -124,8 +128,11 @@ impl Session {
         if self.is_for_guard(&message) {
             return;
         }
-        let router = &self.shared.router;
         let is_join = message.event == event::JOIN;
+        if is_join && !self.pace.admits(self.shared.config.max_joins) {
+            return self.refuse_join(message);
+        }
+        let router = &self.shared.router;
         let is_routed = |topic: &str| {
             let is_admitted = self.guard.as_ref().is_none_or(|guard| guard.admits(topic));
             is_admitted && router.find(topic).is_some()
@@ -166,6 +173,22 @@ impl Session {
             }
             Action::IgnoreStale { .. } => self.shared.metrics.stale_messages.increment(),
         }
+    }
+
+    /// Answers a join that comes too soon after too many others.
+    fn refuse_join(&self, message: Message) {
+        let (max, seconds) = (self.shared.config.max_joins, JOIN_WINDOW.as_secs());
+        self.shared.metrics.refused_joins.increment();
+        self.shared.metrics.fast_joins.increment();
+        tracing::debug!(max, "join refused: its connection joins too often");
+        let reason = format!("too many joins, the limit is {max} in {seconds} seconds");
+        self.send(&ServerMessage::Reply {
+            join_ref: message.join_ref,
+            message_ref: message.message_ref,
+            topic: message.topic,
+            status: "error".into(),
+            response: Payload::Json(format!(r#"{{"reason":"{reason}"}}"#).into()),
+        });
     }
 
     /// Hands a message to the guard, if it is about the connection; tells whether it was.

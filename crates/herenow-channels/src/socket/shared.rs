@@ -11,6 +11,7 @@ use http::StatusCode;
 use tokio_util::task::TaskTracker;
 
 use super::connect::{ConnectFn, ConnectRefused, Connected};
+use crate::arrival::{Arrival, Arrivals};
 use crate::auth::ConnectInfo;
 use crate::config::SocketConfig;
 use crate::drain::{Drain, DrainConfig};
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     /// Messages go back as they came, and no channel sees them.
     pub(crate) is_echo: bool,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who is on the way in.
+    pub(crate) arrivals: Arrivals,
     /// The tasks of all connections.
     pub(crate) tasks: TaskTracker,
     /// The open connections, and the way to close them all.
@@ -46,6 +49,7 @@ impl Shared {
             connect: None,
             is_echo: false,
             metrics: Arc::default(),
+            arrivals: Arrivals::new(config.max_arrivals, config.max_checks),
             tasks: TaskTracker::new(),
             drain: Drain::new(DrainConfig::default()),
         };
@@ -57,10 +61,22 @@ impl Shared {
         self.protocol.max_channels = config.max_channels.get();
         self.protocol.max_topic_bytes = config.max_topic_bytes;
         self.protocol.join_ref_check = config.join_ref_check;
+        self.arrivals = Arrivals::new(config.max_arrivals, config.max_checks);
         self.config = Arc::new(config);
     }
 
-    /// Asks the application whether a client may connect.
+    /// Lets a client begin to come in; `None` if too many do, and it is to be told so.
+    pub(crate) fn let_in(&self) -> Option<Arrival> {
+        let arrival = self.arrivals.try_begin();
+        if arrival.is_none() {
+            self.metrics.busy_connects.increment();
+            let n_arrivals = self.arrivals.n_now();
+            tracing::debug!(n_arrivals, "sent away: too many arrive");
+        }
+        arrival
+    }
+
+    /// Asks the application whether a client may connect, when it is the client's turn.
     ///
     /// # Errors
     ///
@@ -69,6 +85,7 @@ impl Shared {
         let Some(connect) = &self.connect else {
             return Ok(Connected::anonymous());
         };
+        let _turn = self.arrivals.turn().await;
         let connecting = AssertUnwindSafe(async { connect(info).await });
         let connected = connecting.catch_unwind().await.unwrap_or_else(|_| {
             self.metrics.crashes.increment();

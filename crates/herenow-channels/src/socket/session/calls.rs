@@ -47,6 +47,7 @@ impl Session {
         let joining = Joining {
             replaces,
             held: Vec::new(),
+            _arrival: Some(self.shared.arrivals.begin()),
         };
         let mut slot = Slot::new(lane, work, Stage::Joining(Box::new(joining)));
         slot.push(Task::Call(Call::Join(Params::new(payload))));
