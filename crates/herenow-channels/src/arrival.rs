@@ -1,4 +1,4 @@
-//! Arrivals: how many may be on their way in at the same time, and how often one may join.
+//! Arrivals: how many may be on their way in at the same time.
 //!
 //! Who comes back after a restart costs most: the token is checked, the channels are made, the
 //! presences tracked, the states sent. Whoever is inside already must be served meanwhile, so the door
@@ -13,18 +13,14 @@ use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
 
 /// The seconds that a client is asked to wait, from one to this.
 const MAX_RETRY_SECONDS: u64 = 5;
-/// Over which time the joins of one connection are counted.
-pub(crate) const JOIN_WINDOW: Duration = Duration::from_secs(10);
 
 /// Those who are on their way in, of one mount.
 pub(crate) struct Arrivals {
@@ -103,27 +99,6 @@ pub fn come_back_later(text: impl Into<String>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, after, text.into()).into_response()
 }
 
-/// How often one connection has joined of late.
-#[derive(Debug, Default)]
-pub(crate) struct JoinPace {
-    window: Option<Instant>,
-    n_joins: usize,
-}
-
-impl JoinPace {
-    /// Counts a join, and returns whether it is within the limit.
-    pub(crate) fn admits(&mut self, max: NonZero<usize>) -> bool {
-        let now = Instant::now();
-        let is_over = |begin: Instant| now.duration_since(begin) >= JOIN_WINDOW;
-        if self.window.is_none_or(is_over) {
-            self.window = Some(now);
-            self.n_joins = 0;
-        }
-        self.n_joins = self.n_joins.saturating_add(1);
-        self.n_joins <= max.get()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,15 +131,5 @@ mod tests {
         drop(first);
         assert!(arrivals.try_begin().is_some());
         assert_eq!(arrivals.n_now(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn soc_501_a_connection_joins_so_often_in_ten_seconds() {
-        let mut pace = JoinPace::default();
-        for _ in 0..2 {
-            assert!(pace.admits(limit(2)) && pace.admits(limit(2)));
-            assert!(!pace.admits(limit(2)));
-            tokio::time::advance(JOIN_WINDOW).await;
-        }
     }
 }

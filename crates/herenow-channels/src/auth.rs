@@ -8,7 +8,7 @@ mod query;
 mod subprotocol;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
 use herenow_protocol::{Serializer, VersionError};
@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 
 use self::query::QueryError;
 use self::subprotocol::SubprotocolError;
+use crate::forwarded::{Forwarded, TrustedProxies};
 use crate::origin::{CheckOrigin, OriginRefused, RequestTarget, default_port, split_host_port};
 
 /// Where a long-poll client puts its token, as the WebSocket client does in a sub-protocol.
@@ -57,6 +58,7 @@ impl fmt::Display for Transport {
 pub struct ConnectInfo {
     transport: Transport,
     params: Map<String, Value>,
+    client: Option<IpAddr>,
     uri: RequestUri,
     headers: HeaderMap,
     extensions: Extensions,
@@ -89,6 +91,14 @@ impl ConnectInfo {
     pub fn peer(&self) -> Option<SocketAddr> {
         self.extension::<axum::extract::ConnectInfo<SocketAddr>>()
             .map(|peer| peer.0)
+    }
+
+    /// Returns the client's address: the peer's, or what a trusted proxy says that it is, see
+    /// [`Sockets::trusted_proxies`](crate::Sockets::trusted_proxies).
+    ///
+    /// `None` if the server does not hand the peer's address to its handlers.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client
     }
 
     /// Returns the URI that was asked for.
@@ -150,12 +160,19 @@ impl ConnectInfo {
     }
 
     /// Takes a request's head apart.
-    async fn from_request(transport: Transport, mut parts: Parts) -> Result<Self, QueryError> {
+    async fn from_request(
+        transport: Transport,
+        proxies: &TrustedProxies,
+        mut parts: Parts,
+    ) -> Result<Self, QueryError> {
+        let peer = parts.extensions.get();
+        let peer = peer.map(|peer: &axum::extract::ConnectInfo<SocketAddr>| peer.0.ip());
+        let forwarded = proxies.look(peer, &parts.headers);
         let uri = match parts.extensions.get::<OriginalUri>() {
             Some(OriginalUri(uri)) => uri.clone(),
             None => parts.uri.clone(),
         };
-        let uri = RequestUri::new(&uri, &parts.headers);
+        let uri = RequestUri::new(&uri, &parts.headers, &forwarded);
         let mut params = query::parse_query(uri.query().unwrap_or_default())?;
         // The only error is a handler that no router called; then there are no variables.
         if let Ok(variables) = RawPathParams::from_request_parts(&mut parts, &()).await {
@@ -173,6 +190,7 @@ impl ConnectInfo {
         Ok(Self {
             transport,
             params,
+            client: forwarded.client,
             uri,
             headers,
             extensions,
@@ -206,7 +224,8 @@ impl fmt::Debug for ConnectInfo {
     }
 }
 
-/// The URI of a request, put together from its request line and its `host` header.
+/// The URI of a request, put together from its request line, its `host` header, and what a trusted
+/// proxy says of both.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestUri {
     scheme: String,
@@ -217,13 +236,14 @@ pub struct RequestUri {
 }
 
 impl RequestUri {
-    fn new(uri: &Uri, headers: &HeaderMap) -> Self {
-        let scheme = uri.scheme_str().unwrap_or("http");
+    fn new(uri: &Uri, headers: &HeaderMap, forwarded: &Forwarded) -> Self {
+        let scheme = forwarded.scheme.or(uri.scheme_str()).unwrap_or("http");
         let host_header = headers.get(HOST).and_then(|value| value.to_str().ok());
         let authority = uri
             .authority()
             .map(http::uri::Authority::as_str)
             .or(host_header);
+        let authority = forwarded.host.as_deref().or(authority);
         let (host, port) = authority.and_then(split_host_port).unwrap_or_default();
         Self {
             scheme: scheme.to_owned(),
@@ -234,7 +254,7 @@ impl RequestUri {
         }
     }
 
-    /// Returns `http`, or what an absolute request line says.
+    /// Returns `http`, or what a trusted proxy or an absolute request line says.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
@@ -314,11 +334,12 @@ pub(crate) enum Denied {
 /// [`Denied`]; logged here. [`Denied::Query`] is answered 400, all others 403.
 pub(crate) async fn admit_websocket(
     check_origin: &CheckOrigin,
+    proxies: &TrustedProxies,
     subprotocols: &[String],
     parts: Parts,
 ) -> Result<Admitted, Denied> {
     let admit = async {
-        let mut info = ConnectInfo::from_request(Transport::WebSocket, parts).await?;
+        let mut info = ConnectInfo::from_request(Transport::WebSocket, proxies, parts).await?;
         check_origin.check(&info.headers, &info.uri.target())?;
         let negotiated = subprotocol::negotiate(&info.headers, subprotocols)?;
         info.auth_token = negotiated.auth_token;
@@ -344,9 +365,13 @@ impl LongPollRequest {
     /// # Errors
     ///
     /// [`Denied::Query`] and [`Denied::Origin`]; logged here.
-    pub(crate) async fn new(check_origin: &CheckOrigin, parts: Parts) -> Result<Self, Denied> {
+    pub(crate) async fn new(
+        check_origin: &CheckOrigin,
+        proxies: &TrustedProxies,
+        parts: Parts,
+    ) -> Result<Self, Denied> {
         let check = async {
-            let info = ConnectInfo::from_request(Transport::LongPoll, parts).await?;
+            let info = ConnectInfo::from_request(Transport::LongPoll, proxies, parts).await?;
             check_origin.check(&info.headers, &info.uri.target())?;
             Ok(Self { info })
         };
@@ -399,7 +424,8 @@ mod tests {
     }
 
     async fn info(uri: &str, headers: &[(&str, &str)]) -> ConnectInfo {
-        ConnectInfo::from_request(Transport::WebSocket, request(uri, headers))
+        let proxies = TrustedProxies::default();
+        ConnectInfo::from_request(Transport::WebSocket, &proxies, request(uri, headers))
             .await
             .unwrap()
     }
@@ -407,6 +433,7 @@ mod tests {
     async fn admit(uri: &str, headers: &[(&str, &str)]) -> Result<Admitted, Denied> {
         admit_websocket(
             &CheckOrigin::same_host(),
+            &TrustedProxies::default(),
             &["sip".into()],
             request(uri, headers),
         )
@@ -506,7 +533,8 @@ mod tests {
             "/?vsn=2.0.0&user[id]=1",
             &[("x-phoenix-authtoken", "secret")],
         );
-        let request = LongPollRequest::new(&CheckOrigin::same_host(), parts)
+        let (check_origin, proxies) = (CheckOrigin::same_host(), TrustedProxies::default());
+        let request = LongPollRequest::new(&check_origin, &proxies, parts)
             .await
             .unwrap();
         assert_eq!(request.info().auth_token(), None);

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use herenow_protocol::JoinRefCheck;
 
+use crate::dialect::Dialect;
+use crate::rate::Rate;
+
 /// Limits of one mount of sockets.
 ///
 /// Every field is a bound that a client can run into; what happens then is said with it.
@@ -20,9 +23,6 @@ pub struct SocketConfig {
     /// Channels that one connection may have joined, 100. One more is refused with the reason
     /// `too many channels joined, the limit is 100`.
     pub max_channels: NonZero<usize>,
-    /// Joins that one connection may make within 10 seconds, 1,000. One more is refused with the
-    /// reason `too many joins, the limit is 1000 in 10 seconds`.
-    pub max_joins: NonZero<usize>,
     /// Clients that may be on their way in at the same time, 4,096: handshakes that are checked, and
     /// joins that are not answered yet. While there are more, handshakes are answered 503 with a
     /// `retry-after` of 1 to 5 seconds at random.
@@ -30,6 +30,13 @@ pub struct SocketConfig {
     /// Handshakes that are checked at the same time, 64; the next ones wait for their turn. A client's
     /// token is checked by the application, which may have to ask somebody.
     pub max_checks: NonZero<usize>,
+    /// Messages that a client may send, 10,000 a second and 20,000 at once. One more is answered
+    /// with a reason that names the limit, and not handled; only a heartbeat and a leave are. A
+    /// client that goes on is closed with 1008.
+    pub message_rate: Rate,
+    /// Joins that a client may send, 100 a second and 1,000 at once. One more is refused with a
+    /// reason.
+    pub join_rate: Rate,
     /// Longest topic that can be joined, 1,024 bytes. A longer one is refused with a reason.
     pub max_topic_bytes: usize,
     /// Which join refs count as current; by default one that is missing always does.
@@ -56,6 +63,8 @@ pub struct SocketConfig {
     pub close_timeout: Duration,
     /// Sub-protocols to choose from, in order of preference; empty: the client's are ignored.
     pub subprotocols: Vec<String>,
+    /// What the clients do otherwise than Phoenix's; here, because every mailbox has the config.
+    pub(crate) dialect: Option<&'static dyn Dialect>,
 }
 
 impl Default for SocketConfig {
@@ -64,9 +73,10 @@ impl Default for SocketConfig {
             max_frame_bytes: 8_000_000,
             max_message_bytes: 8_000_000,
             max_channels: const { NonZero::new(100).expect("100 is not zero") },
-            max_joins: const { NonZero::new(1_000).expect("1000 is not zero") },
             max_arrivals: const { NonZero::new(4_096).expect("4096 is not zero") },
             max_checks: const { NonZero::new(64).expect("64 is not zero") },
+            message_rate: Rate::new(10_000, 20_000),
+            join_rate: Rate::new(100, 1_000),
             max_topic_bytes: 1024,
             join_ref_check: JoinRefCheck::default(),
             idle_timeout: Duration::from_secs(60),
@@ -78,6 +88,7 @@ impl Default for SocketConfig {
             terminate_timeout: Duration::from_secs(5),
             close_timeout: Duration::from_secs(5),
             subprotocols: Vec::new(),
+            dialect: None,
         }
     }
 }
@@ -135,6 +146,8 @@ impl SocketConfig {
         at_least("max_frame_bytes", self.max_frame_bytes, 125)?;
         at_least("max_message_bytes", self.max_message_bytes, 125)?;
         at_least("max_topic_bytes", self.max_topic_bytes, 1)?;
+        at_least("message_rate.burst", self.message_rate.burst as usize, 1)?;
+        at_least("join_rate.burst", self.join_rate.burst as usize, 1)?;
         at_least("max_queue_bytes", self.max_queue_bytes, 1024)?;
         if self.fold_queue_bytes > self.max_queue_bytes {
             return Err(ConfigError::FoldAboveQueue {

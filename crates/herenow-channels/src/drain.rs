@@ -18,6 +18,9 @@ use crate::auth::ConnectInfo;
 use crate::mailbox::Mailbox;
 use crate::reason::CloseOrder;
 
+/// Sockets that are looked at while others wait to be opened.
+const LOOK_BATCH: usize = 1_024;
+
 /// How sockets are closed when the server stops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,6 +55,18 @@ pub struct DrainReport {
     pub n_batches: usize,
     /// Sockets that had not ended when the time was over.
     pub n_left: usize,
+}
+
+/// What waits for the readers of all connections of one mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Queued {
+    /// Messages of all connections.
+    pub n_messages: usize,
+    /// Bytes of all connections.
+    pub n_bytes: usize,
+    /// Bytes of the connection for which the most wait.
+    pub max_bytes: usize,
 }
 
 /// The open sockets of one mount, and the way to close them all. Cheap to clone.
@@ -158,6 +173,28 @@ impl Drain {
                 return;
             }
             gone.await;
+        }
+    }
+
+    /// Returns what waits for the readers of all sockets. Looks at some at a time, so that sockets
+    /// that open and end meanwhile do not wait for long.
+    pub(crate) fn queued(&self) -> Queued {
+        let mut queued = Queued::default();
+        let mut at = 0;
+        loop {
+            let open = self.0.open.lock();
+            let end = open.sockets.capacity();
+            let slots = at..end.min(at + LOOK_BATCH);
+            for mailbox in slots.filter_map(|slot| open.sockets.get(slot)) {
+                let (n_messages, n_bytes) = mailbox.queued();
+                queued.n_messages += n_messages;
+                queued.n_bytes += n_bytes;
+                queued.max_bytes = queued.max_bytes.max(n_bytes);
+            }
+            at += LOOK_BATCH;
+            if at >= end {
+                return queued;
+            }
         }
     }
 

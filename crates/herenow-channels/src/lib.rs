@@ -45,6 +45,9 @@
 //!
 //! - `testing`: an in-process client for channel tests, see the `testing` module.
 
+mod dialect;
+
+mod rate;
 mod config;
 mod metrics;
 mod reason;
@@ -60,6 +63,8 @@ mod lane;
 mod channel;
 
 mod router;
+
+mod forwarded;
 
 mod origin;
 
@@ -88,8 +93,12 @@ pub use channel::{
     Assigns, BroadcastError, Channel, Flow, Joined, Outcome, Params, RefError, Refused, Socket,
 };
 pub use config::{ConfigError, SocketConfig};
-pub use drain::{DrainConfig, DrainReport};
-pub use herenow_protocol::{CloseCode, JoinRefCheck, Payload, Serializer};
+pub use dialect::Dialect;
+pub use drain::{DrainConfig, DrainReport, Queued};
+pub use forwarded::{ForwardedHeader, NetworkError, TrustedProxies};
+pub use herenow_protocol::{
+    CloseCode, DecodeError, EncodeError, Encoded, JoinRefCheck, Message, Payload, Serializer,
+};
 pub use herenow_pubsub::Broadcast;
 pub use info::{Info, InfoError};
 pub use lane::{Handle, PushError, SocketRef};
@@ -97,8 +106,9 @@ pub use longpoll::{LongPollConfig, LongPollError};
 pub use metrics::{Counter, Metrics};
 pub use origin::{CheckOrigin, Origin, OriginError};
 pub use payload::{IntoPayload, Json};
+pub use rate::{Bucket, Charge, Rate};
 pub use reason::Reason;
 pub use router::PatternError;
-pub use serve::{ServeConfig, ServeError, serve, serve_through, serve_with};
+pub use serve::{HangUp, ServeConfig, ServeError, serve, serve_through, serve_with};
 pub use socket::{ConnectRefused, Connected, ConnectionHandle, ConnectionRef, Guard};
 pub use sockets::{Sockets, SocketsError};

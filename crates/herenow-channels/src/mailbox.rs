@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use self::flush::FlushBatch;
 use crate::config::SocketConfig;
+use crate::dialect::Dialect;
 use crate::frame::{Frame, FrameQueue};
 use crate::info::{InfoError, InfoItem};
 use crate::metrics::Metrics;
@@ -113,8 +114,18 @@ impl Mailbox {
         self.id.as_ref()
     }
 
+    /// Returns the messages and the bytes that wait for the reader.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.n_frames, inner.n_bytes)
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    pub(crate) fn dialect(&self) -> Option<&'static dyn Dialect> {
+        self.config.dialect
     }
 
     /// Queues a frame that belongs to no channel.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use herenow_pubsub::Histogram;
+
 /// A number that only grows, or a gauge that follows a count.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -39,8 +41,6 @@ pub struct Metrics {
     pub refused_connects: Counter,
     /// Connections refused because too many clients were on their way in.
     pub busy_connects: Counter,
-    /// Joins refused because their connection joins too often.
-    pub fast_joins: Counter,
     /// Joins accepted.
     pub joins: Counter,
     /// Joins refused: no route, too many channels, the channel's own refusal.
@@ -49,6 +49,8 @@ pub struct Metrics {
     pub crashes: Counter,
     /// Messages received from clients.
     pub messages_in: Counter,
+    /// Bytes of those messages.
+    pub bytes_in: Counter,
     /// Frames written to clients.
     pub frames_out: Counter,
     /// Bytes written to clients.
@@ -73,6 +75,23 @@ pub struct Metrics {
     pub encode_errors: Counter,
     /// Binary frames that were not sent because their client is on long poll, which carries text.
     pub binary_frames_lost: Counter,
+    /// Messages refused because they were over [`SocketConfig::message_rate`].
+    ///
+    /// [`SocketConfig::message_rate`]: crate::SocketConfig::message_rate
+    pub limited_messages: Counter,
+    /// Joins refused because they were over [`SocketConfig::join_rate`].
+    ///
+    /// [`SocketConfig::join_rate`]: crate::SocketConfig::join_rate
+    pub limited_joins: Counter,
+    /// Connections closed because their clients sent far more than
+    /// [`SocketConfig::message_rate`] allows.
+    ///
+    /// [`SocketConfig::message_rate`]: crate::SocketConfig::message_rate
+    pub floods: Counter,
+    /// How long accepted handshakes took, `connect` among it.
+    pub handshakes: Histogram,
+    /// How long it took from a join to its reply, whatever it said.
+    pub join_times: Histogram,
 }
 
 impl Metrics {

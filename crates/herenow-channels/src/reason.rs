@@ -31,6 +31,8 @@ pub enum Reason {
     /// The connection was closed for what its client did: silence, malformed messages, a queue
     /// that only grows.
     ClientError,
+    /// The client sent far more messages than it may.
+    Flooded,
     /// The client's right to be here has ended; text for the client. It is told `phx_error` with
     /// `{"reason": text}`.
     Unauthorized(SmolStr),
@@ -51,6 +53,7 @@ impl Reason {
             | Self::Draining
             | Self::Inactive
             | Self::ClientError
+            | Self::Flooded
             | Self::Unauthorized(_)
             | Self::Crashed
             | Self::Other(_) => false,
@@ -100,6 +103,11 @@ impl CloseOrder {
         Self::new(CloseCode::POLICY_VIOLATION, text, Reason::ClientError)
     }
 
+    /// The client sends far too many messages; `text` names the limit.
+    pub(crate) fn flooded(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(CloseCode::POLICY_VIOLATION, text, Reason::Flooded)
+    }
+
     /// The client sent what it must not.
     pub(crate) fn client_error(code: CloseCode, text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(code, text, Reason::ClientError)
@@ -128,11 +136,13 @@ impl CloseOrder {
         }
     }
 
-    /// Says in the log how a connection ends; aloud if it is too slow, because then its operator
-    /// has a limit to look at.
+    /// Says in the log how a connection ends; aloud if it ran into a limit that its operator may
+    /// want to look at.
     pub(crate) fn log(&self, transport: &str, socket: Option<&str>) {
         let (code, text) = (self.code.0, self.close_text());
-        if self.code == CloseCode::POLICY_VIOLATION {
+        if self.reason == Reason::Flooded {
+            tracing::warn!(transport, code, text, socket, "flooding client closed");
+        } else if self.code == CloseCode::POLICY_VIOLATION {
             tracing::warn!(transport, code, text, socket, "slow reader closed");
         } else {
             tracing::debug!(transport, code, text, socket, "socket closes");

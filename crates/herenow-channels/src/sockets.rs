@@ -11,7 +11,9 @@ use herenow_pubsub::{BroadcastError, PubSub};
 use crate::auth::ConnectInfo;
 use crate::channel::{Assigns, Channel};
 use crate::config::{ConfigError, SocketConfig};
-use crate::drain::{Drain, DrainConfig, DrainReport};
+use crate::dialect::Dialect;
+use crate::drain::{Drain, DrainConfig, DrainReport, Queued};
+use crate::forwarded::TrustedProxies;
 use crate::longpoll::{LongPoll, LongPollConfig, LongPollError, LongPollRoute};
 use crate::metrics::Metrics;
 use crate::origin::CheckOrigin;
@@ -126,10 +128,34 @@ impl Sockets {
         self
     }
 
+    /// Serves clients that differ from Phoenix's as `dialect` says.
+    #[must_use]
+    pub fn dialect(mut self, dialect: &'static dyn Dialect) -> Self {
+        self.configure().set_dialect(dialect);
+        self
+    }
+
     /// Sets which web pages may connect; by default those of the host they ask.
     #[must_use]
     pub fn check_origin(mut self, check_origin: CheckOrigin) -> Self {
         self.configure().check_origin = check_origin;
+        self
+    }
+
+    /// Believes what these proxies say of the clients that they speak for; by default none is.
+    ///
+    /// It decides on [`ConnectInfo::client`], and on the host and the scheme that a page's origin
+    /// is compared with.
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.configure().proxies = proxies;
+        self
+    }
+
+    /// Counts into `metrics`, which other mounts may count into as well.
+    #[must_use]
+    pub fn count_into(mut self, metrics: &Arc<Metrics>) -> Self {
+        self.configure().metrics = metrics.clone();
         self
     }
 
@@ -215,8 +241,13 @@ impl Sockets {
     }
 
     /// Returns what the sockets have done so far.
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &Arc<Metrics> {
         &self.shared.metrics
+    }
+
+    /// Returns what waits for the readers of all connections of this mount. Looks at each of them.
+    pub fn queued(&self) -> Queued {
+        self.shared.drain.queued()
     }
 
     /// Broadcasts an event to all subscribers of a topic, on every node.

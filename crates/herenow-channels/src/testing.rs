@@ -106,7 +106,7 @@ impl TestClient {
         let uri = format!("/websocket?vsn=2.0.0&{query}");
         let request = Request::get(uri).body(());
         let (parts, ()) = request.expect("the query is a valid one").into_parts();
-        let admitted = admit_websocket(&shared.check_origin, &[], parts).await;
+        let admitted = admit_websocket(&shared.check_origin, &shared.proxies, &[], parts).await;
         let admitted = admitted.expect("a request without origin and with vsn 2.0.0 is admitted");
         let connected = shared.connect(admitted.info).await?;
         Ok(Self::open(sockets, connected))

@@ -120,23 +120,6 @@ async fn soc_502_too_many_on_their_way_in_shut_the_door_and_nobody_inside_feels_
 }
 
 #[tokio::test]
-async fn soc_503_a_connection_that_joins_too_fast_is_told_the_limit() {
-    let (sockets, _gate) = sockets(|config| config.max_joins = limit(3));
-    let mut client = TestClient::open(&sockets, Connected::anonymous());
-    for n in 0..3 {
-        client.join(&format!("room:{n}"), json!({})).await.unwrap();
-    }
-    let refused = client.join("room:3", json!({})).await.unwrap_err();
-    let reason = "too many joins, the limit is 3 in 10 seconds";
-    assert_eq!(refused, json!({ "reason": reason }));
-    assert_eq!(sockets.metrics().fast_joins.value(), 1);
-    // Another connection is none of its business, and what it has joined it keeps.
-    let mut other = TestClient::open(&sockets, Connected::anonymous());
-    other.join("room:3", json!({})).await.unwrap();
-    assert_eq!(client.call("phoenix", "heartbeat", json!({})).await.0, "ok");
-}
-
-#[tokio::test]
 async fn soc_504_handshakes_are_checked_a_few_at_a_time_and_all_get_their_turn() {
     let (n_now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (sockets, _gate) = sockets(|config| config.max_checks = limit(2));

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use herenow_core::{
-    Incarnation, MonoTime, NodeHeartbeat, NodeName, ShardIndex, ShardMessage, Version,
+    Incarnation, MonoTime, NodeHeartbeat, NodeName, ShardConfig, ShardIndex, ShardMessage, Version,
 };
 use herenow_pubsub::{Link, Receiver};
 use parking_lot::Mutex;
@@ -34,6 +34,8 @@ const HEAD_BYTES: usize = 5;
 const EARLY_PART: u32 = 100;
 /// Nodes with another number of shards that are remembered; those beyond are counted only.
 const MAX_MISFITS: usize = 256;
+/// Nodes whose last heartbeat is remembered; those beyond are not missed.
+const MAX_HEARD: usize = 4_096;
 
 /// Returns the version of the format in which nodes tell each other of presences.
 ///
@@ -121,6 +123,7 @@ fn frame(kind: u8, n_shards: u16, shard: u16, body: &[u8]) -> Bytes {
 struct Inbound {
     queues: Vec<Arc<ShardQueue>>,
     misfits: Arc<Misfits>,
+    heard: Arc<Heard>,
     beat_soon: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -147,6 +150,37 @@ impl Misfits {
     pub(crate) fn list(&self) -> Vec<(NodeName, u16)> {
         let known = self.0.lock();
         known.iter().map(|(node, n)| (node.clone(), *n)).collect()
+    }
+}
+
+/// When each node's heartbeat came last.
+#[derive(Default)]
+pub(crate) struct Heard(Mutex<BTreeMap<NodeName, Instant>>);
+
+impl Heard {
+    fn note(&self, node: &NodeName, now: Instant) {
+        let mut heard = self.0.lock();
+        if let Some(last) = heard.get_mut(node) {
+            *last = now;
+        } else if heard.len() < MAX_HEARD {
+            heard.insert(node.clone(), now);
+        }
+    }
+
+    fn forget(&self, node: &NodeName) {
+        self.0.lock().remove(node);
+    }
+
+    /// Returns how many nodes are late with a heartbeat, and forgets those that are down.
+    fn n_late(&self, now: Instant, config: &ShardConfig) -> u64 {
+        let mut heard = self.0.lock();
+        heard.retain(|_, last| now.duration_since(*last) < config.down_period);
+        // Halfway to the next one: the clocks of two nodes are not in step.
+        let due = config.heartbeat_period * 3 / 2;
+        let late = heard
+            .values()
+            .filter(|last| now.duration_since(**last) > due);
+        late.count() as u64
     }
 }
 
@@ -190,6 +224,9 @@ impl Inbound {
                     .ok_or("there is no such shard")?;
                 let message = ShardMessage::decode(body, from, ShardIndex(shard));
                 let message = message.map_err(|_| "its message cannot be read")?;
+                if let ShardMessage::Bye { .. } = message {
+                    self.heard.forget(from);
+                }
                 if !message.metas().all(|meta| is_stored_form(meta.as_str())) {
                     return Err("a meta in it is no JSON object");
                 }
@@ -208,6 +245,7 @@ impl Inbound {
                     return Err("its heartbeat is another node's");
                 }
                 self.misfits.forget(from);
+                self.heard.note(from, Instant::now());
                 let incarnation = heartbeat.incarnation;
                 for (queue, announced) in self.queues.iter().zip(heartbeat.versions) {
                     let from = from.clone();
@@ -263,6 +301,7 @@ pub(crate) fn open_link(
     shared: &Shared,
     queues: Vec<Arc<ShardQueue>>,
     misfits: &Arc<Misfits>,
+    heard: &Arc<Heard>,
     beat_soon: &Arc<Notify>,
 ) -> Result<Option<Arc<Link>>, ConfigError> {
     if !shared.pubsub.is_clustered() {
@@ -271,6 +310,7 @@ pub(crate) fn open_link(
     let inbound = Arc::new(Inbound {
         queues,
         misfits: misfits.clone(),
+        heard: heard.clone(),
         beat_soon: beat_soon.clone(),
         metrics: shared.metrics.clone(),
     });
@@ -282,6 +322,7 @@ pub(crate) fn open_link(
 
 /// What the node's heartbeat is made of.
 pub(crate) struct Pulse {
+    pub(crate) heard: Arc<Heard>,
     pub(crate) beat_soon: Arc<Notify>,
     pub(crate) link: Arc<Link>,
     pub(crate) node: NodeName,
@@ -300,7 +341,10 @@ impl Pulse {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => {
+                    let n_late = self.heard.n_late(Instant::now(), &self.config.shard);
+                    self.metrics.n_heartbeats_missed.add(n_late);
+                }
                 // All shards meet the peer at about the same time: one heartbeat answers for all.
                 () = self.beat_soon.notified() => sleep(period / EARLY_PART).await,
             }

@@ -17,7 +17,7 @@ use herenow_core::{Key, Topic};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::group::FieldMap;
@@ -218,7 +218,10 @@ impl Fetcher {
             let _permit = permits.acquire_owned().await;
             hook.look_up(its_topic, its_keys).await
         }));
-        match timeout(self.deadline, &mut task).await {
+        let began = Instant::now();
+        let looked_up = timeout(self.deadline, &mut task).await;
+        self.metrics.fetches.observe(began.elapsed());
+        match looked_up {
             Ok(Ok(Ok(fields))) => return Some(fields),
             Ok(Ok(Err(error))) => {
                 self.metrics.n_fetch_errors.count();

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use herenow_pubsub::Histogram;
+
 /// What a presence system has counted since it began, and what it holds now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -10,6 +12,8 @@ pub struct PresenceStats {
     pub n_presences: u64,
     /// Topics that somebody is present in, now.
     pub n_topics: u64,
+    /// Writes and messages of other nodes that wait for a shard, now.
+    pub n_queued: u64,
     /// Presences tracked on this node.
     pub n_tracked: u64,
     /// Presences updated on this node.
@@ -56,6 +60,8 @@ pub struct PresenceStats {
     pub n_peers_up: u64,
     /// Times a peer was taken for down.
     pub n_peers_down: u64,
+    /// Heartbeats of other nodes that did not come when they were due.
+    pub n_heartbeats_missed: u64,
 }
 
 /// The counters behind [`PresenceStats`].
@@ -84,14 +90,17 @@ pub(crate) struct Metrics {
     pub(crate) n_inbox_full: Counter,
     pub(crate) n_peers_up: Counter,
     pub(crate) n_peers_down: Counter,
+    pub(crate) n_heartbeats_missed: Counter,
+    pub(crate) fetches: Histogram,
 }
 
 impl Metrics {
-    /// Reads all counters; the two gauges are left zero.
+    /// Reads all counters; the three gauges are left zero.
     pub(crate) fn read(&self) -> PresenceStats {
         PresenceStats {
             n_presences: 0,
             n_topics: 0,
+            n_queued: 0,
             n_tracked: self.n_tracked.get(),
             n_updated: self.n_updated.get(),
             n_refused: self.n_refused.get(),
@@ -115,6 +124,7 @@ impl Metrics {
             n_inbox_full: self.n_inbox_full.get(),
             n_peers_up: self.n_peers_up.get(),
             n_peers_down: self.n_peers_down.get(),
+            n_heartbeats_missed: self.n_heartbeats_missed.get(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use herenow_core::{Key, LeaveReason, MetaRef, Topic};
-use herenow_pubsub::PubSub;
+use herenow_pubsub::{HistogramCounts, PubSub};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -384,6 +384,15 @@ impl Presence {
         self.inner.tracker.topics()
     }
 
+    /// Returns the `max` topics with the most presences, the largest first; which of several of one
+    /// size are among them is not said.
+    ///
+    /// Cost: a look at each topic, and a copy of the names of those that are among the largest so
+    /// far. A shard's writer waits while its own topics are looked at.
+    pub fn largest_topics(&self, max: usize) -> Vec<(Topic, usize)> {
+        self.inner.tracker.largest_topics(max)
+    }
+
     /// Returns topics somebody is present in: at most `max` that begin with `prefix` and come after
     /// `after`, ascending. Cost: one look-up in each shard, and that of the answer.
     pub fn topics_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<Topic> {
@@ -445,7 +454,13 @@ impl Presence {
     pub fn stats(&self) -> PresenceStats {
         let mut stats = self.inner.shared.metrics.read();
         (stats.n_topics, stats.n_presences) = self.inner.tracker.sizes();
+        stats.n_queued = self.inner.tracker.n_queued();
         stats
+    }
+
+    /// Returns how long look-ups through [`Fetch`] took, those that failed or were late among them.
+    pub fn fetches(&self) -> HistogramCounts {
+        self.inner.shared.metrics.fetches.read()
     }
 
     /// Returns the settings in use.

@@ -198,6 +198,11 @@ impl ShardQueue {
         true
     }
 
+    /// Returns how many commands wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().commands.len()
+    }
+
     /// Waits until something was added since the last [`take`](Self::take). Cancel-safe.
     pub(crate) async fn wait(&self) {
         self.wake.notified().await;

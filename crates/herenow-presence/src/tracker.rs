@@ -24,17 +24,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Clock, Misfits, Outbox, Pulse, open_link};
 use crate::config::ConfigError;
-use crate::driver::{Driver, Part};
+use crate::driver::{Driver, Part, nodes_up};
 use crate::errors::{NameError, TrackError, UpdateError};
 use crate::group::{Entries, Snapshot};
 use crate::meta::MetaError;
 use crate::notifier::{Notifier, Shared};
-use crate::observer::{ErasedHandleMetas, ObserverQueue};
+use crate::observer::{Hook, ObserverQueue};
 use crate::owner::Owner;
 use crate::places::first_of;
 use crate::queue::{Command, ShardQueue, Updated, Write};
 use crate::status::ClusterStatus;
-use crate::view::Views;
+use crate::view::{Views, largest_of};
 
 /// All shards of this node.
 pub(crate) struct Tracker {
@@ -51,10 +51,7 @@ pub(crate) struct Tracker {
 
 impl Tracker {
     /// Starts all tasks.
-    pub(crate) fn start(
-        shared: &Arc<Shared>,
-        observer: Option<Arc<dyn ErasedHandleMetas>>,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn start(shared: &Arc<Shared>, observer: Option<Hook>) -> Result<Self, ConfigError> {
         let config = &shared.config;
         config.validate()?;
         let parts: Box<[Part]> = (0..config.n_shards.get())
@@ -66,9 +63,9 @@ impl Tracker {
                 announced: Arc::new(AtomicU64::new(0)),
             })
             .collect();
-        let (beat_soon, misfits) = (Arc::default(), Arc::default());
+        let (beat_soon, misfits, heard) = (Arc::default(), Arc::default(), Arc::default());
         let queues = parts.iter().map(|part| part.queue.clone()).collect();
-        let link = open_link(shared, queues, &misfits, &beat_soon)?;
+        let link = open_link(shared, queues, &misfits, &heard, &beat_soon)?;
         let node =
             NodeName::new(shared.pubsub.node_name()).map_err(|_| ConfigError::OutOfRange {
                 field: "node name bytes",
@@ -96,6 +93,7 @@ impl Tracker {
             let (config, metrics) = (config.clone(), shared.metrics.clone());
             let beat_soon = tracker.beat_soon.clone();
             let pulse = Pulse {
+                heard,
                 beat_soon,
                 link,
                 node,
@@ -114,7 +112,7 @@ impl Tracker {
         node: &NodeName,
         incarnation: Incarnation,
         link: Option<&Arc<Link>>,
-        observer: Option<&Arc<dyn ErasedHandleMetas>>,
+        observer: Option<&Hook>,
     ) -> Result<(), ConfigError> {
         let (shared, clock) = (&self.shared, Clock::new());
         let mut config = shared.config.shard.clone();
@@ -132,6 +130,7 @@ impl Tracker {
             let shard = Shard::new(&config, id, clock.now())?;
             let metrics = shared.metrics.clone();
             drivers.push(Driver {
+                nodes: nodes_up(&shard),
                 shard,
                 part: part.clone(),
                 outbox: Outbox {
@@ -151,7 +150,7 @@ impl Tracker {
         }
         for (driver, part) in drivers.into_iter().zip(&self.parts) {
             self.spawn(Some(&part.queue), driver.run());
-            let queue = observer.map(|hook| self.spawn_observer(hook.clone(), part));
+            let queue = observer.map(|hook| self.spawn_observer(hook, part));
             let (views, inbox) = (part.views.clone(), part.inbox.clone());
             let notifier = Notifier::new(shared.clone(), views, inbox, queue);
             self.spawn(Some(&part.queue), notifier.run());
@@ -159,13 +158,14 @@ impl Tracker {
         Ok(())
     }
 
-    fn spawn_observer(&self, hook: Arc<dyn ErasedHandleMetas>, part: &Part) -> Arc<ObserverQueue> {
+    fn spawn_observer(&self, hook: &Hook, part: &Part) -> Arc<ObserverQueue> {
         let (config, metrics) = (self.shared.config.clone(), self.shared.metrics.clone());
         let queue = Arc::new(ObserverQueue::new(
+            hook,
             config.max_observed,
             config.max_pending_changes,
         ));
-        let its_queue = queue.clone();
+        let (its_queue, hook) = (queue.clone(), hook.handler.clone());
         self.spawn(Some(&part.queue), async move {
             its_queue
                 .run(&*hook, config.observe_deadline, &metrics)
@@ -225,6 +225,11 @@ impl Tracker {
             .collect()
     }
 
+    /// Returns the `max` topics with the most presences, the largest first.
+    pub(crate) fn largest_topics(&self, max: usize) -> Vec<(Topic, usize)> {
+        largest_of(self.parts.iter().map(|part| &part.views), max)
+    }
+
     /// Returns the first `max` topics that begin with `prefix` and come after `after`, ascending.
     pub(crate) fn first_topics(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<Topic> {
         let names: Vec<_> = self.parts.iter().map(|part| part.views.names()).collect();
@@ -239,6 +244,11 @@ impl Tracker {
             .map(|part| part.places.find(key))
             .collect();
         first_of(&places, "", after, max)
+    }
+
+    /// Returns how much waits for all shards.
+    pub(crate) fn n_queued(&self) -> u64 {
+        self.parts.iter().map(|part| part.queue.len() as u64).sum()
     }
 
     /// Returns the number of topics and of presences.

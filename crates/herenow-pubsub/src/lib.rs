@@ -34,6 +34,7 @@
 //! - `conformance`: the suite `herenow_pubsub::conformance`, which every adapter must pass.
 //! - `sealed`: the adapter `herenow_pubsub::sealed::Sealed`, which authenticates what another carries.
 
+mod histogram;
 mod adapter;
 mod broadcast;
 mod registry;
@@ -49,6 +50,7 @@ pub mod conformance;
 
 pub use adapter::{Adapter, AdapterError, Closing, Receiver};
 pub use broadcast::{Broadcast, LocalPayload, Once, Payload, Sink, SubscriberId};
+pub use histogram::{Histogram, HistogramCounts};
 pub use memory::{MemoryAdapter, MemoryCluster};
 pub use pubsub::{
     BroadcastError, Link, LinkError, MAX_EVENT_BYTES, MAX_TOPIC_BYTES, PubSub, PubSubStats,

@@ -9,6 +9,7 @@ mod wire;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -17,6 +18,7 @@ use smol_str::SmolStr;
 
 use crate::adapter::{Adapter, AdapterError, Receiver};
 use crate::broadcast::{Broadcast, Payload, Sink, SubscriberId};
+use crate::histogram::{Histogram, HistogramCounts};
 use crate::registry::{Attachment, Registry};
 use crate::subscription::Subscription;
 
@@ -48,6 +50,7 @@ struct Counters {
     n_unclaimed: AtomicU64,
     n_panicked: AtomicU64,
     n_refused: AtomicU64,
+    dispatches: Histogram,
 }
 
 /// What a [`PubSub`] has counted since it began, and what it holds now.
@@ -245,6 +248,11 @@ impl PubSub {
         }
     }
 
+    /// Returns how long local dispatches took, each to all subscribers of its topic.
+    pub fn dispatches(&self) -> HistogramCounts {
+        self.inner.counters.dispatches.read()
+    }
+
     /// Ends the adapter, if there is one, after it has sent what it accepted. Local dispatch goes on.
     pub async fn close(&self) {
         if let Some(adapter) = &self.inner.adapter {
@@ -382,11 +390,13 @@ impl Inner {
     }
 
     fn dispatch(&self, except: Option<SubscriberId>, topic: &str, event: &str, payload: Payload) {
+        let began = Instant::now();
         let n_panicked = self.registry.dispatch(topic, except, |topic| Broadcast {
             topic,
             event: SmolStr::new(event),
             payload,
         });
+        self.counters.dispatches.observe(began.elapsed());
         if n_panicked > 0 {
             let more = u64::try_from(n_panicked).unwrap_or(u64::MAX);
             self.counters.n_panicked.fetch_add(more, Ordering::Relaxed);

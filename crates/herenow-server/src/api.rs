@@ -8,10 +8,12 @@
 //! for.
 
 mod problem;
+mod counts;
 mod access;
 mod request;
 mod topics;
 mod acts;
+mod events;
 mod cluster;
 mod node;
 
@@ -26,11 +28,13 @@ use herenow_presence::Presence;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-pub(crate) use self::access::{Access, Table};
+pub(crate) use self::access::{Access, Entrant, Table, check_is_local};
+pub(crate) use self::counts::RouteCounts;
 pub(crate) use self::problem::{Kind, Problem};
 use self::request::{At, Members, Query};
 use crate::cluster::Cluster;
 use crate::config::{ApiConfig, Right};
+use crate::events::Events;
 use crate::health::Ready;
 use crate::people::People;
 
@@ -49,6 +53,7 @@ pub(crate) struct Api {
     pub(crate) access: Access,
     pub(crate) people: People,
     pub(crate) sockets: Sockets,
+    pub(crate) events: Events,
     /// Told when the node is to stop.
     pub(crate) stop: Notify,
     pub(crate) started: Instant,
@@ -90,6 +95,7 @@ pub(crate) fn table(api: &Arc<Api>) -> Table<()> {
             Write,
             acts::evict_from,
         )
+        .route(GET, "/api/events", Read, events::listen)
         .route(GET, "/api/cluster", Read, cluster::show)
         .route(GET, "/api/node", Read, node::show)
         .route(POST, "/api/drain", Admin, acts::drain)
@@ -120,16 +126,20 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::config::ServerConfig;
 
     #[tokio::test]
     async fn srv_661_the_document_has_every_route_and_no_other() {
         let pubsub = PubSub::local();
         let presence = Presence::new(&pubsub);
+        let ready = Ready::new();
+        let events = Events::start(&ServerConfig::default(), "a", &ready);
         let table = table(&Arc::new(Api {
             people: People::start(&presence, 1).unwrap(),
             presence,
             cluster: None,
-            ready: Ready::new(),
+            events: events.unwrap(),
+            ready,
             config: ApiConfig::default(),
             access: Access::new(Vec::new(), true),
             sockets: Sockets::new(&pubsub),
@@ -138,7 +148,7 @@ mod tests {
         }));
         let routes = table.listed().iter();
         let mut routes: BTreeSet<(String, String)> = routes
-            .map(|(method, path)| ((*path).to_owned(), method.as_str().to_lowercase()))
+            .map(|route| (route.path.to_owned(), route.method.as_str().to_lowercase()))
             .collect();
         routes.insert(("/api".to_owned(), "get".to_owned())); // The list of the others.
         let document: Value = serde_json::from_str(DOCUMENT).unwrap();

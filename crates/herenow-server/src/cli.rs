@@ -263,6 +263,10 @@ fn watch() -> clap::Command {
                 .value_parser(parameter)
                 .action(ArgAction::Append)
                 .help("A parameter of the socket and of the join; can be repeated"),
+            Arg::new("ca")
+                .long("ca")
+                .value_name("FILE")
+                .help("For wss://, trust the authorities in this PEM file instead of this machine's"),
             Arg::new("json")
                 .long("json")
                 .action(ArgAction::SetTrue)
@@ -295,6 +299,7 @@ fn watch_options(matches: &ArgMatches) -> WatchOptions {
     options.params = params
         .map(|params| params.cloned().collect())
         .unwrap_or_default();
+    options.ca = matches.get_one::<String>("ca").cloned();
     options.output = match (matches.get_flag("json"), matches.get_flag("text")) {
         (true, _) => Output::Json,
         (false, true) => Output::Text,

@@ -10,6 +10,8 @@ use herenow_pubsub::PubSub;
 use herenow_pubsub::sealed::{SealConfig, Sealed};
 use tokio::time::{Instant, interval, timeout};
 
+pub(crate) use self::engine::EngineStats;
+use self::engine::Opened;
 use crate::config::{ClusterConfig, Discovery, Engine, ServerConfig};
 
 /// How often it is looked whether the rows of the first peers are here.
@@ -47,6 +49,7 @@ pub(crate) struct Cluster {
     pub(crate) sealed: Arc<Sealed>,
     pub(crate) pubsub: PubSub,
     pub(crate) has_secret: bool,
+    opened: Opened,
     /// Peers that are given by address; those of a broker are not known before they speak.
     n_given: usize,
     expects_peers: bool,
@@ -65,8 +68,8 @@ impl Cluster {
             Some(node) => node.clone(),
             None => host_name().ok_or(ClusterError::NoName)?,
         };
-        let adapter = engine::open(engine, cluster, &node).await;
-        let adapter = adapter.map_err(|reason| ClusterError::Engine { engine, reason })?;
+        let opened = engine::open(engine, cluster, &node).await;
+        let opened = opened.map_err(|reason| ClusterError::Engine { engine, reason })?;
         let mut seal = SealConfig::new(&cluster.name);
         let secret = cluster.secret.as_ref();
         seal.secret = secret.map(|secret| secret.expose().as_bytes().to_vec());
@@ -76,7 +79,7 @@ impl Cluster {
         let format = shard_format().to_string();
         seal.agreement
             .insert("the format of presences".to_owned(), format);
-        let sealed = Arc::new(Sealed::new(adapter, seal)?);
+        let sealed = Arc::new(Sealed::new(opened.adapter.clone(), seal)?);
         let pubsub = PubSub::new(sealed.clone());
         let joined = Self {
             engine,
@@ -84,6 +87,7 @@ impl Cluster {
             sealed,
             pubsub,
             has_secret: cluster.secret.is_some(),
+            opened,
             n_given: cluster.peers.len(),
             expects_peers: expects_peers(cluster),
             ready_timeout: cluster.ready_timeout,
@@ -91,6 +95,11 @@ impl Cluster {
         };
         joined.announce(&node);
         Ok(Some(joined))
+    }
+
+    /// Returns what the engine has counted.
+    pub(crate) fn engine_stats(&self) -> EngineStats {
+        (self.opened.stats)()
     }
 
     fn announce(&self, node: &str) {

@@ -20,6 +20,9 @@ mod kind;
 mod api;
 mod cluster;
 mod jwt;
+mod supabase;
+mod webhook;
+mod limits;
 mod tls;
 mod names;
 mod keys;
@@ -40,12 +43,16 @@ pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
 pub use jwt::JwtConfig;
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::{Key, is_list, is_switch};
+pub use limits::{LimitsConfig, ObserveConfig, ProxyConfig};
 pub(crate) use load::TOPICS;
 pub use load::{Loaded, Sources};
 pub(crate) use names::{flag_name, variable_name};
 pub(crate) use show::{reference, show};
+pub use supabase::{PublishableKey, SupabaseConfig};
 pub use tls::{TlsConfig, TlsVersion};
 pub(crate) use units::parse_duration;
+pub(crate) use webhook::{EVENT_WORDS, signing_key};
+pub use webhook::{EventsConfig, WebhookConfig};
 
 /// Everything about a server that can be configured.
 #[derive(Debug, Clone)]
@@ -63,6 +70,12 @@ pub struct ServerConfig {
     pub tls: TlsConfig,
     /// Limits of connections before they are sockets.
     pub http: ServeConfig,
+    /// Which proxies are believed to say who their clients are.
+    pub proxies: ProxyConfig,
+    /// What one address and one user may have.
+    pub limits: LimitsConfig,
+    /// What is shown of the server.
+    pub observe: ObserveConfig,
     /// How sockets are closed when the server stops.
     pub drain: DrainConfig,
     /// Which pages of browsers may connect, those of the server's own host.
@@ -80,6 +93,12 @@ pub struct ServerConfig {
     pub cluster: ClusterConfig,
     /// The HTTP API below `/api`.
     pub api: ApiConfig,
+    /// The Supabase Realtime dialect at `/realtime/v1`.
+    pub supabase: SupabaseConfig,
+    /// Who is told of events.
+    pub webhook: WebhookConfig,
+    /// The stream of events.
+    pub events: EventsConfig,
     /// What is done on which topics, the first match from the front: `room:*` with presence and
     /// broadcast, `bench:*` with broadcast only.
     pub topics: Vec<TopicConfig>,
@@ -359,6 +378,9 @@ impl Default for ServerConfig {
             },
             tls: TlsConfig::default(),
             http: ServeConfig::default(),
+            proxies: ProxyConfig::default(),
+            limits: LimitsConfig::default(),
+            observe: ObserveConfig::default(),
             drain: DrainConfig::default(),
             check_origin: Origins::SameHost,
             socket: SocketConfig::default(),
@@ -367,6 +389,9 @@ impl Default for ServerConfig {
             presence: PresenceConfig::default(),
             cluster: ClusterConfig::default(),
             api: ApiConfig::default(),
+            supabase: SupabaseConfig::default(),
+            webhook: WebhookConfig::default(),
+            events: EventsConfig::default(),
             topics: vec![room, bench],
         }
     }

@@ -1,7 +1,7 @@
 //! The program `herenow` as a library, so that tests can run it in their own process.
 //!
 //! [`run::serve`] is the server, [`watch::run`] the terminal view; [`config`] and [`cli`] say how
-//! they are told what to do.
+//! they are told what to do. The dashboard at `/` is described in docs/dashboard.md.
 //!
 //! # Features
 //!
@@ -11,11 +11,17 @@
 
 pub mod config;
 
+pub mod logging;
+
 pub mod identity;
 
 mod people;
 
+mod limits;
+
 mod builtin;
+
+mod assets;
 
 mod demo;
 
@@ -33,11 +39,17 @@ pub mod host;
 
 pub mod cluster;
 
+mod events;
+
 mod api;
 
-pub mod run;
+mod supabase;
 
-pub mod logging;
+pub mod metrics;
+
+mod dashboard;
+
+pub mod run;
 
 pub mod watch;
 

@@ -10,8 +10,8 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::IntoResponse;
 use herenow_channels::{
-    CheckOrigin, OriginError, ServeConfig, ServeError, Sockets, SocketsError, serve_through,
-    serve_with,
+    CheckOrigin, DrainReport, NetworkError, OriginError, ServeConfig, ServeError, Sockets,
+    SocketsError, TrustedProxies, serve_through, serve_with,
 };
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -21,16 +21,22 @@ use tokio::sync::Notify;
 use crate::api::{self, Access, Api};
 use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
-use crate::config::{ConfigError, Mode, Origins, ServerConfig};
+use crate::config::{ConfigError, Mode, ObserveConfig, Origins, ServerConfig};
+use crate::dashboard::Dashboard;
 use crate::demo;
 use crate::door::{self, Door};
 use crate::echo;
+use crate::events::Events;
+pub use crate::events::EventsError;
 use crate::health::{self, Ready};
 use crate::host;
-use crate::identity::{Authority, AuthorityError};
+use crate::identity::{Authority, AuthorityError, TokenMetrics};
+use crate::limits::Limits;
+use crate::metrics::{self, Source};
 use crate::people::People;
 use crate::signals;
-use crate::tls::{Tls, TlsError};
+use crate::supabase;
+use crate::tls::{Tls, TlsError, TlsMetrics};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +59,9 @@ pub enum RunError {
     /// An origin of `socket.check_origin` is not one.
     #[error("socket.check_origin: {0}")]
     Origin(#[from] OriginError),
+    /// An entry of `http.trusted_proxies` is not one.
+    #[error("http.trusted_proxies: {0}")]
+    Proxies(#[from] NetworkError),
     /// The limits of presences contradict each other.
     #[error("presence: {0}")]
     Presence(#[from] herenow_presence::ConfigError),
@@ -62,15 +71,18 @@ pub enum RunError {
     /// The node cannot take part in its cluster.
     #[error("cluster: {0}")]
     Cluster(#[from] ClusterError),
-    /// Presences of backends cannot be shared with other nodes.
-    #[error("people: {0}")]
-    People(#[from] herenow_pubsub::LinkError),
+    /// A part of the server cannot talk to its like on other nodes.
+    #[error("link: {0}")]
+    Link(#[from] herenow_pubsub::LinkError),
     /// There is no certificate to speak TLS with.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The system does not let the process listen to SIGHUP.
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),
+    /// Nobody can be told of events.
+    #[error("webhook: {0}")]
+    Events(#[from] EventsError),
     /// The limits of HTTP contradict each other, or the listener is not usable.
     #[error("http: {0}")]
     Http(#[from] herenow_channels::ServeError),
@@ -110,19 +122,14 @@ pub async fn serve(
         Some(cluster) => cluster.pubsub.clone(),
         None => PubSub::local(),
     };
-    let presence = Presence::builder(&pubsub)
-        .config(presence_config(&config))
-        .start()?;
-    let authority = match mode.is_dev() {
-        true => Authority::dev(),
-        false => Authority::start(&config)?,
-    };
-    let sockets = sockets(&config, &pubsub, &presence, authority)?;
     let ready = Ready::new();
-    let api_listener = match config.api.listen {
-        Some(address) => Some(listen(address).await?),
-        None => None,
-    };
+    let (presence, events) = presence(&config, &pubsub, &ready)?;
+    let authority = authority(&config, mode)?;
+    let tokens = authority.metrics().clone();
+    let limits = Limits::new(config.limits.clone());
+    let sockets = limited_sockets(&config, &pubsub, &presence, authority.clone(), &limits)?;
+    let dialect = dialect(&config, &sockets, &presence, &authority, &limits)?;
+    let api_listener = api_listener(&config).await?;
     let api = Arc::new(Api {
         access: access(&config, api_listener.as_ref().unwrap_or(&listener)),
         people: People::start(&presence, config.api.max_leases)?,
@@ -131,16 +138,23 @@ pub async fn serve(
         ready: ready.clone(),
         config: config.api.clone(),
         sockets: sockets.clone(),
+        events,
         stop: Notify::new(),
         started: Instant::now(),
     });
+    let dashboard = Dashboard::start(&api, &config.socket)?;
     let app = app(&config, &sockets, &ready)?;
-    let routes = api::table(&api).into_router();
+    let realtime = (dialect.as_ref(), &presence, &authority);
+    let app = app.merge(realtime_routes(&config, realtime, &listener, &ready)?);
+    let mounts = [&sockets].into_iter().chain(&dialect).cloned().collect();
+    let tls_metrics = Tls::metrics(tls.as_ref());
+    let routes = operators_routes(&api, mounts, (tokens, limits, tls_metrics), &config.observe);
+    let routes = routes.merge(dashboard.router()?);
+    announce(&listener, api_listener.as_ref(), mode, &config);
     let (app, apart) = match api_listener {
-        Some(listener) => (app, Some((listener, routes))),
+        Some(listener) => (app.merge(demo::root()), Some((listener, routes))),
         None => (app.merge(routes), None),
     };
-    announce(&listener, mode, &config);
     let stopped = async {
         tokio::select! {
             () = shutdown => {}
@@ -151,12 +165,15 @@ pub async fn serve(
         ready.begin_to_drain();
         host::tell_stopping();
         // Not the other way round: a good-bye hides everybody, also those who are still served.
-        drain(&sockets).await;
+        drain(&sockets, dialect.as_ref()).await;
         api.people.close().await;
+        // Last, so that an operator sees how it goes.
+        dashboard.close().await;
         if let Some(cluster) = &cluster {
             tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
         }
+        api.events.close(&presence).await;
     };
     serve_both(
         (listener, app),
@@ -170,6 +187,34 @@ pub async fn serve(
         cluster.leave().await;
     }
     Ok(())
+}
+
+fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityError> {
+    match mode.is_dev() {
+        true => Ok(Authority::dev()),
+        false => Authority::start(config),
+    }
+}
+
+/// What programs and operators ask: the API and the metrics.
+fn operators_routes(
+    api: &Arc<Api>,
+    mounts: Vec<Sockets>,
+    (tokens, limits, tls): (Arc<TokenMetrics>, Limits, Arc<TlsMetrics>),
+    config: &ObserveConfig,
+) -> Router {
+    let table = api::table(api);
+    let source = Source {
+        api: api.clone(),
+        mounts,
+        tokens,
+        limits,
+        tls,
+        routes: table.listed().to_vec(),
+        request_times: table.times().clone(),
+    };
+    let metrics = metrics::router(source, config.is_open);
+    table.into_router().merge(metrics)
 }
 
 /// Tells why a server would not start with `config`, as far as that can be known without listening
@@ -250,14 +295,42 @@ async fn settle(cluster: Option<&Cluster>, presence: &Presence, ready: &Ready) {
     std::future::pending().await
 }
 
-async fn drain(sockets: &Sockets) {
+async fn drain(sockets: &Sockets, dialect: Option<&Sockets>) {
     tracing::info!("stopping: closing sockets");
-    let report = sockets.drain().await;
+    let of_dialect = async {
+        match dialect {
+            Some(sockets) => sockets.drain().await,
+            None => DrainReport::default(),
+        }
+    };
+    let (report, other) = tokio::join!(sockets.drain(), of_dialect);
     tracing::info!(
-        n_sockets = report.n_sockets,
-        n_still_open = report.n_left,
+        n_sockets = report.n_sockets + other.n_sockets,
+        n_still_open = report.n_left + other.n_left,
         "sockets closed"
     );
+}
+
+/// The API's own listener, if it has one.
+async fn api_listener(config: &ServerConfig) -> Result<Option<TcpListener>, RunError> {
+    match config.api.listen {
+        Some(address) => Ok(Some(listen(address).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Starts presence, and what tells the application of it.
+fn presence(
+    config: &ServerConfig,
+    pubsub: &PubSub,
+    ready: &Ready,
+) -> Result<(Presence, Events), RunError> {
+    let events = Events::start(config, pubsub.node_name(), ready)?;
+    let presence = Presence::builder(pubsub)
+        .config(presence_config(config))
+        .handle_bare_metas(events.hook(), events.is_on())
+        .start()?;
+    Ok((presence, events))
 }
 
 fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
@@ -284,14 +357,31 @@ pub fn sockets(
     presence: &Presence,
     authority: Authority,
 ) -> Result<Sockets, RunError> {
+    let limits = Limits::new(config.limits.clone());
+    limited_sockets(config, pubsub, presence, authority, &limits)
+}
+
+fn limited_sockets(
+    config: &ServerConfig,
+    pubsub: &PubSub,
+    presence: &Presence,
+    authority: Authority,
+    limits: &Limits,
+) -> Result<Sockets, RunError> {
+    let limits = limits.clone();
+    let proxies = TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?;
     let mut sockets = Sockets::new(pubsub)
         .config(config.socket.clone())
         .drain_config(config.drain.clone())
         .check_origin(check_origin(&config.check_origin)?)
+        .trusted_proxies(proxies)
         .long_poll(config.longpoll.clone())
         .connect(move |info| {
-            let authority = authority.clone();
-            async move { authority.connect(&info).await }
+            let (authority, limits) = (authority.clone(), limits.clone());
+            async move {
+                let permit = limits.admit(&info)?;
+                permit.enter(authority.connect(&info).await?)
+            }
         });
     for topic in &config.topics {
         let rules = Arc::new(Rules {
@@ -301,6 +391,41 @@ pub fn sockets(
         sockets = sockets.channel(&topic.pattern, move || BuiltIn::new(&rules));
     }
     Ok(sockets)
+}
+
+/// Makes the front for sockets of Supabase's clients, if they are served.
+fn dialect(
+    config: &ServerConfig,
+    first: &Sockets,
+    presence: &Presence,
+    authority: &Authority,
+    limits: &Limits,
+) -> Result<Option<Sockets>, RunError> {
+    if !config.supabase.enabled {
+        return Ok(None);
+    }
+    let proxies = TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?;
+    let sockets = supabase::sockets(config, presence, authority, limits)
+        .count_into(first.metrics())
+        .check_origin(check_origin(&config.check_origin)?)
+        .trusted_proxies(proxies);
+    Ok(Some(sockets))
+}
+
+/// The routes of the dialect, if it is served.
+fn realtime_routes(
+    config: &ServerConfig,
+    (sockets, presence, authority): (Option<&Sockets>, &Presence, &Authority),
+    listener: &TcpListener,
+    ready: &Ready,
+) -> Result<Router, RunError> {
+    let Some(sockets) = sockets else {
+        return Ok(Router::new());
+    };
+    let is_local = authority.is_dev() && is_loopback(listener);
+    let routes = supabase::routes(config, presence, authority, is_local);
+    let socket = guarded(config, sockets, ready)?;
+    Ok(Router::new().nest(supabase::PATH, socket.merge(routes)))
 }
 
 fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
@@ -313,18 +438,26 @@ fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
 
 /// Who may use the API: without keys, whoever reaches it on loopback in dev mode.
 fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
-    let address = listener.local_addr();
-    let is_loopback = address.is_ok_and(|address| address.ip().is_loopback());
     let is_dev = config.mode().is_ok_and(Mode::is_dev);
-    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback);
+    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback(listener));
     let address = config.api.listen.and(listener.local_addr().ok());
     access.announce(address);
     access
 }
 
-fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
+fn is_loopback(listener: &TcpListener) -> bool {
+    let address = listener.local_addr();
+    address.is_ok_and(|address| address.ip().is_loopback())
+}
+
+/// The routes of sockets, behind the door that is shut while the server joins or drains.
+fn guarded(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
     let door = middleware::from_fn_with_state(Door::new(config, ready), door::admit);
-    let socket = sockets.clone().try_into_router()?.layer(door);
+    Ok(sockets.clone().try_into_router()?.layer(door))
+}
+
+fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
+    let socket = guarded(config, sockets, ready)?;
     let health = health::router(ready.clone());
     let mut app = Router::new()
         .nest("/socket", socket)
@@ -341,17 +474,24 @@ fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router
 async fn nothing_there() -> impl IntoResponse {
     let text = "there is nothing here; there is /demo, /healthz, /readyz, and for clients of \
                 Phoenix channels /socket, which they complete to /socket/websocket or \
-                /socket/longpoll\n";
+                /socket/longpoll, for clients of Supabase Realtime /realtime/v1\n";
     (StatusCode::NOT_FOUND, text)
 }
 
 /// Says in the log where to go and whom the server believes.
-fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
+fn announce(
+    listener: &TcpListener,
+    apart: Option<&TcpListener>,
+    mode: Mode,
+    config: &ServerConfig,
+) {
     let address = listener.local_addr().unwrap_or(config.listen);
+    let dashboard = apart.unwrap_or(listener).local_addr().unwrap_or(address);
     let s = if config.tls.cert.is_some() { "s" } else { "" };
     tracing::info!(
         socket = %format_args!("ws{s}://{address}/socket"),
         demo = %format_args!("http{s}://{address}{}", demo::PATH),
+        dashboard = %format_args!("http{s}://{dashboard}/"),
         "herenow is here"
     );
     for topic in &config.topics {

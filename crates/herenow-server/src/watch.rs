@@ -1,16 +1,20 @@
 //! `herenow watch`: who is on a topic, live, in a terminal or a pipe.
 
+mod dial;
 mod view;
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 
 use herenow_client::{
-    Client, ClientConfig, ConnectError, ErrorReason, JoinError, Meta, Presence, PresenceEvent,
+    Client, ClientConfig, ConnectError, Dial, ErrorReason, JoinError, Meta, Presence,
+    PresenceEvent, TcpDial,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
+use self::dial::WatchDial;
 use self::view::{Format, Person, Sight, View};
 
 /// What to watch, and how to show it.
@@ -23,6 +27,9 @@ pub struct WatchOptions {
     pub topic: String,
     /// Parameters, sent with the connection and with the join.
     pub params: Vec<(String, String)>,
+    /// PEM file of authorities that a `wss` server's certificate must be of; `None`: those that this
+    /// machine trusts.
+    pub ca: Option<String>,
     /// What is written.
     pub output: Output,
     /// Whether lines for people are in colour.
@@ -64,6 +71,7 @@ impl WatchOptions {
             url: url.into(),
             topic: topic.into(),
             params: Vec::new(),
+            ca: None,
             output: Output::ByTerminal,
             colour: Colour::ByTerminal,
         }
@@ -74,6 +82,14 @@ impl WatchOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WatchError {
+    /// TLS cannot be spoken: the file of authorities holds none, say.
+    #[error("cannot prepare TLS{}", .ca.as_deref().map_or_else(String::new, |ca| format!(" with --ca {ca}")))]
+    Tls {
+        /// The file of authorities.
+        ca: Option<String>,
+        /// What is wrong.
+        source: io::Error,
+    },
     /// There is no connection to begin with.
     #[error("nothing to watch")]
     Connect(#[from] ConnectError),
@@ -126,7 +142,7 @@ pub async fn follow(
 ) -> Result<(), WatchError> {
     let mut config = ClientConfig::default();
     config.params = options.params.clone();
-    let client = Client::connect(&options.url, config).await?;
+    let client = Client::connect_with(&options.url, config, dial(options)?).await?;
     let params = options
         .params
         .iter()
@@ -151,6 +167,22 @@ pub async fn follow(
     Err(WatchError::Closed {
         topic: options.topic.clone(),
     })
+}
+
+/// What connects: bare TCP, unless the URL asks for TLS, which this machine may not be able to
+/// speak, for want of authorities that it trusts.
+fn dial(options: &WatchOptions) -> Result<Arc<dyn Dial>, WatchError> {
+    let is_tls = ["wss://", "https://"]
+        .iter()
+        .any(|s| options.url.starts_with(s));
+    if !is_tls {
+        return Ok(Arc::new(TcpDial));
+    }
+    let ca = options.ca.clone();
+    match WatchDial::new(ca.as_deref()) {
+        Ok(dial) => Ok(Arc::new(dial)),
+        Err(source) => Err(WatchError::Tls { ca, source }),
+    }
 }
 
 /// A followed topic, and what its watchers have been told.

@@ -22,7 +22,10 @@ const ROOM: &str = "room:1";
 
 /// A server, and a client that must not notice what another does.
 async fn rig_and_witness() -> (Rig, Client) {
-    let rig = Rig::start().await;
+    with_witness(Rig::start().await).await
+}
+
+async fn with_witness(rig: Rig) -> (Rig, Client) {
     let mut witness = rig
         .connect("")
         .await
@@ -120,7 +123,8 @@ async fn srv_45_protocol_violations_are_closed_with_their_code() {
 
 #[tokio::test]
 async fn srv_46_thousands_of_joins_on_one_socket_meet_the_limit() {
-    let (rig, witness) = rig_and_witness().await;
+    let rig = Rig::with(&[("socket.join_rate", "0")]).await;
+    let (rig, witness) = with_witness(rig).await;
     let mut client = rig.connect("&user_id=greedy").await;
     for n in 0..3_000 {
         let topic = format!("room:{}", n + 10);

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use futures_util::{SinkExt, StreamExt};
 use herenow_server::config::{ServerConfig, Sources};
 use herenow_server::run;
+use herenow_server::watch::{self, Output, WatchError, WatchOptions};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -103,6 +104,10 @@ async fn srv_900_websocket_long_poll_and_api_work_under_tls() {
     let topics = get(stream, "/api/topics").await;
     assert!(topics.starts_with("HTTP/1.1 200"), "{topics}");
     assert!(topics.contains("room:tls"), "{topics}");
+    let stream = authority.connect(rig.address).await.unwrap();
+    let metrics = get(stream, "/metrics").await;
+    let counted = metrics.contains("herenow_tls_handshakes_total{result=\"ok\"} 5\n");
+    assert!(counted, "{metrics}");
     rig.stop().await;
 }
 
@@ -250,6 +255,10 @@ async fn srv_907_who_does_not_finish_the_handshake_is_closed_and_counts_as_one()
     ended(stream).await;
     let stream = authority.connect(rig.address).await.unwrap();
     assert!(get(stream, "/healthz").await.ends_with("ok\n"));
+    let stream = authority.connect(rig.address).await.unwrap();
+    let metrics = get(stream, "/metrics").await;
+    let counted = metrics.contains("herenow_tls_handshakes_total{result=\"failed\"} 1\n");
+    assert!(counted, "{metrics}");
     rig.stop().await;
 }
 
@@ -313,5 +322,42 @@ async fn srv_910_the_apis_own_listener_speaks_tls_too() {
     let mut answer = Vec::new();
     let _end = within(plain.read_to_end(&mut answer)).await;
     assert!(!answer.starts_with(b"HTTP/"));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_911_watch_follows_a_topic_under_tls_of_an_authority_that_it_is_given() {
+    let authority = Authority::new("srv-911");
+    authority.install();
+    let rig = server(&authority, &[]).await;
+    let _ada = joined(authority.connect(rig.address).await.unwrap(), "ada").await;
+    let url = format!("wss://{}", rig.address);
+    let follow = async |ca: Option<String>| {
+        let mut options = WatchOptions::new(&url, "room:tls");
+        options.output = Output::Json;
+        options.ca = ca;
+        let mut lines = Vec::new();
+        let write = |line: &str| {
+            lines.push(line.to_owned());
+            match line.contains("\"key\":\"ada\"") {
+                true => Err(std::io::ErrorKind::BrokenPipe.into()),
+                false => Ok(()),
+            }
+        };
+        let ended = within(watch::follow(&options, jiff::tz::TimeZone::UTC, write)).await;
+        (ended.unwrap_err(), lines)
+    };
+    let (ended, lines) = follow(Some(authority.path("ca.pem"))).await;
+    assert!(
+        matches!(ended, WatchError::Write(_)),
+        "{ended:?}: {lines:?}"
+    );
+    // This machine does not trust the authority, or may have none at all that it trusts.
+    let (ended, lines) = follow(None).await;
+    let is_refused = matches!(ended, WatchError::Connect(_) | WatchError::Tls { .. });
+    assert!(is_refused && lines.is_empty(), "{ended:?}: {lines:?}");
+    // And a key is no authority.
+    let (ended, _) = follow(Some(authority.path("key.pem"))).await;
+    assert!(matches!(ended, WatchError::Tls { .. }), "{ended:?}");
     rig.stop().await;
 }

@@ -42,6 +42,8 @@ pub struct ZenohAdapter {
 pub struct ZenohStats {
     /// Other nodes of the cluster that are there, as far as zenoh can tell.
     pub n_peers: usize,
+    /// Times that a node was there again after it had been gone, in the same life.
+    pub n_reconnects: u64,
     /// Messages that wait to be published.
     pub n_queued: usize,
     /// Messages that arrived and wait for the receiver.
@@ -122,8 +124,13 @@ impl ZenohAdapter {
     /// Returns what this node has counted.
     pub fn stats(&self) -> ZenohStats {
         let counters = &self.shared.counters;
+        let (n_peers, n_reconnects) = {
+            let peers = self.shared.peers.lock();
+            (peers.n_nodes(), peers.n_returns())
+        };
         ZenohStats {
-            n_peers: self.shared.peers.lock().n_nodes(),
+            n_peers,
+            n_reconnects,
             n_queued: self.shared.outgoing.len(),
             n_waiting: self.shared.incoming.len(),
             n_sent: counters.n_sent.load(Ordering::Relaxed),

@@ -12,6 +12,7 @@ use http::header::{
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
 };
 use http::{HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 
 use super::{Handle, LongPoll};
 use crate::auth::{Admitted, ConnectInfo, Denied, LongPollRequest};
@@ -33,8 +34,10 @@ impl LongPollRoute {
     /// Answers any request to the path.
     pub(crate) async fn handle(self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
+        let shared = &self.shared;
         let method = parts.method.clone();
-        let request = match LongPollRequest::new(&self.shared.check_origin, parts).await {
+        let request = match LongPollRequest::new(&shared.check_origin, &shared.proxies, parts).await
+        {
             Ok(request) => request,
             Err(denied) => return self.deny(&denied),
         };
@@ -62,6 +65,7 @@ impl LongPollRoute {
         let Some(_arrival) = self.shared.let_in() else {
             return self.shared.arrivals.refuse();
         };
+        let began = Instant::now();
         self.shared.drain.follow_server_of(&info);
         let connected = match self.shared.connect(info).await {
             Ok(connected) => connected,
@@ -74,7 +78,10 @@ impl LongPollRoute {
         };
         let session = Session::open(&self.shared, connected, serializer);
         match self.longpoll.open(session) {
-            Ok(token) => answer(&PollAnswer::NewSession, &token),
+            Ok(token) => {
+                self.shared.metrics.handshakes.observe(began.elapsed());
+                answer(&PollAnswer::NewSession, &token)
+            }
             Err(error) => {
                 self.shared.metrics.refused_connects.increment();
                 tracing::warn!(%error, "long-poll session refused");

@@ -1,20 +1,26 @@
 //! The application's say in who may connect.
 
+use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
 use super::guard::Guard;
 use crate::auth::ConnectInfo;
 use crate::channel::Assigns;
 
+/// What is kept for its drop.
+pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
+
 /// A connection that `connect` accepted.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Connected {
     /// The topic on which a broadcast of `disconnect` closes the connection, such as `users:42`.
@@ -24,6 +30,17 @@ pub struct Connected {
     pub assigns: Assigns,
     /// What is asked about the connection as long as it lives.
     pub guard: Option<Arc<dyn Guard>>,
+    kept: Option<Kept>,
+}
+
+impl fmt::Debug for Connected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connected")
+            .field("id", &self.id)
+            .field("assigns", &self.assigns)
+            .field("guard", &self.guard)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connected {
@@ -47,6 +64,18 @@ impl Connected {
         self
     }
 
+    /// Keeps `value` until the connection has ended, or is not made after all.
+    #[must_use]
+    pub fn keeping<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.kept = Some(Arc::new(value));
+        self
+    }
+
+    /// Takes what is to be kept.
+    pub(crate) fn take_kept(&mut self) -> Option<Kept> {
+        self.kept.take()
+    }
+
     /// Has `guard` asked about the connection as long as it lives.
     #[must_use]
     pub fn guarded_by(mut self, guard: Arc<dyn Guard>) -> Self {
@@ -63,7 +92,7 @@ impl Connected {
 pub struct ConnectRefused {
     response: Box<Response>,
     /// For long poll, which then answers with the response's status.
-    reason: Option<&'static str>,
+    reason: Option<Cow<'static, str>>,
 }
 
 impl ConnectRefused {
@@ -81,13 +110,25 @@ impl ConnectRefused {
     }
 
     /// Refuses with a status and `{"reason": reason}`, over both transports. Long poll adds the
-    /// `"status":403` that its clients look for. `reason` is a word that needs no escaping.
-    pub fn because(status: StatusCode, reason: &'static str) -> Self {
+    /// `"status":403` that its clients look for. `reason` is text that needs no escaping.
+    pub fn because(status: StatusCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        let reason = reason.into();
         let body = format!(r#"{{"reason":"{reason}"}}"#);
         Self {
             response: Box::new(json(status, body)),
             reason: Some(reason),
         }
+    }
+
+    /// As [`ConnectRefused::because`] with 429, and the time after which to try again, in whole
+    /// seconds.
+    pub fn too_many(reason: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
+        let mut refused = Self::because(StatusCode::TOO_MANY_REQUESTS, reason);
+        let seconds = retry_after.as_millis().div_ceil(1_000).max(1);
+        let seconds = HeaderValue::try_from(seconds.to_string());
+        let seconds = seconds.expect("digits are a valid header value");
+        refused.response.headers_mut().insert(RETRY_AFTER, seconds);
+        refused
     }
 
     pub(crate) fn into_response(self) -> Response {
@@ -96,7 +137,7 @@ impl ConnectRefused {
 
     /// The answer of long poll, if it is not the one that it gives to any refusal.
     pub(crate) fn long_poll(&self) -> Option<(StatusCode, String)> {
-        let body = format!(r#"{{"status":403,"reason":"{}"}}"#, self.reason?);
+        let body = format!(r#"{{"status":403,"reason":"{}"}}"#, self.reason.as_ref()?);
         Some((self.response.status(), body))
     }
 }

@@ -6,6 +6,7 @@
 
 mod calls;
 mod ending;
+mod rates;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,17 +14,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use herenow_protocol::{
-    Action, ChannelId, CloseCode, Encoded, Message, Payload, Serializer, ServerMessage,
-    SocketState, event,
+    Action, ChannelId, CloseCode, Encoded, Message, Serializer, ServerMessage, SocketState, event,
 };
 use herenow_pubsub::{Attachment, Broadcast, Once, Sink};
 
-use super::connect::Connected;
+use self::rates::Rates;
+use super::connect::{Connected, Kept};
 use super::guard::{ConnectionHandle, ConnectionRef, Guard};
 use super::shared::Shared;
 use super::slot::{Slot, Stage, Task};
-use crate::arrival::{JOIN_WINDOW, JoinPace};
 use crate::channel::{Assigns, Call};
+use crate::dialect::Dialect;
 use crate::drain::Registration;
 use crate::frame::{Frame, FrameQueue};
 use crate::info::InfoItem;
@@ -41,11 +42,13 @@ pub(crate) struct Session {
     replay: VecDeque<Message>,
     assigns: Assigns,
     guard: Option<Arc<dyn Guard>>,
+    /// The application's, for the drop.
+    _kept: Option<Kept>,
     id_attachment: Option<Attachment>,
     /// Dropped last: then the connection counts as gone.
     registration: Registration,
     serializer: Serializer,
-    pace: JoinPace,
+    rates: Rates,
 }
 
 /// Closes a connection when its id is told to disconnect.
@@ -61,7 +64,12 @@ impl Sink for IdSink {
 
 impl Session {
     /// Begins a connection that `connect` has accepted.
-    pub(crate) fn open(shared: &Arc<Shared>, connected: Connected, serializer: Serializer) -> Self {
+    pub(crate) fn open(
+        shared: &Arc<Shared>,
+        mut connected: Connected,
+        serializer: Serializer,
+    ) -> Self {
+        let kept = connected.take_kept();
         let id: Option<Arc<str>> = connected.id.map(|id| shared.pubsub.intern(&id));
         let mailbox = Mailbox::new(shared.config.clone(), shared.metrics.clone(), id.clone());
         let id_attachment = id.map(|id| {
@@ -82,9 +90,10 @@ impl Session {
             replay: VecDeque::new(),
             assigns: connected.assigns,
             guard: connected.guard,
+            _kept: kept,
             id_attachment,
             serializer,
-            pace: JoinPace::default(),
+            rates: Rates::default(),
         }
     }
 
@@ -105,14 +114,25 @@ impl Session {
     /// Takes in a message of the client. A malformed one orders the connection to close.
     pub(crate) fn handle_frame(&mut self, context: &mut Context<'_>, frame: &Encoded) {
         self.shared.metrics.messages_in.increment();
+        self.shared.metrics.bytes_in.add(frame.bytes.len() as u64);
         if self.shared.is_echo {
             // Closed: nobody is there to read it.
             return drop(self.mailbox.push(Frame::from_encoded(frame)));
         }
-        match self.serializer.decode(frame) {
-            Ok(message) => {
+        let dialect = self.mailbox.dialect();
+        let decoded = match dialect {
+            Some(dialect) => dialect.decode(self.serializer, frame),
+            None => self.serializer.decode(frame),
+        };
+        match decoded {
+            Ok(message) if self.may_send(&message) => {
                 self.handle_message(context, message);
                 self.handle_replay(context);
+            }
+            Ok(_) => {}
+            Err(error) if dialect.is_some_and(Dialect::forgives) => {
+                self.shared.metrics.client_errors.increment();
+                tracing::debug!(%error, frame_bytes = frame.bytes.len(), "malformed message dropped");
             }
             Err(error) => {
                 self.shared.metrics.client_errors.increment();
@@ -129,9 +149,6 @@ impl Session {
             return;
         }
         let is_join = message.event == event::JOIN;
-        if is_join && !self.pace.admits(self.shared.config.max_joins) {
-            return self.refuse_join(message);
-        }
         let router = &self.shared.router;
         let is_routed = |topic: &str| {
             let is_admitted = self.guard.as_ref().is_none_or(|guard| guard.admits(topic));
@@ -173,22 +190,6 @@ impl Session {
             }
             Action::IgnoreStale { .. } => self.shared.metrics.stale_messages.increment(),
         }
-    }
-
-    /// Answers a join that comes too soon after too many others.
-    fn refuse_join(&self, message: Message) {
-        let (max, seconds) = (self.shared.config.max_joins, JOIN_WINDOW.as_secs());
-        self.shared.metrics.refused_joins.increment();
-        self.shared.metrics.fast_joins.increment();
-        tracing::debug!(max, "join refused: its connection joins too often");
-        let reason = format!("too many joins, the limit is {max} in {seconds} seconds");
-        self.send(&ServerMessage::Reply {
-            join_ref: message.join_ref,
-            message_ref: message.message_ref,
-            topic: message.topic,
-            status: "error".into(),
-            response: Payload::Json(format!(r#"{{"reason":"{reason}"}}"#).into()),
-        });
     }
 
     /// Hands a message to the guard, if it is about the connection; tells whether it was.

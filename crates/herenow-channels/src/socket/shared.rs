@@ -8,13 +8,16 @@ use futures_util::FutureExt;
 use herenow_protocol::SocketConfig as ProtocolConfig;
 use herenow_pubsub::PubSub;
 use http::StatusCode;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::connect::{ConnectFn, ConnectRefused, Connected};
 use crate::arrival::{Arrival, Arrivals};
 use crate::auth::ConnectInfo;
 use crate::config::SocketConfig;
+use crate::dialect::Dialect;
 use crate::drain::{Drain, DrainConfig};
+use crate::forwarded::TrustedProxies;
 use crate::metrics::Metrics;
 use crate::origin::CheckOrigin;
 use crate::router::Router;
@@ -26,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<SocketConfig>,
     pub(crate) protocol: ProtocolConfig,
     pub(crate) check_origin: CheckOrigin,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) connect: Option<ConnectFn>,
     /// Messages go back as they came, and no channel sees them.
     pub(crate) is_echo: bool,
@@ -36,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// The open connections, and the way to close them all.
     pub(crate) drain: Drain,
+    /// The beginning of the time that rates are measured in.
+    pub(crate) began: Instant,
 }
 
 impl Shared {
@@ -46,18 +52,21 @@ impl Shared {
             config: Arc::default(),
             protocol: ProtocolConfig::default(),
             check_origin: CheckOrigin::default(),
+            proxies: TrustedProxies::default(),
             connect: None,
             is_echo: false,
             metrics: Arc::default(),
             arrivals: Arrivals::new(config.max_arrivals, config.max_checks),
             tasks: TaskTracker::new(),
             drain: Drain::new(DrainConfig::default()),
+            began: Instant::now(),
         };
         shared.set_config(config);
         shared
     }
 
-    pub(crate) fn set_config(&mut self, config: SocketConfig) {
+    pub(crate) fn set_config(&mut self, mut config: SocketConfig) {
+        config.dialect = config.dialect.or(self.config.dialect);
         self.protocol.max_channels = config.max_channels.get();
         self.protocol.max_topic_bytes = config.max_topic_bytes;
         self.protocol.join_ref_check = config.join_ref_check;
@@ -74,6 +83,12 @@ impl Shared {
             tracing::debug!(n_arrivals, "sent away: too many arrive");
         }
         arrival
+    }
+
+    pub(crate) fn set_dialect(&mut self, dialect: &'static dyn Dialect) {
+        let mut config = SocketConfig::clone(&self.config);
+        config.dialect = Some(dialect);
+        self.config = Arc::new(config);
     }
 
     /// Asks the application whether a client may connect, when it is the client's turn.

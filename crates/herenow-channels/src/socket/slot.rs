@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use herenow_protocol::{ChannelId, Message, MessageRef};
 use herenow_pubsub::Attachment;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::arrival::Arrival;
 use crate::channel::{AnyChannel, Call, Running};
@@ -53,8 +53,9 @@ pub(super) enum Stage {
 }
 
 /// A join that is not settled.
-#[derive(Default)]
 pub(super) struct Joining {
+    /// When the client's message came.
+    pub(super) began: Instant,
     /// The channel that had the topic before, and how long to wait for its end.
     pub(super) replaces: Option<Replaced>,
     /// The client's messages for the topic, for later.

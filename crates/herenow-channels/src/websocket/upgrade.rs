@@ -18,6 +18,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tungstenite::handshake::derive_accept_key;
 
 use super::connection::Connection;
@@ -34,6 +35,7 @@ pub(crate) fn websocket_route(shared: &Arc<Shared>) -> MethodRouter {
 /// Answers a handshake. Refusals come in the reference's order: `connect` is asked even if the
 /// request then turns out to be no valid upgrade.
 async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
+    let began = Instant::now();
     let (mut parts, _) = request.into_parts();
     if parts.method != Method::GET {
         return StatusCode::BAD_REQUEST.into_response();
@@ -44,7 +46,9 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let headers = parts.headers.clone();
     let subprotocols = &shared.config.subprotocols;
-    let admitted = match admit_websocket(&shared.check_origin, subprotocols, parts).await {
+    let admitted =
+        admit_websocket(&shared.check_origin, &shared.proxies, subprotocols, parts).await;
+    let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(denied) => {
             shared.metrics.refused_connects.increment();
@@ -79,6 +83,7 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
         n_params,
         "socket connected"
     );
+    shared.metrics.handshakes.observe(began.elapsed());
     let tasks = shared.tasks.clone();
     tasks.spawn(run(on_upgrade, shared, connected, serializer));
     switching_protocols(key.as_bytes(), protocol)

@@ -531,3 +531,23 @@ async fn srv_516_saying_bye_ends_presences_elsewhere_and_changes_nothing_here() 
     pass(DOWN * 3).await;
     assert_eq!(a.keys(), [""; 0], "its heartbeats do not bring it back");
 }
+
+#[tokio::test(start_paused = true)]
+async fn srv_842_a_heartbeat_that_does_not_come_is_counted_until_its_node_is_down() {
+    let (cluster, [primary, node1, node2]) = nodes(["primary", "node1", "node2"]);
+    let (_one, _two) = (node1.track("one").await, node2.track("two").await);
+    primary.until_keys(&["one", "two"]).await;
+    let missed = || primary.presence.stats().n_heartbeats_missed;
+    pass(DOWN * 3).await;
+    assert_eq!(missed(), 0);
+    // One that says good-bye is not missed.
+    node2.presence.shutdown().await;
+    pass(DOWN * 3).await;
+    assert_eq!(missed(), 0);
+    // One that dies is, for each heartbeat until it is down; then it is not asked for any more.
+    cluster.kill("node1");
+    pass(DOWN * 3).await;
+    let n_due = u64::try_from(DOWN.as_millis() / 100).unwrap();
+    assert!((1..=n_due).contains(&missed()), "{}", missed());
+    primary.until_keys(&[]).await;
+}

@@ -1,21 +1,69 @@
 //! Opens an engine with the settings of `[cluster]`. Each is a feature of this crate.
 
+use std::fmt;
 use std::sync::Arc;
 
 use herenow_pubsub::Adapter;
 
 use crate::config::{ClusterConfig, Engine};
 
+/// An engine that is open.
+pub(super) struct Opened {
+    pub(super) adapter: Arc<dyn Adapter>,
+    /// Reads what it has counted.
+    pub(super) stats: Box<dyn Fn() -> EngineStats + Send + Sync>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").finish_non_exhaustive()
+    }
+}
+
+/// What an engine has counted, whichever it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EngineStats {
+    /// Whether it has its connection; one without a broker always has.
+    pub(crate) is_connected: bool,
+    /// Connections to its broker after the first, or to nodes that had been gone.
+    pub(crate) n_reconnects: u64,
+    /// Messages that wait for it.
+    pub(crate) n_queued: u64,
+    pub(crate) n_sent: u64,
+    pub(crate) n_received: u64,
+    /// Messages that it did not take.
+    pub(crate) n_refused: u64,
+    /// Messages that it took or brought, and that were lost.
+    pub(crate) n_lost: u64,
+    pub(crate) n_malformed: u64,
+}
+
 /// Opens `engine` for `node`; an error is what the engine said, with all causes.
 pub(super) async fn open(
     engine: Engine,
     config: &ClusterConfig,
     node: &str,
-) -> Result<Arc<dyn Adapter>, String> {
+) -> Result<Opened, String> {
     match engine {
         Engine::Zenoh => zenoh::open(config, node).await,
         Engine::Nats => nats::open(config, node).await,
         Engine::Redis => redis::open(config, node).await,
+    }
+}
+
+#[cfg(any(feature = "nats", feature = "redis"))]
+impl EngineStats {
+    fn of_broker(stats: herenow_pubsub::broker::BrokerStats) -> Self {
+        Self {
+            is_connected: stats.is_connected,
+            n_reconnects: stats.n_reconnects,
+            n_queued: stats.n_queued as u64,
+            n_sent: stats.n_sent,
+            n_received: stats.n_received,
+            n_refused: stats.n_refused,
+            n_lost: stats.n_lost,
+            n_malformed: stats.n_malformed,
+        }
     }
 }
 
@@ -34,16 +82,13 @@ fn in_words(error: &dyn std::error::Error) -> String {
 mod zenoh {
     use herenow_zenoh::{Discovery, Tls, ZenohAdapter, ZenohConfig};
 
-    use super::{Adapter, Arc, ClusterConfig, in_words};
+    use super::{Arc, ClusterConfig, EngineStats, Opened, in_words};
     use crate::config;
 
     /// zenoh's own group for finding peers.
     const MULTICAST: &str = "224.0.0.224:7446";
 
-    pub(super) async fn open(
-        config: &ClusterConfig,
-        node: &str,
-    ) -> Result<Arc<dyn Adapter>, String> {
+    pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
         let mut zenoh = ZenohConfig::default();
         node.clone_into(&mut zenoh.node);
         zenoh.cluster.clone_from(&config.name);
@@ -65,7 +110,25 @@ mod zenoh {
             });
         }
         let adapter = ZenohAdapter::open(&zenoh).await;
-        Ok(adapter.map_err(|error| in_words(&error))?)
+        let adapter = adapter.map_err(|error| in_words(&error))?;
+        Ok(Opened {
+            adapter: adapter.clone(),
+            stats: Box::new(move || stats(&adapter)),
+        })
+    }
+
+    fn stats(adapter: &Arc<ZenohAdapter>) -> EngineStats {
+        let stats = adapter.stats();
+        EngineStats {
+            is_connected: true,
+            n_reconnects: stats.n_reconnects,
+            n_queued: (stats.n_queued + stats.n_waiting) as u64,
+            n_sent: stats.n_sent,
+            n_received: stats.n_received,
+            n_refused: stats.n_refused,
+            n_lost: stats.n_failed + stats.n_overrun,
+            n_malformed: stats.n_malformed,
+        }
     }
 }
 
@@ -73,12 +136,9 @@ mod zenoh {
 mod nats {
     use herenow_nats::{Identity, NatsAdapter, NatsConfig, Tls};
 
-    use super::{Adapter, Arc, ClusterConfig, in_words};
+    use super::{ClusterConfig, EngineStats, Opened, in_words};
 
-    pub(super) async fn open(
-        config: &ClusterConfig,
-        node: &str,
-    ) -> Result<Arc<dyn Adapter>, String> {
+    pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
         let mut nats = NatsConfig::new(node);
         nats.cluster.clone_from(&config.name);
         if let Some(url) = &config.nats_url {
@@ -96,7 +156,11 @@ mod nats {
             });
         }
         let adapter = NatsAdapter::connect(nats).await;
-        Ok(adapter.map_err(|error| in_words(&error))?)
+        let adapter = adapter.map_err(|error| in_words(&error))?;
+        Ok(Opened {
+            adapter: adapter.clone(),
+            stats: Box::new(move || EngineStats::of_broker(adapter.stats())),
+        })
     }
 }
 
@@ -104,12 +168,9 @@ mod nats {
 mod redis {
     use herenow_redis::{Identity, RedisAdapter, RedisConfig, Tls};
 
-    use super::{Adapter, Arc, ClusterConfig, in_words};
+    use super::{ClusterConfig, EngineStats, Opened, in_words};
 
-    pub(super) async fn open(
-        config: &ClusterConfig,
-        node: &str,
-    ) -> Result<Arc<dyn Adapter>, String> {
+    pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
         let mut redis = RedisConfig::new(node);
         redis.cluster.clone_from(&config.name);
         if let Some(url) = &config.redis_url {
@@ -127,7 +188,11 @@ mod redis {
             });
         }
         let adapter = RedisAdapter::connect(redis).await;
-        Ok(adapter.map_err(|error| in_words(&error))?)
+        let adapter = adapter.map_err(|error| in_words(&error))?;
+        Ok(Opened {
+            adapter: adapter.clone(),
+            stats: Box::new(move || EngineStats::of_broker(adapter.stats())),
+        })
     }
 }
 
@@ -136,12 +201,12 @@ macro_rules! not_built {
     ($feature:literal, $name:ident) => {
         #[cfg(not(feature = $feature))]
         mod $name {
-            use super::{Adapter, Arc, ClusterConfig};
+            use super::{ClusterConfig, Opened};
 
             pub(super) async fn open(
                 _config: &ClusterConfig,
                 _node: &str,
-            ) -> Result<Arc<dyn Adapter>, String> {
+            ) -> Result<Opened, String> {
                 Err("this program was built without it".to_owned())
             }
         }

@@ -4,10 +4,13 @@
 mod api;
 mod cluster;
 mod identity;
+mod limits;
 mod presence;
 mod socket;
+mod supabase;
 mod tls;
 mod topic;
+mod webhook;
 
 use std::num::NonZero;
 use std::time::Duration;
@@ -15,10 +18,13 @@ use std::time::Duration;
 use self::api::API_KEYS;
 use self::cluster::CLUSTER_KEYS;
 use self::identity::IDENTITY_KEYS;
+use self::limits::LIMIT_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
+use self::supabase::SUPABASE_KEYS;
 use self::tls::TLS_KEYS;
 pub(crate) use self::topic::TOPIC_KEYS;
+use self::webhook::{EVENTS_KEYS, WEBHOOK_KEYS};
 use super::kind::{Key, Kind};
 use super::{LogFormat, ServerConfig};
 
@@ -37,9 +43,13 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         TLS_KEYS,
         IDENTITY_KEYS,
         API_KEYS,
+        WEBHOOK_KEYS,
+        EVENTS_KEYS,
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,
+        SUPABASE_KEYS,
+        LIMIT_KEYS,
         PRESENCE_KEYS,
     ]
     .into_iter()

@@ -18,6 +18,7 @@ pub(super) struct Peers {
     n_instances: usize,
     /// The latest instances that went, each with its node.
     former: VecDeque<(String, String)>,
+    n_returns: u64,
 }
 
 impl Peers {
@@ -29,7 +30,9 @@ impl Peers {
         let instances = self.instances.entry(node.to_owned()).or_default();
         let is_new = instances.insert(instance.to_owned());
         self.n_instances += usize::from(is_new);
+        let n_former = self.former.len();
         self.former.retain(|(former, _)| former != instance);
+        self.n_returns += u64::from(is_new && self.former.len() < n_former);
         is_new
     }
 
@@ -58,6 +61,11 @@ impl Peers {
         self.former
             .iter()
             .any(|(former, node)| former == instance && self.instances.contains_key(node))
+    }
+
+    /// Returns how often an instance came that had gone before.
+    pub(super) fn n_returns(&self) -> u64 {
+        self.n_returns
     }
 
     pub(super) fn n_nodes(&self) -> usize {

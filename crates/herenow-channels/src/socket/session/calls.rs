@@ -1,11 +1,13 @@
 //! Starting channels, calling them, and what their answers do.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use herenow_protocol::{ChannelId, JoinOutcome, JoinRequest, MessageRef, Payload, Serializer};
 use herenow_pubsub::{Payload as Outgoing, Sink};
+use tokio::time::Instant;
 
 use super::super::slot::{Joining, Slot, Stage, Task, Work};
 use super::Session;
@@ -26,11 +28,15 @@ impl Session {
         } = request;
         let route = self.shared.router.find(&topic);
         let route = route.expect("the protocol's state joins only topics that are routed");
+        let room = match self.mailbox.dialect() {
+            Some(dialect) => dialect.room(&topic, &payload),
+            None => Cow::Borrowed(topic.as_str()),
+        };
         let lane = Arc::new(Lane::new(
             self.mailbox.clone(),
             self.serializer,
             id,
-            self.shared.pubsub.intern(&topic),
+            self.shared.pubsub.intern(&room),
             join_ref,
             route.intercept(),
         ));
@@ -45,6 +51,7 @@ impl Session {
             lane.succeed(&replaced.lane);
         }
         let joining = Joining {
+            began: Instant::now(),
             replaces,
             held: Vec::new(),
             _arrival: Some(self.shared.arrivals.begin()),
@@ -201,20 +208,25 @@ impl Session {
         let is_joined = matches!(outcome, JoinOutcome::Joined(_));
         let stage = std::mem::replace(&mut self.slots[at].stage, Stage::Open);
         let joining = match stage {
-            Stage::Joining(joining) => *joining,
-            Stage::Open | Stage::Ending { .. } => Joining::default(),
+            Stage::Joining(joining) => Some(*joining),
+            Stage::Open | Stage::Ending { .. } => None,
         };
         let settled = self.state.on_joined(id, outcome);
         if let Some(settled) = &settled {
             self.send(&settled.reply);
         }
-        if let Some(replaced) = joining.replaces {
+        let (replaces, held) = joining.map_or((None, Vec::new()), |joining| {
+            let metrics = &self.shared.metrics;
+            metrics.join_times.observe(joining.began.elapsed());
+            (joining.replaces, joining.held)
+        });
+        if let Some(replaced) = replaces {
             replaced.lane.release();
         }
         if let Some(close) = settled.and_then(|settled| settled.replaced) {
             self.send(&close);
         }
-        self.replay.extend(joining.held);
+        self.replay.extend(held);
         let topic = &**self.slots[at].lane.topic();
         if is_joined {
             tracing::debug!(topic, "joined");

@@ -62,16 +62,6 @@ pub(super) static SOCKET_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
-        name: "socket.max_joins",
-        help: "joins that one connection may make within 10 seconds; more are refused with a reason",
-        kind: Kind::Count {
-            min: 1,
-            max: 100_000_000,
-            get: |config| config.socket.max_joins.get(),
-            set: |config, count| config.socket.max_joins = at_least_one(count),
-        },
-    },
-    Key {
         name: "socket.max_frame_bytes",
         help: "largest WebSocket frame from a client; a larger one closes the connection with 1009",
         kind: Kind::Size {

@@ -1,0 +1,220 @@
+//! What one address, one user and one connection may have. Clients come through a trusted proxy,
+//! which this test plays: what comes from the loopback itself is not limited.
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::rig::{Client, Frame, Rig};
+use super::tokens::{SECRET, claims, hs256};
+use super::until_metric;
+
+const SOCKET: &str = "/socket/websocket?vsn=2.0.0";
+const PROXY: (&str, &str) = ("http.trusted_proxies", "127.0.0.0/8");
+
+async fn open(rig: &Rig, address: &str) -> Result<Client, Error> {
+    rig.open(SOCKET, &[("x-forwarded-for", address)]).await
+}
+
+/// The status and the reason of a refused handshake.
+fn refusal(refused: Result<Client, Error>) -> (u16, String) {
+    match refused.unwrap_err() {
+        Error::Http(response) => {
+            let status = response.status().as_u16();
+            let retry_after = response.headers()["retry-after"].to_str().unwrap();
+            assert!(retry_after.parse::<u64>().unwrap() > 0);
+            let body: Value = serde_json::from_slice(response.body().as_ref().unwrap()).unwrap();
+            (status, body["reason"].as_str().unwrap().to_owned())
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn refused_by(limit: &str) -> String {
+    format!("herenow_limit_refusals_total{{limit=\"{limit}\"}}")
+}
+
+#[tokio::test]
+async fn srv_854_an_address_behind_a_proxy_has_so_many_connections() {
+    let rig = Rig::with(&[PROXY, ("limits.sockets_per_address", "1")]).await;
+    let held = open(&rig, "203.0.113.1").await.unwrap();
+    let (status, reason) = refusal(open(&rig, "6.6.6.6, 203.0.113.1").await);
+    assert_eq!(status, 429);
+    assert_eq!(
+        reason,
+        "too many connections from this address, the limit is 1 (limits.sockets_per_address)"
+    );
+    let other = open(&rig, "203.0.113.2").await.unwrap();
+    let polled = "x-forwarded-for: 203.0.113.1\r\n";
+    let long_poll = rig
+        .http("GET", "/socket/longpoll?vsn=2.0.0", polled, "")
+        .await;
+    assert_eq!(
+        (long_poll.status, &long_poll.json()["status"]),
+        (429, &json!(403))
+    );
+    let refused = refused_by("limits.sockets_per_address");
+    assert_eq!(until_metric(&rig, &refused, |n| n > 0.0).await, 2.0);
+    drop((held, other));
+    until_metric(&rig, "herenow_connections", |n| n == 0.0).await;
+    open(&rig, "203.0.113.1").await.unwrap();
+    // The loopback itself has no limit.
+    let _direct = (rig.connect("").await, rig.connect("").await);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_855_handshakes_of_an_address_come_at_a_rate() {
+    let flags = [
+        PROXY,
+        ("limits.handshake_rate", "1"),
+        ("limits.handshake_burst", "2"),
+    ];
+    let rig = Rig::with(&flags).await;
+    let mut n_opened = 0;
+    let (status, reason) = loop {
+        match open(&rig, "2001:db8::1").await {
+            Ok(_) if n_opened < 20 => n_opened += 1,
+            refused => break refusal(refused),
+        }
+    };
+    assert!(n_opened >= 2);
+    assert_eq!(status, 429);
+    assert!(
+        reason.ends_with("the limit is 1 a second (limits.handshake_rate)"),
+        "{reason}"
+    );
+    let refused = refused_by("limits.handshake_rate");
+    assert!(until_metric(&rig, &refused, |n| n > 0.0).await >= 1.0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_856_a_user_has_so_many_connections() {
+    let rig = Rig::with(&[("jwt.secret", SECRET), ("limits.sockets_per_user", "1")]).await;
+    let token = |user| hs256(&claims(user, json!({})));
+    let path = |user| format!("{SOCKET}&token={}", token(user));
+    let held = rig.open(&path("ada"), &[]).await.unwrap();
+    let (status, reason) = refusal(rig.open(&path("ada"), &[]).await);
+    assert_eq!(status, 429);
+    assert_eq!(
+        reason,
+        "too many connections of this user, the limit is 1 (limits.sockets_per_user)"
+    );
+    let _bob = rig.open(&path("bob"), &[]).await.unwrap();
+    drop(held);
+    let deadline = tokio::time::Instant::now() + 3 * super::PATIENCE;
+    while rig.open(&path("ada"), &[]).await.is_err() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the place is not given back"
+        );
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_857_messages_over_the_rate_are_answered_with_its_name_and_a_flood_is_closed() {
+    let flags = [("socket.message_rate", "1"), ("socket.message_burst", "4")];
+    let rig = Rig::with(&flags).await;
+    let mut ada = rig
+        .connect("&user_id=ada")
+        .await
+        .joined("room:1", json!({}))
+        .await;
+    let reason = loop {
+        let (status, response) = ada.push("room:1", "said", json!({})).await;
+        if status == "error" {
+            break response["reason"].as_str().unwrap().to_owned();
+        }
+    };
+    let limit = "too many messages, the limit is 1 a second and 4 at once (message_rate)";
+    assert_eq!(reason, limit);
+    // A heartbeat is answered as ever.
+    let heartbeat = json!([null, "beat", "phoenix", "heartbeat", {}]);
+    ada.send(Message::text(heartbeat.to_string())).await;
+    loop {
+        match ada.frame().await {
+            Frame::Text(message) if message[1] == "beat" => {
+                assert_eq!(message[4]["status"], "ok");
+                break;
+            }
+            Frame::Text(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    for n in 0..20 {
+        let push = json!(["j:room:1", n.to_string(), "room:1", "said", {}]);
+        ada.send(Message::text(push.to_string())).await;
+    }
+    assert_eq!(ada.closed().await, Some(1008));
+    let refused = refused_by("socket.message_rate");
+    assert!(until_metric(&rig, &refused, |n| n >= 2.0).await >= 2.0);
+    let closed = "herenow_connections_closed_total{reason=\"flood\"}";
+    assert_eq!(until_metric(&rig, closed, |n| n > 0.0).await, 1.0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_858_joins_over_the_rate_are_refused_with_its_name() {
+    let flags = [("socket.join_rate", "1"), ("socket.join_burst", "2")];
+    let rig = Rig::with(&flags).await;
+    let mut ada = rig.connect("&user_id=ada").await;
+    let mut n_joined = 0;
+    let response = loop {
+        let (status, response) = ada.join(&format!("room:{n_joined}"), json!({})).await;
+        if status == "error" {
+            break response;
+        }
+        n_joined += 1;
+    };
+    assert!(n_joined >= 2);
+    let limit = "too many joins, the limit is 1 a second and 2 at once (join_rate)";
+    assert_eq!(response["reason"], limit);
+    ada.ok("room:0", "said", json!({})).await;
+    assert!(until_metric(&rig, &refused_by("socket.join_rate"), |n| n > 0.0).await >= 1.0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_859_the_origin_is_compared_with_what_a_trusted_proxy_was_asked_for() {
+    let headers = [
+        ("origin", "https://chat.example"),
+        ("x-forwarded-for", "203.0.113.1"),
+        ("x-forwarded-host", "chat.example"),
+        ("x-forwarded-proto", "https"),
+    ];
+    let rig = Rig::with(&[PROXY]).await;
+    rig.open(SOCKET, &headers).await.unwrap();
+    rig.stop().await;
+    let rig = Rig::start().await;
+    match rig.open(SOCKET, &headers).await.unwrap_err() {
+        Error::Http(response) => assert_eq!(response.status(), 403),
+        other => panic!("{other}"),
+    }
+    rig.stop().await;
+    // With the other header, what the first one says is anybody's.
+    let flags = [PROXY, ("http.forwarded_header", "forwarded")];
+    let rig = Rig::with(&flags).await;
+    assert!(rig.open(SOCKET, &headers).await.is_err());
+    let forwarded = "for=203.0.113.1;proto=https;host=chat.example";
+    let headers = [headers[0], ("forwarded", forwarded)];
+    rig.open(SOCKET, &headers).await.unwrap();
+    rig.stop().await;
+}
+
+#[test]
+fn srv_859_what_is_no_network_is_an_error_of_the_configuration() {
+    let sources = herenow_server::config::Sources {
+        flags: vec![(
+            "http.trusted_proxies".to_owned(),
+            "10.0.0.0/8,proxy.local".to_owned(),
+        )],
+        ..Default::default()
+    };
+    let error = herenow_server::config::ServerConfig::load(&sources).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("http.trusted_proxies") && error.contains("10.0.0.0/8"),
+        "{error}"
+    );
+}
