@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::{e2e, shell, tools};
 
 /// What the packaged program can do: cluster by every engine, and give memory back.
-const FEATURES: &str = "nats,redis,jemalloc";
+const FEATURES: &str = "nats,redis,jemalloc,sql";
 
 /// The manual pages, each with the command that it is of.
 const MANUALS: [(&str, &[&str]); 8] = [

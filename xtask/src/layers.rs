@@ -30,6 +30,7 @@ const ASYNC: &[&str] = &[
 const JSON: &[&str] = &["serde_json"];
 const WEB: &[&str] = &["axum", "hyper", "tungstenite", "reqwest"];
 const BROKERS: &[&str] = &["zenoh", "async-nats", "redis", "fred"];
+const SQL: &[&str] = &["sqlx"];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -60,6 +61,11 @@ const RULES: &[Rule] = &[
     Rule {
         name: "herenow-presence",
         may: &["herenow-core", "herenow-protocol", "herenow-pubsub"],
+        never: &[WEB, BROKERS, SQL],
+    },
+    Rule {
+        name: "herenow-sql",
+        may: &[],
         never: &[WEB, BROKERS],
     },
     Rule {
@@ -94,6 +100,7 @@ const RULES: &[Rule] = &[
             "herenow-protocol",
             "herenow-pubsub",
             "herenow-redis",
+            "herenow-sql",
             "herenow-zenoh",
         ],
         never: &[],

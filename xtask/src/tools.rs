@@ -45,6 +45,10 @@ const TEST_PROGRAMS: [(&str, &str); 6] = [
     ("systemd-analyze", "systemd"),
 ];
 
+/// Where Debian keeps the programs of PostgreSQL, those of each version by themselves. One that is
+/// called `postgres` may be on the path, too, but tests do not use it.
+const POSTGRES: &str = "/usr/lib/postgresql";
+
 /// Names under which Chromium is installed; Debian's comes first.
 const BROWSERS: [&str; 5] = [
     "chromium",
@@ -98,7 +102,17 @@ fn missing_programs() -> Vec<&'static str> {
     let is_here =
         |name: &str| shell::find(name).is_some() || Path::new("/usr/sbin").join(name).exists();
     let missing = TEST_PROGRAMS.iter().filter(|(name, _)| !is_here(name));
-    missing.map(|(_, package)| *package).collect()
+    let mut missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if !has_postgres() {
+        missing.push("postgresql");
+    }
+    missing
+}
+
+/// Tells whether some version of PostgreSQL is here with the programs that tests start.
+fn has_postgres() -> bool {
+    let mut versions = std::fs::read_dir(POSTGRES).into_iter().flatten().flatten();
+    versions.any(|version| version.path().join("bin/initdb").exists())
 }
 
 /// Installs what the end-to-end tests need: the brokers, Node.js, npm, Python and a browser.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -145,6 +146,8 @@ pub(crate) struct Fetcher {
     deadline: Duration,
     metrics: Arc<Metrics>,
     known: Mutex<HashMap<Topic, FieldMap>>,
+    /// How often all fields were forgotten.
+    epoch: AtomicU64,
 }
 
 impl Fetcher {
@@ -160,6 +163,7 @@ impl Fetcher {
             deadline,
             metrics,
             known: Mutex::default(),
+            epoch: AtomicU64::new(0),
         }
     }
 
@@ -173,10 +177,11 @@ impl Fetcher {
             };
         }
         let keys: Arc<[Key]> = keys.into();
+        let epoch = self.epoch();
         let looked_up = self.look_up(topic, &keys).await;
         match looked_up {
             Some(fields) => {
-                self.remember(views, topic, &fields);
+                self.remember(views, topic, &fields, epoch);
                 Fetched {
                     fields,
                     is_known_only: false,
@@ -187,6 +192,18 @@ impl Fetcher {
                 is_known_only: true,
             },
         }
+    }
+
+    /// Forgets all fields, also those of look-ups that have begun.
+    pub(crate) fn forget_all(&self) {
+        let mut known = self.known.lock();
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        *known = HashMap::new();
+    }
+
+    /// How often all fields were forgotten: what was looked up before is of no use after.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// Forgets the fields of those keys that are not present any more.
@@ -247,8 +264,11 @@ impl Fetcher {
         None
     }
 
-    fn remember(&self, views: &Views, topic: &Topic, fetched: &FieldMap) {
+    fn remember(&self, views: &Views, topic: &Topic, fetched: &FieldMap, epoch: u64) {
         let mut known = self.known.lock();
+        if self.epoch() != epoch {
+            return;
+        }
         // Looked at under the lock: whoever leaves later is forgotten later, by the notifier.
         let present = views.peek(topic.as_str(), |entries| {
             let is_present = |key: &&Key| !entries.metas(key.as_str()).is_empty();

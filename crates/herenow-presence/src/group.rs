@@ -133,15 +133,18 @@ pub(crate) struct Snapshot {
 pub(crate) struct Enriched {
     fields: Arc<FieldMap>,
     good_until: Instant,
+    /// That of the fetcher when they were looked up.
+    epoch: u64,
     json: OnceLock<Bytes>,
 }
 
 impl Enriched {
-    pub(crate) fn new(fields: FieldMap, good_until: Instant) -> Self {
+    pub(crate) fn new(fields: FieldMap, good_until: Instant, epoch: u64) -> Self {
         let fields = Arc::new(fields);
         Self {
             fields,
             good_until,
+            epoch,
             json: OnceLock::new(),
         }
     }
@@ -166,12 +169,18 @@ impl Snapshot {
         &self.entries
     }
 
-    /// Returns what `look_up` finds, shared by all who ask while it is good. They wait for one
-    /// another; if the one who looks up goes away, the next one does it.
-    pub(crate) async fn enriched(&self, look_up: impl AsyncFnOnce() -> Enriched) -> Arc<Enriched> {
+    /// Returns what `look_up` finds, shared by all who ask while it is good: for a time, and while
+    /// `epoch` is what it was. They wait for one another; if the one who looks up goes away, the next
+    /// one does it.
+    pub(crate) async fn enriched(
+        &self,
+        epoch: u64,
+        look_up: impl AsyncFnOnce() -> Enriched,
+    ) -> Arc<Enriched> {
         let mut shared = self.enriched.lock().await;
         if let Some(enriched) = &*shared
             && Instant::now() < enriched.good_until
+            && enriched.epoch >= epoch
         {
             return enriched.clone();
         }

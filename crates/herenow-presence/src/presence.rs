@@ -253,6 +253,7 @@ impl Presence {
             return Presences::new(snapshot, None);
         }
         let look_up = async || {
+            let epoch = fetcher.epoch();
             let mut keys = Vec::new();
             snapshot
                 .entries()
@@ -265,9 +266,9 @@ impl Presence {
             } else {
                 config.fetch_max_age
             };
-            Enriched::new(fetched.fields, Instant::now() + max_age)
+            Enriched::new(fetched.fields, Instant::now() + max_age, epoch)
         };
-        let enriched = snapshot.enriched(look_up).await;
+        let enriched = snapshot.enriched(fetcher.epoch(), look_up).await;
         Presences::new(snapshot, Some(enriched))
     }
 
@@ -285,6 +286,14 @@ impl Presence {
             None => None,
         };
         Entry::new(rows, fields.as_ref())
+    }
+
+    /// Forgets all fields that `fetch` returned, because some are other ones now. Nobody is told;
+    /// every list, and every diff whose look-up begins from now on, has those of after this.
+    pub fn forget_fields(&self) {
+        if let Some(fetcher) = &self.inner.shared.fetcher {
+            fetcher.forget_all();
+        }
     }
 
     /// Returns one key's entry of a topic as it was tracked, without what `fetch` adds; `None` if it

@@ -12,6 +12,7 @@ mod counts;
 mod access;
 mod request;
 mod topics;
+mod fields;
 mod acts;
 mod events;
 mod cluster;
@@ -35,6 +36,7 @@ use self::request::{At, Members, Query};
 use crate::cluster::Cluster;
 use crate::config::{ApiConfig, Right};
 use crate::events::Events;
+use crate::fetch::Fields;
 use crate::health::Ready;
 use crate::people::People;
 
@@ -52,6 +54,7 @@ pub(crate) struct Api {
     pub(crate) config: ApiConfig,
     pub(crate) access: Access,
     pub(crate) people: People,
+    pub(crate) fields: Fields,
     pub(crate) sockets: Sockets,
     pub(crate) events: Events,
     /// Told when the node is to stop.
@@ -95,6 +98,7 @@ pub(crate) fn table(api: &Arc<Api>) -> Table<()> {
             Write,
             acts::evict_from,
         )
+        .route(DELETE, "/api/fields", Write, fields::forget)
         .route(GET, "/api/events", Read, events::listen)
         .route(GET, "/api/cluster", Read, cluster::show)
         .route(GET, "/api/node", Read, node::show)
@@ -136,6 +140,7 @@ mod tests {
         let events = Events::start(&ServerConfig::default(), "a", &ready);
         let table = table(&Arc::new(Api {
             people: People::start(&presence, 1).unwrap(),
+            fields: Fields::new(&ServerConfig::default()).unwrap(),
             presence,
             cluster: None,
             events: events.unwrap(),

@@ -20,6 +20,7 @@ mod kind;
 mod api;
 mod cluster;
 mod jwt;
+mod fetch;
 mod supabase;
 mod webhook;
 mod limits;
@@ -40,7 +41,10 @@ use herenow_presence::{Grace, PresenceConfig, Window};
 pub(crate) use api::digest;
 pub use api::{ApiConfig, ApiKey, Right};
 pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
+pub(crate) use fetch::FieldsFrom;
+pub use fetch::{FetchConfig, TopicFetch};
 pub use jwt::JwtConfig;
+pub(crate) use jwt::is_plain_and_remote;
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::{Key, is_list, is_switch};
 pub use limits::{LimitsConfig, ObserveConfig, ProxyConfig, TraceConfig};
@@ -89,6 +93,8 @@ pub struct ServerConfig {
     pub ws_echo: bool,
     /// Limits of presences.
     pub presence: PresenceConfig,
+    /// Where fields of presences come from, nowhere.
+    pub fetch: FetchConfig,
     /// What connects this node to others, nothing.
     pub cluster: ClusterConfig,
     /// The HTTP API below `/api`.
@@ -121,6 +127,8 @@ pub struct TopicConfig {
     /// How long presence diffs wait to be sent as one; what is left open is as in
     /// [`ServerConfig::presence`].
     pub window: WindowConfig,
+    /// Where fields of presences come from; what is left open is as in [`ServerConfig::fetch`].
+    pub fetch: TopicFetch,
     /// For how long a disconnect that was not a leave is held back, not at all.
     pub grace: Grace,
 }
@@ -268,6 +276,17 @@ pub enum ConfigError {
         /// The engines that the program has, or `none`.
         built: String,
     },
+    /// A query was asked for, and databases are not part of this program.
+    #[error(
+        "{origin}: {key} is set, but this program was built without databases; build it with \
+         --features sql, or use fetch.url"
+    )]
+    SqlNotBuilt {
+        /// Where the query is.
+        origin: Origin,
+        /// The key that holds it.
+        key: String,
+    },
     /// A file with secrets could not be read.
     #[error("{origin}: cannot read {key} {path}: {cause}")]
     SecretFile {
@@ -387,6 +406,7 @@ impl Default for ServerConfig {
             longpoll: LongPollConfig::default(),
             ws_echo: false,
             presence: PresenceConfig::default(),
+            fetch: FetchConfig::default(),
             cluster: ClusterConfig::default(),
             api: ApiConfig::default(),
             supabase: SupabaseConfig::default(),
@@ -407,6 +427,7 @@ impl TopicConfig {
             max_meta_bytes: 4 << 10,
             max_payload_bytes: 1 << 20,
             window: WindowConfig::default(),
+            fetch: TopicFetch::default(),
             grace: Grace::default(),
         }
     }

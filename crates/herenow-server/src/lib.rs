@@ -6,6 +6,8 @@
 //! # Features
 //!
 //! - `zenoh` (on by default), `nats`, `redis`: clusters over these engines.
+//! - `sql`: `fetch` out of PostgreSQL and SQLite. Off by default because SQLite is C code that takes
+//!   a minute to build.
 //! - `otel`: traces over OTLP, see [`traces`].
 //! - `jemalloc`: the program's memory comes from jemalloc, which gives more of it back when
 //!   connections close. Off by default because building it needs `make`.
@@ -19,6 +21,8 @@ pub mod logging;
 pub mod identity;
 
 mod people;
+
+mod fetch;
 
 mod limits;
 

@@ -28,6 +28,8 @@ use crate::door::{self, Door};
 use crate::echo;
 use crate::events::Events;
 pub use crate::events::EventsError;
+use crate::fetch::Fields;
+pub use crate::fetch::FieldsError;
 use crate::health::{self, Ready};
 use crate::host;
 use crate::identity::{Authority, AuthorityError, TokenMetrics};
@@ -71,6 +73,9 @@ pub enum RunError {
     /// The node cannot take part in its cluster.
     #[error("cluster: {0}")]
     Cluster(#[from] ClusterError),
+    /// Fields of presences cannot be had as they are configured.
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
     /// A part of the server cannot talk to its like on other nodes.
     #[error("link: {0}")]
     Link(#[from] herenow_pubsub::LinkError),
@@ -122,8 +127,10 @@ pub async fn serve(
         Some(cluster) => cluster.pubsub.clone(),
         None => PubSub::local(),
     };
+    let fields = Fields::new(&config)?;
+    fields.check().await?;
     let ready = Ready::new();
-    let (presence, events) = presence(&config, &pubsub, &ready)?;
+    let (presence, events) = presence(&config, &pubsub, &ready, &fields)?;
     let authority = authority(&config, mode)?;
     let tokens = authority.metrics().clone();
     let limits = Limits::new(config.limits.clone());
@@ -133,6 +140,7 @@ pub async fn serve(
     let api = Arc::new(Api {
         access: access(&config, api_listener.as_ref().unwrap_or(&listener)),
         people: People::start(&presence, config.api.max_leases)?,
+        fields,
         presence: presence.clone(),
         cluster: cluster.clone(),
         ready: ready.clone(),
@@ -323,12 +331,18 @@ fn presence(
     config: &ServerConfig,
     pubsub: &PubSub,
     ready: &Ready,
+    fields: &Fields,
 ) -> Result<(Presence, Events), RunError> {
     let events = Events::start(config, pubsub.node_name(), ready)?;
-    let presence = Presence::builder(pubsub)
-        .config(presence_config(config))
-        .handle_bare_metas(events.hook(), events.is_on())
-        .start()?;
+    let mut settings = presence_config(config);
+    let mut builder = Presence::builder(pubsub).handle_bare_metas(events.hook(), events.is_on());
+    // Without a source, diffs need not take the way through look-ups.
+    if fields.is_some() {
+        Fields::configure(&config.fetch, &mut settings);
+        builder = builder.fetch(fields.clone());
+    }
+    let presence = builder.config(settings).start()?;
+    fields.attach(&presence)?;
     Ok((presence, events))
 }
 

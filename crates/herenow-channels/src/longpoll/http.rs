@@ -63,6 +63,9 @@ impl LongPollRoute {
             Ok(admitted) => admitted,
             Err(denied) => return self.deny(&denied),
         };
+        let Some(_arrival) = self.shared.let_in() else {
+            return self.shared.arrivals.refuse();
+        };
         let began = Instant::now();
         self.shared.drain.follow_server_of(&info);
         let span = tracing::debug_span!("handshake", transport = "longpoll");

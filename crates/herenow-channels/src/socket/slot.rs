@@ -10,6 +10,7 @@ use herenow_pubsub::Attachment;
 use tokio::time::{Instant, Sleep};
 use tracing::Span;
 
+use crate::arrival::Arrival;
 use crate::channel::{AnyChannel, Call, Running};
 use crate::lane::Lane;
 use crate::mailbox::Mailbox;
@@ -61,6 +62,8 @@ pub(super) struct Joining {
     pub(super) replaces: Option<Replaced>,
     /// The client's messages for the topic, for later.
     pub(super) held: Vec<Message>,
+    /// Counts the join until it is settled.
+    pub(super) _arrival: Option<Arrival>,
 }
 
 /// A channel that a later join of its topic replaces.

@@ -48,6 +48,9 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
     if parts.method != Method::GET {
         return StatusCode::BAD_REQUEST.into_response();
     }
+    let Some(_arrival) = shared.let_in() else {
+        return shared.arrivals.refuse();
+    };
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let headers = parts.headers.clone();
     let subprotocols = &shared.config.subprotocols;

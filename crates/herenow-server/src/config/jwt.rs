@@ -93,8 +93,8 @@ pub(super) fn conflict(
     }
 }
 
-/// Tells whether what is fetched from or sent to `url` can be read and changed on the way.
-pub(super) fn is_plain_and_remote(url: &str) -> bool {
+/// Tells whether a URL is plain HTTP to another machine.
+pub(crate) fn is_plain_and_remote(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else {
         return false;
     };

@@ -4,6 +4,7 @@
 mod api;
 mod cluster;
 mod identity;
+mod fetch;
 mod limits;
 mod presence;
 mod socket;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use self::api::API_KEYS;
 use self::cluster::CLUSTER_KEYS;
+use self::fetch::FETCH_KEYS;
 use self::identity::IDENTITY_KEYS;
 use self::limits::LIMIT_KEYS;
 use self::presence::PRESENCE_KEYS;
@@ -51,6 +53,7 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         SUPABASE_KEYS,
         LIMIT_KEYS,
         PRESENCE_KEYS,
+        FETCH_KEYS,
     ]
     .into_iter()
     .flatten()

@@ -12,7 +12,7 @@ use super::names::{PREFIX, flag_name, variable_name};
 use super::units::show_size;
 use super::{
     ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, api,
-    cluster, jwt, tls, webhook,
+    cluster, fetch, jwt, tls, webhook,
 };
 
 /// The key that is a list of tables.
@@ -344,6 +344,7 @@ impl Loader {
         let origins = &self.origins;
         let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Default);
         self.errors.extend(api::check(&mut self.config, &origin));
+        self.errors.extend(fetch::check(&self.config, &origin));
         self.errors.extend(webhook::check(&self.config, &origin));
     }
 
@@ -359,7 +360,9 @@ impl Loader {
         let config = &self.config;
         let conflicts = keys().filter(|key| is_set(key.name)).filter_map(|key| {
             let cluster = cluster::conflict(config, key.name, &is_set);
-            cluster.or_else(|| jwt::conflict(config, key.name, &is_set))
+            let jwt = || jwt::conflict(config, key.name, &is_set);
+            let fetch = || fetch::conflict(config, key.name, &is_set);
+            cluster.or_else(jwt).or_else(fetch)
         });
         for (key, other, rule) in conflicts {
             self.errors.push(ConfigError::Conflict(Box::new(Conflict {
@@ -390,9 +393,12 @@ impl Loader {
         }
         let (cluster, jwt) = (&config.cluster.secret_file, &config.jwt.secret_file);
         let webhook = config.webhook.secret_file.clone();
+        let (url, token) = (&config.fetch.database_url_file, &config.fetch.token_file);
         let files = [
             ("cluster.secret_file", "cluster.secret", cluster.clone()),
             ("jwt.secret_file", "jwt.secret", jwt.clone()),
+            ("fetch.database_url_file", "fetch.database_url", url.clone()),
+            ("fetch.token_file", "fetch.token", token.clone()),
             ("webhook.secret_file", "webhook.secret", webhook),
         ];
         for (file_key, key, path) in files {

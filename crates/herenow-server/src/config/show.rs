@@ -129,7 +129,7 @@ fn is_left_open(topic: &TopicConfig, key: &Key<TopicConfig>) -> bool {
         "window_free_subscribers" => topic.window.free_subscribers.is_none(),
         "window_per_subscriber" => topic.window.per_subscriber.is_none(),
         "window_max" => topic.window.max.is_none(),
-        _ => false,
+        _ => key.show_default(topic).is_none(),
     }
 }
 

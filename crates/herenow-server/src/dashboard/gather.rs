@@ -331,9 +331,9 @@ mod tests {
 
     use super::*;
     use crate::api::Access;
-    use crate::config::ApiConfig;
-    use crate::config::ServerConfig;
+    use crate::config::{ApiConfig, ServerConfig};
     use crate::events::Events;
+    use crate::fetch::Fields;
     use crate::health::Ready;
     use crate::people::People;
 
@@ -353,6 +353,7 @@ mod tests {
             ready.become_ready();
             let api = Arc::new(Api {
                 people: People::start(&presence, 1).unwrap(),
+                fields: Fields::new(&ServerConfig::default()).unwrap(),
                 presence: presence.clone(),
                 cluster: None,
                 events: Events::start(&ServerConfig::default(), name, &ready).unwrap(),

@@ -56,6 +56,7 @@ impl Session {
             span: tracing::debug_span!("join", is_joined = Empty),
             replaces,
             held: Vec::new(),
+            _arrival: Some(self.shared.arrivals.begin()),
         };
         let mut slot = Slot::new(lane, work, Stage::Joining(Box::new(joining)));
         slot.push(Task::Call(Call::Join(Params::new(payload))));

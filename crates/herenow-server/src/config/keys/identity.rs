@@ -133,6 +133,6 @@ pub(super) static IDENTITY_KEYS: &[Key<ServerConfig>] = &[
     },
 ];
 
-fn is_some_text(text: &str) -> bool {
+pub(super) fn is_some_text(text: &str) -> bool {
     !text.is_empty()
 }

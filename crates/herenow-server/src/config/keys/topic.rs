@@ -5,8 +5,8 @@ use std::time::Duration;
 use herenow_presence::Window;
 
 use super::{GIB, MAX_WINDOW};
-use crate::config::TopicConfig;
 use crate::config::kind::{Key, Kind};
+use crate::config::{TopicConfig, fetch};
 
 /// Keys of one entry of `[[topics]]`.
 pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
@@ -84,6 +84,34 @@ pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
             max: MAX_WINDOW,
             get: |topic| topic.window.over(Window::default()).max,
             set: |topic, time| topic.window.max = Some(time),
+        },
+    },
+    Key {
+        name: "fetch",
+        help: "false: no fields are added to presences of these topics",
+        kind: Kind::Switch {
+            get: |topic| topic.fetch.on,
+            set: |topic, on| topic.fetch.on = Some(on),
+        },
+    },
+    Key {
+        name: "fetch_query",
+        help: "what fetch.query is, for these topics only; that one or fetch.url if left out",
+        kind: Kind::MaybeText {
+            expected: "a query such as \"select id, name from users where id = any($1)\"",
+            check: fetch::is_query,
+            show: |topic| topic.fetch.query.clone(),
+            set: |topic, query| topic.fetch.query = Some(query),
+        },
+    },
+    Key {
+        name: "fetch_url",
+        help: "what fetch.url is, for these topics only; that one or fetch.query if left out",
+        kind: Kind::MaybeText {
+            expected: "a URL such as \"https://app.example.com/herenow/fields\", without a password",
+            check: fetch::is_callback_url,
+            show: |topic| topic.fetch.url.clone(),
+            set: |topic, url| topic.fetch.url = Some(url),
         },
     },
     Key {

@@ -1,0 +1,294 @@
+//! [`Fields`]: what adds fields to presences, as `[fetch]` and `[[topics]]` configure it.
+//!
+//! ```text
+//! presence: one diff or list of a topic ── keys ──▶ the Source of the topic
+//!                                                     │ cache: which of them are known?
+//!                                                     │ flights: which does somebody ask for now?
+//!                                                     │ circuit: may it be asked?
+//!                                                     │ permits: how many ask at a time?
+//!                                                     ▼
+//!                                                   Ask: one query, or one request, for the rest
+//! ```
+//!
+//! A source is a query on the database or a callback; topics with the same one share it, with its
+//! cache. A look-up always ends within `fetch.deadline`, and never fails: what the source does not
+//! say in time is taken from the cache, however old (`fetch.max_stale`), or left out. So a diff is
+//! late by no more than the deadline, and while a source is known to be down it is not late at all.
+//!
+//! What is known can be forgotten, on all nodes: a key, a topic, or all ([`Fields::forget`]). What
+//! was forgotten is not shown again, not even by a look-up that had begun before.
+
+mod cache;
+mod circuit;
+mod callback;
+mod database;
+mod source;
+mod link;
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use herenow_presence::{Fetch, FetchError, Key, Presence, PresenceConfig, Topic};
+use herenow_pubsub::{AdapterError, Link, LinkError};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use self::link::Heard;
+pub(crate) use self::link::Scope;
+use self::source::{Ask, Source};
+use crate::config::{FetchConfig, FieldsFrom, ServerConfig};
+
+/// How long the start of the server waits for the sources.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// What presence waits for a look-up beyond its deadline, in which it must have ended by itself.
+const SLACK: Duration = Duration::from_secs(1);
+/// Look-ups of presence at a time: each source has a limit of its own.
+const MAX_LOOK_UPS: u32 = 100_000;
+/// How long those who list an unchanged topic share its fields at most.
+const MAX_SHARED: Duration = Duration::from_secs(10);
+
+/// Why fields cannot be had as they are configured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FieldsError {
+    /// The URL of the database is none, or that of a callback.
+    #[error("{key}: {reason}")]
+    Source {
+        /// The key that says where fields come from.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The database is there, and says that the query can never work.
+    #[error("{key}: the query is wrong: {reason}; it is: {query}")]
+    WrongQuery {
+        /// The key that holds the query.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+        /// The query.
+        query: String,
+    },
+}
+
+/// Adds fields to presences. Cloning shares it.
+#[derive(Debug, Clone)]
+pub(crate) struct Fields(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sources: Vec<Source>,
+    /// The source of each pattern, the first match counts.
+    topics: Vec<(String, Option<usize>)>,
+    /// The source of topics that none of these is.
+    general: Option<usize>,
+    attached: OnceLock<(Presence, Arc<Link>)>,
+}
+
+/// The fields of one key: a JSON object.
+#[derive(Debug, Clone)]
+pub(crate) struct Rendered(Arc<RawValue>);
+
+impl Fields {
+    /// Makes the sources that the configuration names, and asks none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`FieldsError::Source`] if one cannot be.
+    pub(crate) fn new(config: &ServerConfig) -> Result<Self, FieldsError> {
+        let mut sources = Vec::new();
+        let mut known = HashMap::new();
+        let mut source_of = |from: Option<FieldsFrom<'_>>, key: String| {
+            let Some(from) = from else {
+                return Ok(None);
+            };
+            if let Some(at) = known.get(&format!("{from:?}")) {
+                return Ok(Some(*at));
+            }
+            let ask = open(&config.fetch, from);
+            let ask = ask.map_err(|reason| FieldsError::Source {
+                key: key.clone(),
+                reason,
+            })?;
+            let at = sources.len();
+            sources.push(Source::new(key, ask, &config.fetch));
+            known.insert(format!("{from:?}"), at);
+            Ok(Some(at))
+        };
+        let fetch = &config.fetch;
+        let key = match fetch.query {
+            Some(_) => "fetch.query",
+            None => "fetch.url",
+        };
+        let general = source_of(fetch.general(), key.to_owned())?;
+        let mut topics = Vec::new();
+        for (at, topic) in config.topics.iter().enumerate() {
+            let key = match topic.fetch.query {
+                Some(_) => format!("topics[{at}].fetch_query"),
+                None => format!("topics[{at}].fetch_url"),
+            };
+            let source = source_of(topic.fetch.over(fetch.general()), key)?;
+            topics.push((topic.pattern.clone(), source));
+        }
+        Ok(Self(Arc::new(Inner {
+            sources,
+            topics,
+            general,
+            attached: OnceLock::new(),
+        })))
+    }
+
+    /// Tells whether there is a source.
+    pub(crate) fn is_some(&self) -> bool {
+        !self.0.sources.is_empty()
+    }
+
+    /// Sets what presence must know of look-ups.
+    pub(crate) fn configure(config: &FetchConfig, presence: &mut PresenceConfig) {
+        presence.fetch_deadline = config.deadline + SLACK;
+        presence.fetch_max_age = config.ttl.min(MAX_SHARED);
+        presence.max_fetches = MAX_LOOK_UPS.try_into().expect("it is not zero");
+    }
+
+    /// Asks each source whether it works, and says so in the log. One that is not there is asked
+    /// again when it is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`FieldsError::WrongQuery`] if a database is there and its query can never work.
+    pub(crate) async fn check(&self) -> Result<(), FieldsError> {
+        let checks = self
+            .0
+            .sources
+            .iter()
+            .map(|source| source.check(CHECK_TIMEOUT));
+        futures_util::future::try_join_all(checks).await?;
+        Ok(())
+    }
+
+    /// Begins to hear what other nodes forget. `presence` is the one that these are the fields of.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`] if this node does so already.
+    pub(crate) fn attach(&self, presence: &Presence) -> Result<(), LinkError> {
+        let heard = Arc::new(Heard::new(Arc::downgrade(&self.0)));
+        let link = Arc::new(presence.pubsub().link("fields", heard)?);
+        let _is_first = self.0.attached.set((presence.clone(), link));
+        Ok(())
+    }
+
+    /// Forgets fields here and on every other node.
+    ///
+    /// # Errors
+    ///
+    /// If the other nodes could not be told; here they are forgotten then, too.
+    pub(crate) fn forget(&self, scope: &Scope) -> Result<(), AdapterError> {
+        self.0.forget(scope);
+        match self.0.attached.get() {
+            Some((_, link)) => link.broadcast(scope.encode()),
+            None => Ok(()),
+        }
+    }
+
+    /// How each source does, for people and their programs.
+    pub(crate) fn report(&self) -> Vec<Value> {
+        self.0.sources.iter().map(Source::report).collect()
+    }
+}
+
+impl Inner {
+    fn source(&self, topic: &str) -> Option<&Source> {
+        let mut matching = self.topics.iter();
+        let found = matching.find(|(pattern, _)| match pattern.strip_suffix('*') {
+            Some(prefix) => topic.starts_with(prefix),
+            None => pattern == topic,
+        });
+        let at = found.map_or(self.general, |(_, source)| *source)?;
+        Some(&self.sources[at])
+    }
+
+    fn forget(&self, scope: &Scope) {
+        for source in &self.sources {
+            source.forget(scope);
+        }
+        if let Some((presence, _)) = self.attached.get() {
+            presence.forget_fields();
+        }
+    }
+}
+
+impl Fetch for Fields {
+    type Fields = Rendered;
+
+    async fn fetch(
+        &self,
+        topic: &Topic,
+        keys: &[Key],
+    ) -> Result<HashMap<Key, Rendered>, FetchError> {
+        match self.0.source(topic.as_str()) {
+            Some(source) => Ok(source.fields(topic, keys).await),
+            None => Ok(HashMap::new()),
+        }
+    }
+}
+
+impl Serialize for Rendered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// Makes what asks a source.
+fn open(config: &FetchConfig, from: FieldsFrom<'_>) -> Result<Box<dyn Ask>, String> {
+    match from {
+        FieldsFrom::Query(query) => database::open(config, query),
+        FieldsFrom::Url(url) => callback::open(config, url),
+    }
+}
+
+/// Turns an answer's text into fields, if it is an object of JSON within the limit.
+fn rendered(json: String, max: usize) -> Option<Rendered> {
+    if json.len() > max {
+        return None;
+    }
+    let raw = RawValue::from_string(json).ok()?;
+    raw.get().starts_with('{').then(|| Rendered(raw.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use herenow_pubsub::{MemoryCluster, PubSub};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn srv_764_what_one_node_forgets_the_others_forget_too() {
+        let mut config = ServerConfig::default();
+        config.fetch.url = Some("http://127.0.0.1:9/never-asked".to_owned());
+        let cluster = MemoryCluster::new();
+        let mut nodes = Vec::new();
+        for name in ["a", "b"] {
+            let fields = Fields::new(&config).unwrap();
+            let pubsub = PubSub::new(cluster.adapter(name));
+            let presence = Presence::builder(&pubsub).fetch(fields.clone()).start();
+            let presence = presence.unwrap();
+            fields.attach(&presence).unwrap();
+            nodes.push((fields, presence));
+        }
+        let source = &nodes[1].0.0.sources[0];
+        for scope in [Scope::Key("ada".to_owned()), Scope::All] {
+            let before = source.epoch();
+            nodes[0].0.forget(&scope).unwrap();
+            let heard = async {
+                while source.epoch() == before {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let heard = tokio::time::timeout(Duration::from_secs(30), heard).await;
+            assert!(heard.is_ok(), "{scope:?}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! [`Source`]: one place that fields come from, with all that stands before it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use herenow_presence::{Key, Topic};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::cache::{self, Cache, Known, Name};
+use super::circuit::{self, Attempt, Change, Circuit, State};
+use super::link::Scope;
+use super::{FieldsError, Rendered, rendered};
+use crate::config::FetchConfig;
+
+/// What a source says of some keys: fields by key, each as JSON.
+pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Result<Found, AskError>> + Send + 'a>>;
+/// Fields by key, each as JSON.
+pub(super) type Found = Vec<(String, String)>;
+
+/// What asks for fields: a query, or a callback. It has no deadline; it is dropped at its end.
+pub(super) trait Ask: Send + Sync {
+    /// What it is, in a word.
+    fn kind(&self) -> &'static str;
+
+    /// The query, if it is one.
+    fn query(&self) -> Option<&str>;
+
+    /// Whether the topic makes a difference.
+    fn is_by_topic(&self) -> bool;
+
+    /// Asks whether it works; `false` if there is no way to know.
+    fn check(&self) -> Pin<Box<dyn Future<Output = Result<bool, AskError>> + Send + '_>>;
+
+    /// Asks for the fields of `keys`, all at once.
+    fn ask<'a>(&'a self, topic: &'a Topic, keys: &'a [Key]) -> Answer<'a>;
+}
+
+/// Why there is no answer. The reason is shown to operators: it holds no keys and no secrets.
+#[derive(Debug)]
+pub(super) struct AskError {
+    pub(super) reason: String,
+    /// It is the query that is wrong, for all keys and times.
+    pub(super) is_wrong: bool,
+}
+
+/// See the module's documentation.
+pub(super) struct Source {
+    /// The key of the configuration that it comes from.
+    key: String,
+    ask: Box<dyn Ask>,
+    cache: Mutex<Cache>,
+    circuit: Mutex<Circuit>,
+    permits: Semaphore,
+    /// Keys that are asked for now; the sender is dropped when that has ended.
+    flights: Mutex<HashMap<Name, watch::Receiver<()>>>,
+    deadline: Duration,
+    max_keys: usize,
+    max_fields_bytes: usize,
+    stats: Stats,
+}
+
+/// What a source has done.
+#[derive(Debug, Default)]
+struct Stats {
+    n_look_ups: AtomicU64,
+    n_queries: AtomicU64,
+    n_keys_asked: AtomicU64,
+    n_keys_cached: AtomicU64,
+    n_keys_stale: AtomicU64,
+    n_keys_without: AtomicU64,
+    n_fields_refused: AtomicU64,
+    n_failed: AtomicU64,
+    n_late: AtomicU64,
+    n_paused: AtomicU64,
+}
+
+/// One look-up under way.
+struct LookUp<'a> {
+    topic: &'a Topic,
+    start: Instant,
+    /// How much had been forgotten when it began.
+    epoch: u64,
+    found: HashMap<Key, Rendered>,
+    /// Not known, or not of late.
+    missing: Vec<Key>,
+}
+
+/// Takes keys off the list of those that are asked for, whatever happens to who asked.
+struct Flight<'a> {
+    source: &'a Source,
+    names: Vec<Name>,
+    _ended: watch::Sender<()>,
+}
+
+impl Source {
+    pub(super) fn new(key: String, ask: Box<dyn Ask>, config: &FetchConfig) -> Self {
+        let cache = cache::Limits {
+            max_entries: config.max_cached,
+            max_bytes: config.max_cached_bytes,
+            ttl: config.ttl,
+            max_stale: config.max_stale,
+        };
+        let circuit = circuit::Limits {
+            max_failures: config.max_failures,
+            min_pause: config.min_pause,
+            max_pause: config.max_pause,
+        };
+        Self {
+            key,
+            ask,
+            cache: Mutex::new(Cache::new(cache)),
+            circuit: Mutex::new(Circuit::new(circuit, Instant::now())),
+            permits: Semaphore::new(config.max_queries),
+            flights: Mutex::default(),
+            deadline: config.deadline,
+            max_keys: config.max_keys,
+            max_fields_bytes: config.max_fields_bytes,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Asks whether it works, and says so in the log.
+    pub(super) async fn check(&self, patience: Duration) -> Result<(), FieldsError> {
+        let (source, kind) = (self.key.as_str(), self.ask.kind());
+        let reason = match timeout(patience, self.ask.check()).await {
+            Ok(Ok(true)) => {
+                tracing::info!(source, kind, "fields are fetched");
+                return Ok(());
+            }
+            Ok(Ok(false)) => {
+                tracing::info!(source, kind, "fields will be fetched");
+                return Ok(());
+            }
+            Ok(Err(error)) if error.is_wrong => {
+                return Err(FieldsError::WrongQuery {
+                    key: self.key.clone(),
+                    reason: error.reason,
+                    query: self.ask.query().unwrap_or_default().to_owned(),
+                });
+            }
+            Ok(Err(error)) => error.reason,
+            Err(_) => format!("no answer within {} s", patience.as_secs()),
+        };
+        tracing::warn!(
+            source,
+            kind,
+            error = reason,
+            "fields cannot be fetched now; presences go without until they can"
+        );
+        self.circuit
+            .lock()
+            .failed(Attempt::Usual, Instant::now(), reason);
+        Ok(())
+    }
+
+    /// Returns the fields of `keys`: from the cache, or asked for; never later than the deadline.
+    pub(super) async fn fields(&self, topic: &Topic, keys: &[Key]) -> HashMap<Key, Rendered> {
+        count(&self.stats.n_look_ups, 1);
+        let start = Instant::now();
+        let mut look_up = LookUp {
+            topic,
+            start,
+            epoch: self.epoch(),
+            found: HashMap::with_capacity(keys.len()),
+            missing: Vec::new(),
+        };
+        self.take_fresh(&mut look_up, keys);
+        count(
+            &self.stats.n_keys_cached,
+            keys.len() - look_up.missing.len(),
+        );
+        if look_up.missing.is_empty() {
+            return look_up.found;
+        }
+        let (mine, flight, others) = self.board(&look_up);
+        if !mine.is_empty() {
+            self.ask_for(&look_up, &mine).await;
+        }
+        drop(flight);
+        for mut other in others {
+            // It ends with an error when its sender is gone, which is what is waited for.
+            let _ended = timeout_at(start + self.deadline, other.changed()).await;
+        }
+        self.take_what_there_is(look_up)
+    }
+
+    fn take_fresh(&self, look_up: &mut LookUp<'_>, keys: &[Key]) {
+        let mut cache = self.cache.lock();
+        for key in keys {
+            match cache.get(look_up.topic, &self.name(look_up.topic, key), look_up.start) {
+                Known::Fresh(Some(fields)) => {
+                    look_up.found.insert(key.clone(), fields);
+                }
+                Known::Fresh(None) => {}
+                Known::Stale(_) | Known::Nothing => look_up.missing.push(key.clone()),
+            }
+        }
+    }
+
+    /// Parts the missing keys into those to ask for and those that somebody asks for already.
+    fn board(&self, look_up: &LookUp<'_>) -> (Vec<Key>, Flight<'_>, Vec<watch::Receiver<()>>) {
+        let (sender, receiver) = watch::channel(());
+        let mut flight = Flight {
+            source: self,
+            names: Vec::new(),
+            _ended: sender,
+        };
+        let (mut mine, mut others) = (Vec::new(), Vec::<watch::Receiver<()>>::new());
+        let mut flights = self.flights.lock();
+        for key in &look_up.missing {
+            let name = self.name(look_up.topic, key);
+            match flights.get(&name) {
+                Some(other) if others.iter().any(|known| known.same_channel(other)) => {}
+                Some(other) => others.push(other.clone()),
+                None => {
+                    flights.insert(name.clone(), receiver.clone());
+                    flight.names.push(name);
+                    mine.push(key.clone());
+                }
+            }
+        }
+        drop(flights);
+        (mine, flight, others)
+    }
+
+    /// Asks for keys, if the source may be asked, and keeps what it says.
+    async fn ask_for(&self, look_up: &LookUp<'_>, keys: &[Key]) {
+        let deadline = look_up.start + self.deadline;
+        let Ok(Ok(_permit)) = timeout_at(deadline, self.permits.acquire()).await else {
+            // Those before it are late themselves, and say so.
+            return count(&self.stats.n_late, 1);
+        };
+        for some in keys.chunks(self.max_keys) {
+            let Some(attempt) = self.circuit.lock().try_attempt(Instant::now()) else {
+                return count(&self.stats.n_paused, 1);
+            };
+            count(&self.stats.n_queries, 1);
+            count(&self.stats.n_keys_asked, some.len());
+            let answer = timeout_at(deadline, self.ask.ask(look_up.topic, some)).await;
+            let reason = match answer {
+                Ok(Ok(found)) => {
+                    let change = self.circuit.lock().succeeded(Instant::now());
+                    self.tell(change);
+                    self.keep(look_up, some, found);
+                    continue;
+                }
+                Ok(Err(error)) => {
+                    count(&self.stats.n_failed, 1);
+                    error.reason
+                }
+                Err(_) => {
+                    count(&self.stats.n_late, 1);
+                    let deadline_ms = self.deadline.as_millis();
+                    format!("no answer within {deadline_ms} ms (fetch.deadline)")
+                }
+            };
+            let change = self.circuit.lock().failed(attempt, Instant::now(), reason);
+            return self.tell(change);
+        }
+    }
+
+    /// Keeps what the source said of `keys`; what it did not say of one is that it has no fields.
+    fn keep(&self, look_up: &LookUp<'_>, keys: &[Key], found: Found) {
+        let mut by_key: HashMap<String, String> = HashMap::with_capacity(found.len());
+        for (key, fields) in found {
+            by_key.entry(key).or_insert(fields);
+        }
+        let mut n_refused = 0;
+        let fields = keys.iter().map(|key| {
+            let fields = by_key.remove(key.as_str())?;
+            let (max, fields_bytes) = (self.max_fields_bytes, fields.len());
+            let kept = rendered(fields, max);
+            if kept.is_none() {
+                n_refused += 1;
+                let (key, source) = (key.as_str(), self.key.as_str());
+                tracing::debug!(source, key, fields_bytes, max, "fields refused");
+            }
+            kept
+        });
+        let fields: Vec<Option<Rendered>> = fields.collect();
+        count(&self.stats.n_fields_refused, n_refused);
+        let mut cache = self.cache.lock();
+        for (key, fields) in keys.iter().zip(fields) {
+            let name = self.name(look_up.topic, key);
+            cache.put(look_up.topic, name, fields, look_up.epoch);
+        }
+    }
+
+    /// Completes a look-up with what the cache has by now, fresh or not.
+    fn take_what_there_is(&self, look_up: LookUp<'_>) -> HashMap<Key, Rendered> {
+        let (mut found, mut n_stale, mut n_without) = (look_up.found, 0, 0);
+        let mut cache = self.cache.lock();
+        for key in look_up.missing {
+            let known = cache.get(
+                look_up.topic,
+                &self.name(look_up.topic, &key),
+                look_up.start,
+            );
+            let fields = match known {
+                Known::Fresh(fields) => fields,
+                Known::Stale(fields) => {
+                    n_stale += 1;
+                    fields
+                }
+                Known::Nothing => {
+                    n_without += 1;
+                    None
+                }
+            };
+            if let Some(fields) = fields {
+                found.insert(key, fields);
+            }
+        }
+        drop(cache);
+        count(&self.stats.n_keys_stale, n_stale);
+        count(&self.stats.n_keys_without, n_without);
+        found
+    }
+
+    /// Forgets what is known of a scope.
+    pub(super) fn forget(&self, scope: &Scope) {
+        self.cache.lock().forget(scope);
+    }
+
+    /// How much was forgotten so far.
+    pub(super) fn epoch(&self) -> u64 {
+        self.cache.lock().epoch()
+    }
+
+    fn name(&self, topic: &Topic, key: &Key) -> Name {
+        Name {
+            topic: self.ask.is_by_topic().then(|| topic.clone()),
+            key: key.clone(),
+        }
+    }
+
+    /// Says in the log what has changed, once.
+    fn tell(&self, change: Option<Change>) {
+        let Some(Change { state, after }) = change else {
+            return;
+        };
+        let circuit = self.circuit.lock();
+        let error = circuit.details().1.unwrap_or_default().to_owned();
+        drop(circuit);
+        let (source, kind) = (self.key.as_str(), self.ask.kind());
+        let elapsed_ms = after.as_millis();
+        match state {
+            State::Ok => tracing::info!(source, kind, elapsed_ms, "fields are fetched again"),
+            State::Failing => tracing::warn!(source, kind, error, "fields not fetched"),
+            State::Down => tracing::warn!(
+                source,
+                kind,
+                error,
+                "fields not fetched several times: their source gets a pause"
+            ),
+        }
+    }
+
+    /// How it does, for people and their programs.
+    pub(super) fn report(&self) -> Value {
+        let circuit = self.circuit.lock();
+        let state = circuit.state().as_str();
+        let (since, error) = circuit.details();
+        let (for_seconds, error) = (since.elapsed().as_secs(), error.map(str::to_owned));
+        drop(circuit);
+        let (n_cached, cached_bytes) = self.cache.lock().size();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let stats = &self.stats;
+        json!({
+            "source": self.key,
+            "kind": self.ask.kind(),
+            "state": state,
+            "for_seconds": for_seconds,
+            "error": error,
+            "n_cached": n_cached,
+            "cached_bytes": cached_bytes,
+            "n_look_ups": read(&stats.n_look_ups),
+            "n_queries": read(&stats.n_queries),
+            "n_keys_asked": read(&stats.n_keys_asked),
+            "n_keys_cached": read(&stats.n_keys_cached),
+            "n_keys_stale": read(&stats.n_keys_stale),
+            "n_keys_without": read(&stats.n_keys_without),
+            "n_fields_refused": read(&stats.n_fields_refused),
+            "n_failed": read(&stats.n_failed),
+            "n_late": read(&stats.n_late),
+            "n_paused": read(&stats.n_paused),
+        })
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut flights = self.source.flights.lock();
+        for name in &self.names {
+            flights.remove(name);
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("key", &self.key)
+            .field("kind", &self.ask.kind())
+            .finish_non_exhaustive()
+    }
+}
+
+fn count(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}

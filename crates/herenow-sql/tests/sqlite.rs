@@ -1,0 +1,153 @@
+//! Against a real SQLite file.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it must be"
+)]
+
+#[path = "support/sqlite.rs"]
+mod sqlite;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use herenow_sql::{Database, Settings, SqlError};
+use serde_json::{Value, json};
+
+const BY_ID: &str = "where id in (select value from json_each(?1))";
+
+/// A file of a database, which goes away with it.
+struct File(PathBuf);
+
+impl File {
+    async fn new(name: &str, statements: &str) -> Self {
+        let name = format!("herenow-{name}-{}.db", std::process::id());
+        let file = Self(std::env::temp_dir().join(name));
+        let _stale = std::fs::remove_file(&file.0);
+        file.execute(statements).await;
+        file
+    }
+
+    async fn execute(&self, statements: &str) {
+        sqlite::execute(&self.0, statements).await;
+    }
+
+    fn database(&self, query: &str) -> Database {
+        let url = format!("sqlite://{}", self.0.display());
+        let mut settings = Settings::new(url, query);
+        settings.statement_timeout = Duration::from_millis(50);
+        Database::new(&settings).unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn ask(database: &Database, keys: &[&str]) -> BTreeMap<String, Value> {
+    let rows = database.ask(keys).await.unwrap().into_iter();
+    rows.map(|row| (row.key, serde_json::from_str(&row.fields).unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn srv_740_values_of_sqlite_are_what_they_are_and_what_their_column_says() {
+    let file = File::new(
+        "740",
+        "create table users (id text primary key, name text, age int, is_away boolean, share real,
+         since datetime, prefs text, raw blob, gone text);
+         insert into users values ('ada', 'Ada \"L\"', 36, 1, 1.5, '2026-11-28 12:00:00',
+         '{\"theme\": \"dark\"}', x'00ff', null), ('bob', 'Bob', 9007199254740993, 0, 1e999,
+         null, 'not json', null, null);",
+    )
+    .await;
+    let query = format!(
+        "select id, name, age, is_away, share, since, prefs as \"prefs: json\", raw, gone \
+         from users {BY_ID}"
+    );
+    let users = file.database(&query);
+    users.check().await.unwrap();
+    let found = ask(&users, &["ada", "bob", "nobody", "'; --"]).await;
+    assert_eq!(
+        found["ada"],
+        json!({
+            "name": "Ada \"L\"", "age": 36, "is_away": true, "share": 1.5,
+            "since": "2026-11-28 12:00:00", "prefs": { "theme": "dark" }, "raw": "\\x00ff",
+            "gone": null,
+        })
+    );
+    assert_eq!(found["bob"]["age"], 9_007_199_254_740_993_i64);
+    assert_eq!(found["bob"]["is_away"], false);
+    assert_eq!(found["bob"]["share"], Value::Null, "JSON has no infinity");
+    assert_eq!(found["bob"]["prefs"], "not json");
+    assert_eq!(found.len(), 2);
+}
+
+#[tokio::test]
+async fn srv_741_ids_that_are_numbers_are_found_by_their_text() {
+    let file = File::new(
+        "741",
+        "create table users (id integer primary key, name text);
+         insert into users values (7, 'Seven'), (8, 'Eight');",
+    )
+    .await;
+    let users = file.database(&format!("select id, name from users {BY_ID}"));
+    let found = ask(&users, &["7", "guest-7", "9"]).await;
+    assert_eq!(
+        found,
+        BTreeMap::from([("7".to_owned(), json!({ "name": "Seven" }))])
+    );
+}
+
+#[tokio::test]
+async fn srv_742_a_query_that_can_never_work_says_so_and_a_file_that_is_not_there_is_no_query() {
+    let file = File::new("742", "create table users (id text, name text, metas int)").await;
+    let wrong = [
+        ("selec 1", "syntax error"),
+        (
+            "select id, nam from users where id in (select value from json_each(?1))",
+            "no such column: nam",
+        ),
+        (
+            "select id, name from people where id = ?1",
+            "no such table: people",
+        ),
+        ("select id, name from users", "it has 0 parameters"),
+        (
+            "select id, name from users where id = ?1 and name = ?2",
+            "it has 2 parameters",
+        ),
+        ("select id from users where id = ?1", "it returns 1 columns"),
+        (
+            "select id, name, name from users where id = ?1",
+            "two columns called \"name\"",
+        ),
+        (
+            "select id, name as \"metas: json\" from users where id = ?1",
+            "reserved",
+        ),
+        (
+            "delete from users where id = ?1 returning id, name",
+            "readonly",
+        ),
+    ];
+    for (query, said) in wrong {
+        let refused = file.database(query).check().await.unwrap_err();
+        assert!(refused.is_wrong_query(), "{query}: {refused:?}");
+        assert!(refused.to_string().contains(said), "{query}: {refused}");
+    }
+    let late = File(std::env::temp_dir().join(format!("herenow-late-{}.db", std::process::id())));
+    let users = late.database(&format!("select id, name from users {BY_ID}"));
+    let refused = users.check().await.unwrap_err();
+    assert!(
+        matches!(refused, SqlError::Unreachable { .. }),
+        "{refused:?}"
+    );
+    assert!(!late.0.exists(), "it is not made either");
+    late.execute("create table users (id text, name text); insert into users values ('a', 'A')")
+        .await;
+    assert_eq!(ask(&users, &["a"]).await["a"]["name"], "A");
+}
