@@ -182,13 +182,8 @@ pub async fn serve(
         }
         api.events.close(&presence).await;
     };
-    serve_both(
-        (listener, app),
-        apart,
-        (&config.http, tls.as_ref()),
-        stopped,
-    )
-    .await?;
+    let http = (&config.http, tls.as_ref());
+    serve_both((listener, app), apart, http, stopped).await?;
     presence.shutdown().await;
     if let Some(cluster) = &cluster {
         cluster.leave().await;
