@@ -228,27 +228,17 @@ fn how_strict_join_refs_are_is_configured() {
     use JoinRefCheck::{
         EitherMissing, IncomingMissing, LeavesOnly, LeavesUnlessMissing, Never, RecordedMissing,
     };
+    let all: &[JoinRefCheck] = &[
+        EitherMissing,
+        IncomingMissing,
+        RecordedMissing,
+        LeavesOnly,
+        LeavesUnlessMissing,
+        Never,
+    ];
     // Recorded, incoming; then who accepts an event, and who a leave.
     let cases: [(Refs<'_>, &[JoinRefCheck], &[JoinRefCheck]); 4] = [
-        (
-            (Some("1"), Some("1")),
-            &[
-                EitherMissing,
-                IncomingMissing,
-                RecordedMissing,
-                LeavesOnly,
-                LeavesUnlessMissing,
-                Never,
-            ],
-            &[
-                EitherMissing,
-                IncomingMissing,
-                RecordedMissing,
-                LeavesOnly,
-                LeavesUnlessMissing,
-                Never,
-            ],
-        ),
+        ((Some("1"), Some("1")), all, all),
         (
             (Some("1"), Some("2")),
             &[LeavesOnly, LeavesUnlessMissing, Never],
@@ -283,14 +273,7 @@ fn how_strict_join_refs_are_is_configured() {
             ],
         ),
     ];
-    for check in [
-        EitherMissing,
-        IncomingMissing,
-        RecordedMissing,
-        LeavesOnly,
-        LeavesUnlessMissing,
-        Never,
-    ] {
+    for &check in all {
         for ((recorded, incoming), events, leaves) in cases {
             let mut socket = Socket::with_check(check);
             socket.join((recorded, Some("9")), "room:a");
