@@ -7,10 +7,11 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use herenow_core::{Key, LeaveReason, MetaRef, OwnerId, Row, Topic};
+use herenow_core::{Incarnation, Key, LeaveReason, MetaRef, NodeName, OwnerId, Row, Topic};
 use herenow_pubsub::LocalPayload;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -62,15 +63,20 @@ impl Event {
     }
 }
 
-/// An event and the version of the batch it came in.
+/// An event, and the version and time of the batch it came in.
 #[derive(Debug, Clone)]
 pub(crate) struct Stamped {
     pub(crate) version: u64,
+    /// When this node took it in, by its own clock.
+    pub(crate) at: SystemTime,
     pub(crate) event: Event,
 }
 
 /// A version within a diff, and the JSON of what came after it if there is an effect.
 type Suffix = (u64, Option<Bytes>);
+
+/// The nodes that are up and their lives, ascending by name.
+pub(crate) type Lives = Arc<[(NodeName, Incarnation)]>;
 
 /// What changed in one topic, from one version (exclusive) to another (inclusive).
 pub struct PresenceDiff {
@@ -78,6 +84,8 @@ pub struct PresenceDiff {
     from: u64,
     to: u64,
     changes: Box<[Stamped]>,
+    /// The nodes that were up then.
+    nodes: Lives,
     fields: Option<Arc<FieldMap>>,
     /// The JSON of all of it, and whether it has no effect.
     whole: OnceLock<(Bytes, bool)>,
@@ -85,19 +93,25 @@ pub struct PresenceDiff {
 }
 
 impl PresenceDiff {
-    /// Returns the diff of `changes`, which are not empty and ascend by version.
-    pub(crate) fn new(topic: Topic, changes: Vec<Stamped>, fields: Option<Arc<FieldMap>>) -> Self {
+    /// Returns the diff of `changes`, which are not empty and ascend by version, while `nodes` were up.
+    pub(crate) fn new(
+        topic: Topic,
+        changes: Vec<Stamped>,
+        nodes: Lives,
+        fields: Option<Arc<FieldMap>>,
+    ) -> Self {
         let from = changes
             .first()
             .map_or(0, |first| first.version.saturating_sub(1));
         let to = changes.last().map_or(0, |last| last.version);
-        Self::of_range(topic, (from, to), changes, fields)
+        Self::of_range(topic, (from, to), changes, nodes, fields)
     }
 
     fn of_range(
         topic: Topic,
         (from, to): (u64, u64),
         changes: Vec<Stamped>,
+        nodes: Lives,
         fields: Option<Arc<FieldMap>>,
     ) -> Self {
         Self {
@@ -105,6 +119,7 @@ impl PresenceDiff {
             from,
             to,
             changes: changes.into(),
+            nodes,
             fields,
             whole: OnceLock::new(),
             suffixes: Mutex::default(),
@@ -129,6 +144,26 @@ impl PresenceDiff {
     /// Returns what happened, one by one, in order.
     pub fn events(&self) -> impl ExactSizeIterator<Item = &Event> {
         self.changes.iter().map(|change| &change.event)
+    }
+
+    /// Returns what happened, one by one, in order, each with when this node took it in: by its own
+    /// clock, which can be set back between two of them.
+    pub fn timed_events(&self) -> impl ExactSizeIterator<Item = (SystemTime, &Event)> {
+        let changes = self.changes.iter();
+        changes.map(|change| (change.at, &change.event))
+    }
+
+    /// Returns the nodes that were up when it happened as far as this node knew, itself among them,
+    /// ascending.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.nodes.iter().map(|(node, _)| node)
+    }
+
+    /// Returns whether the node that a presence is, or was, on was up then, and in the same life.
+    pub fn has_life_of(&self, meta: &PresenceMeta) -> bool {
+        let replica = meta.0.replica();
+        let life = self.nodes.iter().find(|(node, _)| *node == replica.node);
+        life.is_some_and(|(_, incarnation)| *incarnation == replica.incarnation)
     }
 
     /// Returns what happened after version `seen`, one by one, in order.
@@ -206,6 +241,7 @@ impl PresenceDiff {
             first.topic.clone(),
             range,
             changes,
+            last.nodes.clone(),
             fields,
         )))
     }
@@ -235,6 +271,7 @@ impl PresenceDiff {
             first.topic.clone(),
             range,
             kept,
+            last.nodes.clone(),
             fields,
         )))
     }
@@ -405,6 +442,7 @@ impl<'a> Net<'a> {
             };
             event.map(|event| Stamped {
                 version: change.version,
+                at: change.at,
                 event,
             })
         };
