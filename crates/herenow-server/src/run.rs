@@ -118,14 +118,11 @@ pub async fn serve(
     let hangups = signals::hangups().map_err(RunError::Signals)?;
     let tls = Tls::load(&config.tls)?;
     let cluster = Cluster::join(&config).await?.map(Arc::new);
-    let pubsub = match &cluster {
-        Some(cluster) => cluster.pubsub.clone(),
-        None => PubSub::local(),
-    };
+    let of_cluster = cluster.as_ref().map(|cluster| cluster.pubsub.clone());
+    let pubsub = of_cluster.unwrap_or_else(PubSub::local);
     let ready = Ready::new();
     let (presence, events) = presence(&config, &pubsub, &ready)?;
     let authority = authority(&config, mode)?;
-    let tokens = authority.metrics().clone();
     let limits = Limits::new(config.limits.clone());
     let sockets = limited_sockets(&config, &pubsub, &presence, authority.clone(), &limits)?;
     let dialect = dialect(&config, &sockets, &presence, &authority, &limits)?;
@@ -147,7 +144,8 @@ pub async fn serve(
     let realtime = (dialect.as_ref(), &presence, &authority);
     let app = app.merge(realtime_routes(&config, realtime, &listener, &ready)?);
     let mounts = [&sockets].into_iter().chain(&dialect).cloned().collect();
-    let routes = operators_routes(&api, mounts, (tokens, limits), &config.observe);
+    let seen = (authority.metrics().clone(), limits);
+    let routes = operators_routes(&api, mounts, seen, &config.observe);
     let routes = routes.merge(dashboard.router()?);
     announce(&listener, api_listener.as_ref(), mode, &config);
     let (app, apart) = match api_listener {
@@ -174,13 +172,8 @@ pub async fn serve(
         }
         api.events.close(&presence).await;
     };
-    serve_both(
-        (listener, app),
-        apart,
-        (&config.http, tls.as_ref()),
-        stopped,
-    )
-    .await?;
+    let transport = (&config.http, tls.as_ref());
+    serve_both((listener, app), apart, transport, stopped).await?;
     presence.shutdown().await;
     if let Some(cluster) = &cluster {
         cluster.leave().await;
