@@ -123,10 +123,8 @@ pub async fn serve(
     let hangups = signals::hangups().map_err(RunError::Signals)?;
     let tls = Tls::load(&config.tls)?;
     let cluster = Cluster::join(&config).await?.map(Arc::new);
-    let pubsub = match &cluster {
-        Some(cluster) => cluster.pubsub.clone(),
-        None => PubSub::local(),
-    };
+    let of_cluster = cluster.as_ref().map(|cluster| cluster.pubsub.clone());
+    let pubsub = of_cluster.unwrap_or_else(PubSub::local);
     let fields = Fields::new(&config)?;
     fields.check().await?;
     let ready = Ready::new();
