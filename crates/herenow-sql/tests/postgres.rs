@@ -117,60 +117,62 @@ async fn srv_731_keys_are_given_as_what_the_column_is_and_others_are_not_asked_f
     );
 }
 
+/// Queries that can never work, and what is said of each.
+const WRONG: &[(&str, &str)] = &[
+    (
+        "selec id, name from users where id = any($1)",
+        "at or near \"selec\" (at character 1 of it)",
+    ),
+    (
+        "select id, nam from users where id = any($1)",
+        "column \"nam\" does not exist",
+    ),
+    (
+        "select id, nam from users where id = any($1)",
+        "(at character 12 of it)",
+    ),
+    (
+        "select id, name from people where id = any($1)",
+        "\"people\" does not exist",
+    ),
+    ("select id, name from users", "it has 0 parameters"),
+    (
+        "select id, name from users where id = any($1) and name = $2",
+        "it has 2 parameters",
+    ),
+    (
+        "select id, name from users where id = $1",
+        "write `= any($1)`",
+    ),
+    (
+        "select id from users where id = any($1)",
+        "it returns 1 columns",
+    ),
+    (
+        "select id, name, name from users where id = any($1)",
+        "two columns called \"name\"",
+    ),
+    (
+        "select id, metas from users where id = any($1)",
+        "called \"metas\", which is reserved",
+    ),
+    (
+        "update users set name = 'x' where id = any($1) returning id, name",
+        "at or near \"set\"",
+    ),
+    (
+        "select id, x from n where id = any($1::text[])",
+        "operator does not exist",
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn srv_732_a_query_that_can_never_work_says_what_is_wrong_with_it() {
     let server = Postgres::start();
     server.execute(
         "create table users (id text, name text, metas int); create table n (id int, x int)",
     );
-    let wrong = [
-        (
-            "selec id, name from users where id = any($1)",
-            "at or near \"selec\" (at character 1 of it)",
-        ),
-        (
-            "select id, nam from users where id = any($1)",
-            "column \"nam\" does not exist",
-        ),
-        (
-            "select id, nam from users where id = any($1)",
-            "(at character 12 of it)",
-        ),
-        (
-            "select id, name from people where id = any($1)",
-            "\"people\" does not exist",
-        ),
-        ("select id, name from users", "it has 0 parameters"),
-        (
-            "select id, name from users where id = any($1) and name = $2",
-            "it has 2 parameters",
-        ),
-        (
-            "select id, name from users where id = $1",
-            "write `= any($1)`",
-        ),
-        (
-            "select id from users where id = any($1)",
-            "it returns 1 columns",
-        ),
-        (
-            "select id, name, name from users where id = any($1)",
-            "two columns called \"name\"",
-        ),
-        (
-            "select id, metas from users where id = any($1)",
-            "called \"metas\", which is reserved",
-        ),
-        (
-            "update users set name = 'x' where id = any($1) returning id, name",
-            "at or near \"set\"",
-        ),
-        (
-            "select id, x from n where id = any($1::text[])",
-            "operator does not exist",
-        ),
-    ];
-    for (query, said) in wrong {
+    for &(query, said) in WRONG {
         let refused = within(database(&server.url(), query).check())
             .await
             .unwrap_err();
@@ -303,7 +305,7 @@ fn srv_737_no_error_and_no_debug_shows_a_password() {
     for url in [
         format!("postgres://app:{secret}@db.internal:notaport/app"),
         format!("mysql://app:{secret}@db.internal/app"),
-        format!("{secret}"),
+        secret.to_owned(),
     ] {
         let error = Database::new(&Settings::new(url, "select 1")).unwrap_err();
         assert!(!format!("{error} {error:?}").contains(secret), "{error}");
