@@ -78,6 +78,8 @@ pub struct PresenceDiff {
     from: u64,
     to: u64,
     changes: Box<[Stamped]>,
+    /// How many presences the topic has after it.
+    n_after: usize,
     fields: Option<Arc<FieldMap>>,
     /// The JSON of all of it, and whether it has no effect.
     whole: OnceLock<(Bytes, bool)>,
@@ -85,13 +87,22 @@ pub struct PresenceDiff {
 }
 
 impl PresenceDiff {
-    /// Returns the diff of `changes`, which are not empty and ascend by version.
-    pub(crate) fn new(topic: Topic, changes: Vec<Stamped>, fields: Option<Arc<FieldMap>>) -> Self {
+    /// Returns the diff of `changes`, which are not empty and ascend by version, after which the
+    /// topic has `n_after` presences.
+    pub(crate) fn new(
+        topic: Topic,
+        changes: Vec<Stamped>,
+        n_after: usize,
+        fields: Option<Arc<FieldMap>>,
+    ) -> Self {
         let from = changes
             .first()
             .map_or(0, |first| first.version.saturating_sub(1));
         let to = changes.last().map_or(0, |last| last.version);
-        Self::of_range(topic, (from, to), changes, fields)
+        Self {
+            n_after,
+            ..Self::of_range(topic, (from, to), changes, fields)
+        }
     }
 
     fn of_range(
@@ -105,6 +116,7 @@ impl PresenceDiff {
             from,
             to,
             changes: changes.into(),
+            n_after: 0,
             fields,
             whole: OnceLock::new(),
             suffixes: Mutex::default(),
@@ -202,12 +214,10 @@ impl PresenceDiff {
             .collect();
         let range = (first.from, last.to);
         let fields = Self::fold_fields(diffs);
-        Some(Arc::new(Self::of_range(
-            first.topic.clone(),
-            range,
-            changes,
-            fields,
-        )))
+        Some(Arc::new(Self {
+            n_after: last.n_after,
+            ..Self::of_range(first.topic.clone(), range, changes, fields)
+        }))
     }
 
     /// Returns several consecutive diffs of one topic as one for a reader whose state is of version
@@ -231,12 +241,15 @@ impl PresenceDiff {
         }
         let range = (first.from.max(seen), last.to.min(until));
         let fields = Self::fold_fields(diffs);
-        Some(Arc::new(Self::of_range(
-            first.topic.clone(),
-            range,
-            kept,
-            fields,
-        )))
+        Some(Arc::new(Self {
+            n_after: last.n_after,
+            ..Self::of_range(first.topic.clone(), range, kept, fields)
+        }))
+    }
+
+    /// Returns how many presences the topic has after it, every meta of every key counted.
+    pub fn n_after(&self) -> usize {
+        self.n_after
     }
 
     /// Returns how many changes the diff holds, before any cancel.

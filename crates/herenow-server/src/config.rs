@@ -18,6 +18,7 @@
 mod units;
 mod kind;
 mod api;
+mod big_room;
 mod cluster;
 mod jwt;
 mod limits;
@@ -37,6 +38,7 @@ use herenow_presence::{Grace, PresenceConfig, Window};
 
 pub(crate) use api::digest;
 pub use api::{ApiConfig, ApiKey, Right};
+pub use big_room::{BigRoomConfig, WhenBig};
 pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
 pub use jwt::JwtConfig;
 pub(crate) use keys::{TOPIC_KEYS, keys};
@@ -112,6 +114,10 @@ pub struct TopicConfig {
     pub window: WindowConfig,
     /// For how long a disconnect that was not a leave is held back, not at all.
     pub grace: Grace,
+    /// What clients that did not ask for modes get where very many are present, the list.
+    pub big_room: WhenBig,
+    /// From which size on, and how; what is left open is as in [`ServerConfig::presence`].
+    pub size: BigRoomConfig,
 }
 
 /// What [`herenow_presence::Window`] is to be on the topics of one pattern.
@@ -394,6 +400,8 @@ impl TopicConfig {
             max_payload_bytes: 1 << 20,
             window: WindowConfig::default(),
             grace: Grace::default(),
+            big_room: WhenBig::List,
+            size: BigRoomConfig::default(),
         }
     }
 }
