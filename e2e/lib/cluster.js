@@ -10,12 +10,12 @@ const NAMES = ["a", "b", "c"];
 const HEALTH_MS = 25;
 const READY_MS = 20000;
 
-/** Starts the engine and its nodes, and ends them with the test. */
-export async function startCluster(context, engine) {
+/** Starts the engine and its nodes, all with these further arguments, and ends them with the test. */
+export async function startCluster(context, engine, further = []) {
   const broker = await startBroker(context, engine);
   const ports = await Promise.all(NAMES.map(reservePort));
   const servers = NAMES.map((name, at) => {
-    const args = ["--node", name, "--cluster", engine, ...broker.args];
+    const args = ["--node", name, "--cluster", engine, ...broker.args, ...further];
     if (engine === "zenoh") {
       args.push("--cluster-listen", zenoh(ports[at]), ...ports.filter((port) => port !== ports[at]).flatMap((port) => ["--peers", zenoh(port)]));
     }

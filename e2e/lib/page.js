@@ -1,5 +1,5 @@
-// The demo page's modules for Node. The page is served without a package.json, and without one an older Node
-// takes its files for scripts; so they are loaded from a copy that has one.
+// The modules of our pages for Node. They are served without a package.json, and without one an older Node
+// takes their files for scripts; so they are loaded from a copy that has one.
 
 import { webcrypto } from "node:crypto";
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -10,13 +10,22 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 // What browsers have had for long and Node 18 has not.
 globalThis.crypto ??= webcrypto;
 
-const PAGE = fileURLToPath(new URL("../../crates/herenow-server/assets/demo/", import.meta.url));
+const PAGES = fileURLToPath(new URL("../../crates/herenow-server/assets/", import.meta.url));
 
-/** Loads the named files of the page and returns what they export, as one object. */
-export async function pageModules(...files) {
+/** Loads the named files of the demo page and returns what they export, as one object. */
+export function pageModules(...files) {
+  return modulesOf("demo", files);
+}
+
+/** The same of the dashboard. */
+export function dashboardModules(...files) {
+  return modulesOf("dashboard", files);
+}
+
+async function modulesOf(page, files) {
   const folder = await mkdtemp(path.join(tmpdir(), "herenow-page-"));
   try {
-    await cp(PAGE, folder, { recursive: true });
+    await cp(path.join(PAGES, page), folder, { recursive: true });
     await writeFile(path.join(folder, "package.json"), '{"type":"module"}');
     return Object.assign({}, ...(await Promise.all(files.map((file) => import(pathToFileURL(path.join(folder, file)).href)))));
   } finally {

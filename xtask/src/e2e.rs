@@ -1,7 +1,7 @@
-//! `cargo xtask e2e`: the stock JavaScript clients and a browser, driven against our server.
+//! `cargo xtask e2e`: the stock clients and a browser, driven against our server.
 //!
-//! The tests are in `e2e/` and find the program and the browser through `HERENOW_BIN` and
-//! `CHROMIUM`. A run that skips a test, or has none, has failed.
+//! The tests are in `e2e/` and find the program, the browser, and a Python that has Supabase's
+//! client through `HERENOW_BIN`, `CHROMIUM` and `PYTHON_WITH_REALTIME`. A run that skips a test, or has none, has failed.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,8 @@ pub(crate) fn tests() -> Result<Tally> {
         "--all-features",
         "--bins",
     ]))?;
-    let program = target_folder()?.join("debug").join("herenow");
+    let target = target_folder()?;
+    let program = target.join("debug").join("herenow");
     if !program.is_file() {
         bail!("{} was not built", program.display());
     }
@@ -42,11 +43,14 @@ pub(crate) fn tests() -> Result<Tally> {
         command.current_dir(shell::root().join("e2e"));
         command
     };
+    let requirements = shell::root().join("e2e/python/requirements.txt");
+    let python = tools::ensure_python(&target.join("e2e-python"), &requirements)?;
     shell::run(&mut npm(&["ci", "--no-audit", "--no-fund"]))?;
     let mut command = npm(&["test"]);
     command
         .env("HERENOW_BIN", &program)
-        .env("CHROMIUM", browser);
+        .env("CHROMIUM", browser)
+        .env("PYTHON_WITH_REALTIME", python);
     let kept = shell::run_and_keep(&mut command)?;
     let mut tally = Tally::from_node(&kept.text).context("the end-to-end tests did not run")?;
     if !kept.success && tally.failed == 0 {

@@ -101,7 +101,7 @@ fn missing_programs() -> Vec<&'static str> {
     missing.map(|(_, package)| *package).collect()
 }
 
-/// Installs what the end-to-end tests need: the brokers, Node.js, npm and a browser.
+/// Installs what the end-to-end tests need: the brokers, Node.js, npm, Python and a browser.
 pub(crate) fn ensure_e2e() -> Result<()> {
     let mut missing = missing_programs();
     if shell::find("node").is_none() {
@@ -113,6 +113,9 @@ pub(crate) fn ensure_e2e() -> Result<()> {
     if browser().is_none() {
         missing.push(browser_package());
     }
+    if !has_python() {
+        missing.extend(["python3", "python3-venv"]);
+    }
     if !missing.is_empty() {
         install_packages(&missing)?;
     }
@@ -120,6 +123,34 @@ pub(crate) fn ensure_e2e() -> Result<()> {
         bail!("no Chromium found, and installing one did not help");
     }
     Ok(())
+}
+
+/// Whether there is a Python that can make virtual environments with pip in them: Debian has that
+/// part in a package of its own.
+fn has_python() -> bool {
+    let can = shell::output(&mut shell::command(
+        "python3",
+        &["-c", "import ensurepip, venv"],
+    ));
+    shell::find("python3").is_some() && can.is_ok()
+}
+
+/// Makes a virtual environment at `folder` that has `requirements`, unless it is there and has them;
+/// returns its Python.
+pub(crate) fn ensure_python(folder: &Path, requirements: &Path) -> Result<PathBuf> {
+    let text = |path: &Path| path.display().to_string();
+    let (python, pip) = (folder.join("bin/python"), folder.join("bin/pip"));
+    // pip is put there last, so without it the environment is not whole.
+    if !python.is_file() || !pip.is_file() {
+        let arguments = ["-m", "venv", "--clear", &text(folder)];
+        shell::run(&mut shell::command("python3", &arguments))?;
+    }
+    let requirements = text(requirements);
+    let arguments = ["-m", "pip", "install", "--quiet", "-r", &requirements];
+    shell::run(
+        shell::command(&text(&python), &arguments).env("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
+    )?;
+    Ok(python)
 }
 
 /// Returns where the browser is: the environment's `CHROMIUM`, or the first one on the path.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use herenow_protocol::JoinRefCheck;
 
+use crate::dialect::Dialect;
 use crate::rate::Rate;
 
 /// Limits of one mount of sockets.
@@ -55,6 +56,8 @@ pub struct SocketConfig {
     pub close_timeout: Duration,
     /// Sub-protocols to choose from, in order of preference; empty: the client's are ignored.
     pub subprotocols: Vec<String>,
+    /// What the clients do otherwise than Phoenix's; here, because every mailbox has the config.
+    pub(crate) dialect: Option<&'static dyn Dialect>,
 }
 
 impl Default for SocketConfig {
@@ -76,6 +79,7 @@ impl Default for SocketConfig {
             terminate_timeout: Duration::from_secs(5),
             close_timeout: Duration::from_secs(5),
             subprotocols: Vec::new(),
+            dialect: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod handle;
 mod modes;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -53,6 +54,7 @@ impl From<MailboxClosed> for PushError {
 pub(crate) struct Lane {
     mailbox: Arc<Mailbox>,
     slot: ChannelId,
+    /// The topic at the pubsub: the room, if the client's dialect tells the two apart.
     topic: Arc<str>,
     join_ref: Option<JoinRef>,
     intercept: &'static [&'static str],
@@ -109,6 +111,14 @@ impl Lane {
 
     pub(crate) fn topic(&self) -> &Arc<str> {
         &self.topic
+    }
+
+    /// The topic as the client knows it.
+    fn wire_topic(&self) -> Cow<'_, str> {
+        match self.mailbox.dialect() {
+            Some(dialect) => dialect.topic(&self.topic),
+            None => Cow::Borrowed(&self.topic),
+        }
     }
 
     pub(crate) fn slot(&self) -> ChannelId {
@@ -174,7 +184,7 @@ impl Lane {
         let (join_ref, payload) = (self.join_ref.as_ref(), wire_payload(&payload));
         let encoded = self
             .serializer
-            .encode_push(join_ref, &self.topic, event, &payload);
+            .encode_push(join_ref, &self.wire_topic(), event, &payload);
         self.send(&self.counted(encoded)?)
     }
 
@@ -238,7 +248,7 @@ impl Lane {
     fn around(&self, event: &str, body: Bytes) -> Frame {
         let (head, tail) =
             self.serializer
-                .push_envelope(self.join_ref.as_ref(), &self.topic, event);
+                .push_envelope(self.join_ref.as_ref(), &self.wire_topic(), event);
         Frame::around(&head, body, tail)
     }
 
@@ -250,9 +260,13 @@ impl Lane {
         payload: &Outgoing,
     ) -> Result<(), PushError> {
         let (join_ref, payload) = (self.join_ref.as_ref(), wire_payload(payload));
-        let encoded =
-            self.serializer
-                .encode_reply(join_ref, message_ref, &self.topic, status, &payload);
+        let encoded = self.serializer.encode_reply(
+            join_ref,
+            message_ref,
+            &self.wire_topic(),
+            status,
+            &payload,
+        );
         self.send(&self.counted(encoded)?)
     }
 
@@ -290,6 +304,11 @@ impl Lane {
                 let payload = || Payload::Json(json);
                 self.shared_frame(&broadcast.event, once, slot, payload)
             }
+            // A dialect may write it otherwise.
+            None if self.mailbox.dialect().is_some() => {
+                let payload = || Payload::Json(json);
+                self.shared_frame(&broadcast.event, &mut Once::new(), slot, payload)
+            }
             None => {
                 let (head, tail) =
                     self.serializer
@@ -308,19 +327,46 @@ impl Lane {
         payload: impl FnOnce() -> Payload,
     ) -> Option<Frame> {
         let frame = once.get_or_encode(slot, || {
-            let encoded = self
-                .serializer
-                .encode_broadcast(&self.topic, event, &payload());
-            encoded.map(|encoded| Frame::shareable(&encoded))
+            let payload = payload();
+            let encoded = match self.mailbox.dialect() {
+                Some(dialect) => {
+                    let topic = self.wire_topic();
+                    dialect.encode_broadcast(self.serializer, &topic, event, &payload)
+                }
+                None => {
+                    let encoded = self
+                        .serializer
+                        .encode_broadcast(&self.topic, event, &payload);
+                    encoded.map(Some)
+                }
+            };
+            match encoded {
+                Ok(Some(encoded)) => Ok(Frame::shareable(&encoded)),
+                Ok(None) => Err(None),
+                Err(error) => Err(Some(error)),
+            }
         });
         match frame {
             Ok(frame) => Some(Frame::from_shared(frame)),
-            Err(error) => {
+            Err(None) => None,
+            Err(Some(error)) => {
                 self.mailbox.metrics().encode_errors.increment();
                 tracing::warn!(topic = &*self.topic, %error, "broadcast not encodable");
                 None
             }
         }
+    }
+
+    /// Names an encoding among those of one dispatch: of the whole (0, 0), or of a diff's part.
+    /// Versions count writes, so 59 bits are more than they ever take.
+    fn shared_slot(&self, from: u64, to: u64) -> u128 {
+        let serializer = match self.serializer {
+            Serializer::V1 => 1,
+            Serializer::V2 => 2,
+        };
+        let dialect = self.mailbox.dialect().map_or(0, |d| d.number().get());
+        let format = u128::from(dialect) << 2 | serializer;
+        u128::from(to) << 69 | u128::from(from) << 10 | format
     }
 
     /// Delivers the part of a diff that the client's state does not have yet; `once` is that of its
@@ -346,14 +392,14 @@ impl Lane {
                     done = self.done_unless_moved((seen, cut), done, to);
                     continue;
                 }
-                let slot = shared_slot(self.serializer, 0, 0);
+                let slot = self.shared_slot(0, 0);
                 self.diff_frame(broadcast, once.as_deref_mut(), slot, diff.json())
             } else {
                 let Some(part) = diff.json_between(from, to) else {
                     done = self.done_unless_moved((seen, cut), done, to);
                     continue;
                 };
-                let slot = shared_slot(self.serializer, from, to);
+                let slot = self.shared_slot(from, to);
                 self.diff_frame(broadcast, once.as_deref_mut(), slot, part)
             };
             let Some(frame) = frame else { return Ok(()) };
@@ -460,7 +506,7 @@ impl Sink for Lane {
         {
             return self.deliver_news(news, once);
         }
-        let slot = shared_slot(self.serializer, 0, 0);
+        let slot = self.shared_slot(0, 0);
         let payload = || wire_payload(&broadcast.payload);
         if let Some(frame) = self.shared_frame(&broadcast.event, once, slot, payload) {
             let is_wanted = || {
@@ -471,15 +517,6 @@ impl Sink for Lane {
             let _closed = self.mailbox.push_in(slot, is_held, frame, is_wanted, once);
         }
     }
-}
-
-/// Names an encoding among those of one dispatch: of the whole (0, 0), or of a diff's part.
-fn shared_slot(serializer: Serializer, from: u64, to: u64) -> u128 {
-    let serializer = match serializer {
-        Serializer::V1 => 1,
-        Serializer::V2 => 2,
-    };
-    u128::from(to) << 72 | u128::from(from) << 8 | serializer
 }
 
 impl IntoPayload for Presences {

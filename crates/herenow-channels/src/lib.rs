@@ -45,6 +45,8 @@
 //!
 //! - `testing`: an in-process client for channel tests, see the `testing` module.
 
+mod dialect;
+
 mod rate;
 mod config;
 mod metrics;
@@ -88,9 +90,12 @@ pub use channel::{
     Assigns, BroadcastError, Channel, Flow, Joined, Outcome, Params, RefError, Refused, Socket,
 };
 pub use config::{ConfigError, SocketConfig};
+pub use dialect::Dialect;
 pub use drain::{DrainConfig, DrainReport, Queued};
 pub use forwarded::{ForwardedHeader, NetworkError, TrustedProxies};
-pub use herenow_protocol::{CloseCode, JoinRefCheck, Payload, Serializer};
+pub use herenow_protocol::{
+    CloseCode, DecodeError, EncodeError, Encoded, JoinRefCheck, Message, Payload, Serializer,
+};
 pub use herenow_pubsub::Broadcast;
 pub use info::{Info, InfoError};
 pub use lane::{Handle, PushError, SocketRef};

@@ -22,6 +22,7 @@ use self::aside::Aside;
 pub(crate) use self::aside::{Feed, Taken};
 pub(crate) use self::flush::FlushBatch;
 use crate::config::SocketConfig;
+use crate::dialect::Dialect;
 use crate::frame::{Frame, FrameQueue};
 use crate::info::{InfoError, InfoItem};
 use crate::metrics::Metrics;
@@ -107,6 +108,10 @@ impl Mailbox {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    pub(crate) fn dialect(&self) -> Option<&'static dyn Dialect> {
+        self.config.dialect
     }
 
     /// Queues a frame that belongs to no channel.

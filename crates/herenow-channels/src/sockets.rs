@@ -11,6 +11,7 @@ use herenow_pubsub::{BroadcastError, PubSub};
 use crate::auth::ConnectInfo;
 use crate::channel::{Assigns, Channel};
 use crate::config::{ConfigError, SocketConfig};
+use crate::dialect::Dialect;
 use crate::drain::{Drain, DrainConfig, DrainReport, Queued};
 use crate::forwarded::TrustedProxies;
 use crate::longpoll::{LongPoll, LongPollConfig, LongPollError, LongPollRoute};
@@ -124,6 +125,13 @@ impl Sockets {
     #[must_use]
     pub fn config(mut self, config: SocketConfig) -> Self {
         self.configure().set_config(config);
+        self
+    }
+
+    /// Serves clients that differ from Phoenix's as `dialect` says.
+    #[must_use]
+    pub fn dialect(mut self, dialect: &'static dyn Dialect) -> Self {
+        self.configure().set_dialect(dialect);
         self
     }
 

@@ -390,6 +390,15 @@ impl Presence {
         self.inner.tracker.topics()
     }
 
+    /// Returns the `max` topics with the most presences, the largest first; which of several of one
+    /// size are among them is not said.
+    ///
+    /// Cost: a look at each topic, and a copy of the names of those that are among the largest so
+    /// far. A shard's writer waits while its own topics are looked at.
+    pub fn largest_topics(&self, max: usize) -> Vec<(Topic, usize)> {
+        self.inner.tracker.largest_topics(max)
+    }
+
     /// Returns topics somebody is present in: at most `max` that begin with `prefix` and come after
     /// `after`, ascending. Cost: one look-up in each shard, and that of the answer.
     pub fn topics_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<Topic> {

@@ -34,7 +34,7 @@ use crate::owner::Owner;
 use crate::places::first_of;
 use crate::queue::{Command, ShardQueue, Updated, Write};
 use crate::status::ClusterStatus;
-use crate::view::Views;
+use crate::view::{Views, largest_of};
 
 /// All shards of this node.
 pub(crate) struct Tracker {
@@ -225,6 +225,11 @@ impl Tracker {
             .iter()
             .flat_map(|part| part.views.topics())
             .collect()
+    }
+
+    /// Returns the `max` topics with the most presences, the largest first.
+    pub(crate) fn largest_topics(&self, max: usize) -> Vec<(Topic, usize)> {
+        largest_of(self.parts.iter().map(|part| &part.views), max)
     }
 
     /// Returns the first `max` topics that begin with `prefix` and come after `after`, ascending.

@@ -6,6 +6,8 @@
 //! reader then gets an empty one of the version published last, read under the same lock, so that
 //! even of an empty topic the diffs to come are exactly those after its version.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -31,6 +33,22 @@ struct Published {
     /// The same topics in ascending order, shared with readers.
     names: OrdSet<Topic>,
     n_metas: u64,
+}
+
+/// A topic by its number of presences: the largest is the least, and of several the first by name.
+type Ranked = Reverse<(usize, Reverse<Topic>)>;
+
+/// Returns the `max` topics of several shards with the most presences, the largest first.
+pub(crate) fn largest_of<'a>(
+    shards: impl Iterator<Item = &'a Arc<Views>>,
+    max: usize,
+) -> Vec<(Topic, usize)> {
+    let mut largest = BinaryHeap::new();
+    shards.for_each(|views| views.add_largest(max, &mut largest));
+    let largest = largest.into_sorted_vec().into_iter();
+    largest
+        .map(|Reverse((n_metas, Reverse(topic)))| (topic, n_metas))
+        .collect()
 }
 
 impl Views {
@@ -95,6 +113,22 @@ impl Views {
         topics
             .map(|s| (s.topic().clone(), s.entries().n_metas()))
             .collect()
+    }
+
+    /// Puts the largest topics into `largest`, which keeps at most `max`: the smallest on top.
+    fn add_largest(&self, max: usize, largest: &mut BinaryHeap<Ranked>) {
+        let published = self.published.read();
+        for snapshot in &published.topics {
+            let (n_metas, topic) = (snapshot.entries().n_metas(), snapshot.topic());
+            let ranked = || Reverse((n_metas, Reverse(topic.clone())));
+            if largest.len() < max {
+                largest.push(ranked());
+            } else if let Some(mut least) = largest.peek_mut()
+                && n_metas > least.0.0
+            {
+                *least = ranked();
+            }
+        }
     }
 
     /// Returns the names of all topics somebody is in, as they are now. O(1).

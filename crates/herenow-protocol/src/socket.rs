@@ -203,6 +203,9 @@ impl SocketState {
             JoinRefCheck::LeavesOnly => {
                 is_current(JoinRefCheck::RecordedMissing, recorded, incoming)
             }
+            JoinRefCheck::LeavesUnlessMissing => {
+                is_current(JoinRefCheck::EitherMissing, recorded, incoming)
+            }
             check @ (JoinRefCheck::EitherMissing
             | JoinRefCheck::IncomingMissing
             | JoinRefCheck::RecordedMissing) => is_current(check, recorded, incoming),
@@ -365,7 +368,7 @@ fn is_current(check: JoinRefCheck, recorded: Option<&JoinRef>, incoming: Option<
         }
         JoinRefCheck::IncomingMissing => incoming.is_none() || recorded == incoming,
         JoinRefCheck::RecordedMissing => recorded.is_none() || recorded == incoming,
-        JoinRefCheck::LeavesOnly | JoinRefCheck::Never => true,
+        JoinRefCheck::LeavesOnly | JoinRefCheck::LeavesUnlessMissing | JoinRefCheck::Never => true,
     }
 }
 

@@ -225,7 +225,9 @@ fn messages_of_an_earlier_join_are_ignored() {
 
 #[test]
 fn how_strict_join_refs_are_is_configured() {
-    use JoinRefCheck::{EitherMissing, IncomingMissing, LeavesOnly, Never, RecordedMissing};
+    use JoinRefCheck::{
+        EitherMissing, IncomingMissing, LeavesOnly, LeavesUnlessMissing, Never, RecordedMissing,
+    };
     // Recorded, incoming; then who accepts an event, and who a leave.
     let cases: [(Refs<'_>, &[JoinRefCheck], &[JoinRefCheck]); 4] = [
         (
@@ -235,6 +237,7 @@ fn how_strict_join_refs_are_is_configured() {
                 IncomingMissing,
                 RecordedMissing,
                 LeavesOnly,
+                LeavesUnlessMissing,
                 Never,
             ],
             &[
@@ -242,19 +245,42 @@ fn how_strict_join_refs_are_is_configured() {
                 IncomingMissing,
                 RecordedMissing,
                 LeavesOnly,
+                LeavesUnlessMissing,
                 Never,
             ],
         ),
-        ((Some("1"), Some("2")), &[LeavesOnly, Never], &[Never]),
+        (
+            (Some("1"), Some("2")),
+            &[LeavesOnly, LeavesUnlessMissing, Never],
+            &[Never],
+        ),
         (
             (Some("1"), None),
-            &[EitherMissing, IncomingMissing, LeavesOnly, Never],
-            &[EitherMissing, IncomingMissing, Never],
+            &[
+                EitherMissing,
+                IncomingMissing,
+                LeavesOnly,
+                LeavesUnlessMissing,
+                Never,
+            ],
+            &[EitherMissing, IncomingMissing, LeavesUnlessMissing, Never],
         ),
         (
             (None, Some("1")),
-            &[EitherMissing, RecordedMissing, LeavesOnly, Never],
-            &[EitherMissing, RecordedMissing, LeavesOnly, Never],
+            &[
+                EitherMissing,
+                RecordedMissing,
+                LeavesOnly,
+                LeavesUnlessMissing,
+                Never,
+            ],
+            &[
+                EitherMissing,
+                RecordedMissing,
+                LeavesOnly,
+                LeavesUnlessMissing,
+                Never,
+            ],
         ),
     ];
     for check in [
@@ -262,6 +288,7 @@ fn how_strict_join_refs_are_is_configured() {
         IncomingMissing,
         RecordedMissing,
         LeavesOnly,
+        LeavesUnlessMissing,
         Never,
     ] {
         for ((recorded, incoming), events, leaves) in cases {

@@ -27,7 +27,7 @@ use herenow_presence::Presence;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-pub(crate) use self::access::{Access, Table};
+pub(crate) use self::access::{Access, Entrant, Table, check_is_local};
 pub(crate) use self::counts::RouteCounts;
 pub(crate) use self::problem::{Kind, Problem};
 use self::request::{At, Members, Query};

@@ -21,6 +21,7 @@ mod api;
 mod big_room;
 mod cluster;
 mod jwt;
+mod supabase;
 mod limits;
 mod tls;
 mod names;
@@ -48,6 +49,7 @@ pub(crate) use load::TOPICS;
 pub use load::{Loaded, Sources};
 pub(crate) use names::{flag_name, variable_name};
 pub(crate) use show::{reference, show};
+pub use supabase::{PublishableKey, SupabaseConfig};
 pub use tls::{TlsConfig, TlsVersion};
 pub(crate) use units::parse_duration;
 
@@ -90,6 +92,8 @@ pub struct ServerConfig {
     pub cluster: ClusterConfig,
     /// The HTTP API below `/api`.
     pub api: ApiConfig,
+    /// The Supabase Realtime dialect at `/realtime/v1`.
+    pub supabase: SupabaseConfig,
     /// What is done on which topics, the first match from the front: `room:*` with presence and
     /// broadcast, `bench:*` with broadcast only.
     pub topics: Vec<TopicConfig>,
@@ -384,6 +388,7 @@ impl Default for ServerConfig {
             presence: PresenceConfig::default(),
             cluster: ClusterConfig::default(),
             api: ApiConfig::default(),
+            supabase: SupabaseConfig::default(),
             topics: vec![room, bench],
         }
     }

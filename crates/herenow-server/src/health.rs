@@ -33,6 +33,15 @@ impl Ready {
         self.0.fetch_max(DRAINING, Ordering::Relaxed);
     }
 
+    /// The word for it: `joining`, `ready` or `draining`.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self.0.load(Ordering::Relaxed) {
+            JOINING => "joining",
+            READY => "ready",
+            _ => "draining",
+        }
+    }
+
     /// Whether new work is wanted.
     pub(crate) fn is_ready(&self) -> bool {
         self.0.load(Ordering::Relaxed) == READY

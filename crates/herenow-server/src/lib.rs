@@ -1,7 +1,7 @@
 //! The program `herenow` as a library, so that tests can run it in their own process.
 //!
 //! [`run::serve`] is the server, [`watch::run`] the terminal view; [`config`] and [`cli`] say how
-//! they are told what to do.
+//! they are told what to do. The dashboard at `/` is described in docs/dashboard.md.
 //!
 //! # Features
 //!
@@ -11,6 +11,8 @@
 
 pub mod config;
 
+pub mod logging;
+
 pub mod identity;
 
 mod people;
@@ -18,6 +20,8 @@ mod people;
 mod limits;
 
 mod builtin;
+
+mod assets;
 
 mod demo;
 
@@ -37,11 +41,13 @@ pub mod cluster;
 
 mod api;
 
+mod supabase;
+
 pub mod metrics;
 
-pub mod run;
+mod dashboard;
 
-pub mod logging;
+pub mod run;
 
 pub mod watch;
 

@@ -4,6 +4,8 @@
 //! every attempt: of those only what warns is kept, and each such line once a minute, unless
 //! `log.level` has directives of its own.
 
+mod warnings;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,9 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::FilterExt as _;
 use tracing_subscriber::layer::{Context, Filter};
+
+pub(crate) use self::warnings::Warning;
+pub use self::warnings::Warnings;
 
 /// How often a line of an engine is repeated.
 const PERIOD: Duration = Duration::from_secs(60);

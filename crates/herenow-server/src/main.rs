@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use herenow_server::cli::{self, Command};
 use herenow_server::config::{LogConfig, LogFormat, ServerConfig, Sources};
 use herenow_server::identity::{self, TokenRequest};
+use herenow_server::logging::Warnings;
 use herenow_server::{host, logging, print, run, signals, watch};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -74,7 +75,7 @@ fn log_to_stderr(config: &LogConfig) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(colours);
-    let registry = tracing_subscriber::registry();
+    let registry = tracing_subscriber::registry().with(Warnings::of_process().layer());
     match config.format {
         LogFormat::Pretty => {
             let filter = logging::filter(&config.level);

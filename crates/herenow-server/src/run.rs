@@ -10,8 +10,8 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::IntoResponse;
 use herenow_channels::{
-    CheckOrigin, NetworkError, OriginError, ServeConfig, ServeError, Sockets, SocketsError,
-    TrustedProxies, serve_through, serve_with,
+    CheckOrigin, DrainReport, NetworkError, OriginError, ServeConfig, ServeError, Sockets,
+    SocketsError, TrustedProxies, serve_through, serve_with,
 };
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -22,6 +22,7 @@ use crate::api::{self, Access, Api};
 use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ConfigError, Mode, ObserveConfig, Origins, ServerConfig};
+use crate::dashboard::Dashboard;
 use crate::demo;
 use crate::door::{self, Door};
 use crate::echo;
@@ -32,6 +33,7 @@ use crate::limits::Limits;
 use crate::metrics::{self, Source};
 use crate::people::People;
 use crate::signals;
+use crate::supabase;
 use crate::tls::{Tls, TlsError};
 
 /// Why a server did not start.
@@ -67,9 +69,9 @@ pub enum RunError {
     /// The node cannot take part in its cluster.
     #[error("cluster: {0}")]
     Cluster(#[from] ClusterError),
-    /// Presences of backends cannot be shared with other nodes.
-    #[error("people: {0}")]
-    People(#[from] herenow_pubsub::LinkError),
+    /// A part of the server cannot talk to its like on other nodes.
+    #[error("link: {0}")]
+    Link(#[from] herenow_pubsub::LinkError),
     /// There is no certificate to speak TLS with.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -121,7 +123,8 @@ pub async fn serve(
     let authority = authority(&config, mode)?;
     let tokens = authority.metrics().clone();
     let limits = Limits::new(config.limits.clone());
-    let sockets = limited_sockets(&config, &pubsub, &presence, authority, &limits)?;
+    let sockets = limited_sockets(&config, &pubsub, &presence, authority.clone(), &limits)?;
+    let dialect = dialect(&config, &sockets, &presence, &authority, &limits)?;
     let ready = Ready::new();
     let api_listener = match config.api.listen {
         Some(address) => Some(listen(address).await?),
@@ -138,13 +141,18 @@ pub async fn serve(
         stop: Notify::new(),
         started: Instant::now(),
     });
+    let dashboard = Dashboard::start(&api, &config.socket)?;
     let app = app(&config, &sockets, &ready)?;
-    let routes = operators_routes(&api, tokens, limits, &config.observe);
+    let realtime = (dialect.as_ref(), &presence, &authority);
+    let app = app.merge(realtime_routes(&config, realtime, &listener, &ready)?);
+    let mounts = [&sockets].into_iter().chain(&dialect).cloned().collect();
+    let routes = operators_routes(&api, mounts, (tokens, limits), &config.observe);
+    let routes = routes.merge(dashboard.router()?);
+    announce(&listener, api_listener.as_ref(), mode, &config);
     let (app, apart) = match api_listener {
-        Some(listener) => (app, Some((listener, routes))),
+        Some(listener) => (app.merge(demo::root()), Some((listener, routes))),
         None => (app.merge(routes), None),
     };
-    announce(&listener, mode, &config);
     let stopped = async {
         tokio::select! {
             () = shutdown => {}
@@ -155,8 +163,10 @@ pub async fn serve(
         ready.begin_to_drain();
         host::tell_stopping();
         // Not the other way round: a good-bye hides everybody, also those who are still served.
-        drain(&sockets).await;
+        drain(&sockets, dialect.as_ref()).await;
         api.people.close().await;
+        // Last, so that an operator sees how it goes.
+        dashboard.close().await;
         if let Some(cluster) = &cluster {
             tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
@@ -186,14 +196,14 @@ fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityEr
 /// What programs and operators ask: the API and the metrics.
 fn operators_routes(
     api: &Arc<Api>,
-    tokens: Arc<TokenMetrics>,
-    limits: Limits,
+    mounts: Vec<Sockets>,
+    (tokens, limits): (Arc<TokenMetrics>, Limits),
     config: &ObserveConfig,
 ) -> Router {
     let table = api::table(api);
     let source = Source {
         api: api.clone(),
-        mounts: vec![api.sockets.clone()],
+        mounts,
         tokens,
         limits,
         routes: table.listed().to_vec(),
@@ -281,12 +291,18 @@ async fn settle(cluster: Option<&Cluster>, presence: &Presence, ready: &Ready) {
     std::future::pending().await
 }
 
-async fn drain(sockets: &Sockets) {
+async fn drain(sockets: &Sockets, dialect: Option<&Sockets>) {
     tracing::info!("stopping: closing sockets");
-    let report = sockets.drain().await;
+    let of_dialect = async {
+        match dialect {
+            Some(sockets) => sockets.drain().await,
+            None => DrainReport::default(),
+        }
+    };
+    let (report, other) = tokio::join!(sockets.drain(), of_dialect);
     tracing::info!(
-        n_sockets = report.n_sockets,
-        n_still_open = report.n_left,
+        n_sockets = report.n_sockets + other.n_sockets,
+        n_still_open = report.n_left + other.n_left,
         "sockets closed"
     );
 }
@@ -356,6 +372,41 @@ fn limited_sockets(
     Ok(sockets)
 }
 
+/// Makes the front for sockets of Supabase's clients, if they are served.
+fn dialect(
+    config: &ServerConfig,
+    first: &Sockets,
+    presence: &Presence,
+    authority: &Authority,
+    limits: &Limits,
+) -> Result<Option<Sockets>, RunError> {
+    if !config.supabase.enabled {
+        return Ok(None);
+    }
+    let proxies = TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?;
+    let sockets = supabase::sockets(config, presence, authority, limits)
+        .count_into(first.metrics())
+        .check_origin(check_origin(&config.check_origin)?)
+        .trusted_proxies(proxies);
+    Ok(Some(sockets))
+}
+
+/// The routes of the dialect, if it is served.
+fn realtime_routes(
+    config: &ServerConfig,
+    (sockets, presence, authority): (Option<&Sockets>, &Presence, &Authority),
+    listener: &TcpListener,
+    ready: &Ready,
+) -> Result<Router, RunError> {
+    let Some(sockets) = sockets else {
+        return Ok(Router::new());
+    };
+    let is_local = authority.is_dev() && is_loopback(listener);
+    let routes = supabase::routes(config, presence, authority, is_local);
+    let socket = guarded(config, sockets, ready)?;
+    Ok(Router::new().nest(supabase::PATH, socket.merge(routes)))
+}
+
 fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
     match origins {
         Origins::SameHost => Ok(CheckOrigin::same_host()),
@@ -366,18 +417,26 @@ fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError> {
 
 /// Who may use the API: without keys, whoever reaches it on loopback in dev mode.
 fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
-    let address = listener.local_addr();
-    let is_loopback = address.is_ok_and(|address| address.ip().is_loopback());
     let is_dev = config.mode().is_ok_and(Mode::is_dev);
-    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback);
+    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback(listener));
     let address = config.api.listen.and(listener.local_addr().ok());
     access.announce(address);
     access
 }
 
-fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
+fn is_loopback(listener: &TcpListener) -> bool {
+    let address = listener.local_addr();
+    address.is_ok_and(|address| address.ip().is_loopback())
+}
+
+/// The routes of sockets, behind the door that is shut while the server joins or drains.
+fn guarded(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
     let door = middleware::from_fn_with_state(Door::new(config, ready), door::admit);
-    let socket = sockets.clone().try_into_router()?.layer(door);
+    Ok(sockets.clone().try_into_router()?.layer(door))
+}
+
+fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
+    let socket = guarded(config, sockets, ready)?;
     let health = health::router(ready.clone());
     let mut app = Router::new()
         .nest("/socket", socket)
@@ -394,17 +453,24 @@ fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router
 async fn nothing_there() -> impl IntoResponse {
     let text = "there is nothing here; there is /demo, /healthz, /readyz, and for clients of \
                 Phoenix channels /socket, which they complete to /socket/websocket or \
-                /socket/longpoll\n";
+                /socket/longpoll, for clients of Supabase Realtime /realtime/v1\n";
     (StatusCode::NOT_FOUND, text)
 }
 
 /// Says in the log where to go and whom the server believes.
-fn announce(listener: &TcpListener, mode: Mode, config: &ServerConfig) {
+fn announce(
+    listener: &TcpListener,
+    apart: Option<&TcpListener>,
+    mode: Mode,
+    config: &ServerConfig,
+) {
     let address = listener.local_addr().unwrap_or(config.listen);
+    let dashboard = apart.unwrap_or(listener).local_addr().unwrap_or(address);
     let s = if config.tls.cert.is_some() { "s" } else { "" };
     tracing::info!(
         socket = %format_args!("ws{s}://{address}/socket"),
         demo = %format_args!("http{s}://{address}{}", demo::PATH),
+        dashboard = %format_args!("http{s}://{dashboard}/"),
         "herenow is here"
     );
     for topic in &config.topics {

@@ -72,7 +72,7 @@ impl Socket {
         }
     }
 
-    /// Returns the channel's topic.
+    /// Returns the channel's topic; the room, where a [`Dialect`](crate::Dialect) has both.
     pub fn topic(&self) -> &str {
         self.lane.topic()
     }

@@ -12,7 +12,7 @@ use herenow_presence::{Mode, ModeNews, PRESENCE_COUNT, PRESENCE_MODE};
 use herenow_protocol::{Payload, event};
 use herenow_pubsub::{LocalPayload, Once};
 
-use super::{Lane, shared_slot};
+use super::Lane;
 
 /// In the lane's mode: the client gets the summary, and no list.
 const IS_SUMMARY: u64 = 1;
@@ -80,7 +80,7 @@ impl Lane {
             PRESENCE_COUNT => 2,
             _ => 3,
         };
-        let slot = shared_slot(self.serializer, which, 0);
+        let slot = self.shared_slot(which, 0);
         let Some(frame) = self.shared_frame(event, once, slot, || Payload::Json(json)) else {
             return false;
         };

@@ -24,6 +24,7 @@ use super::guard::{ConnectionHandle, ConnectionRef, Guard};
 use super::shared::Shared;
 use super::slot::{Slot, Stage, Task};
 use crate::channel::{Assigns, Call};
+use crate::dialect::Dialect;
 use crate::drain::Registration;
 use crate::frame::{Frame, FrameQueue};
 use crate::info::InfoItem;
@@ -118,12 +119,21 @@ impl Session {
             // Closed: nobody is there to read it.
             return drop(self.mailbox.push(Frame::from_encoded(frame)));
         }
-        match self.serializer.decode(frame) {
+        let dialect = self.mailbox.dialect();
+        let decoded = match dialect {
+            Some(dialect) => dialect.decode(self.serializer, frame),
+            None => self.serializer.decode(frame),
+        };
+        match decoded {
             Ok(message) if self.may_send(&message) => {
                 self.handle_message(context, message);
                 self.handle_replay(context);
             }
             Ok(_) => {}
+            Err(error) if dialect.is_some_and(Dialect::forgives) => {
+                self.shared.metrics.client_errors.increment();
+                tracing::debug!(%error, frame_bytes = frame.bytes.len(), "malformed message dropped");
+            }
             Err(error) => {
                 self.shared.metrics.client_errors.increment();
                 tracing::warn!(%error, frame_bytes = frame.bytes.len(), "malformed message");

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::connect::{ConnectFn, ConnectRefused, Connected};
 use crate::auth::ConnectInfo;
 use crate::config::SocketConfig;
+use crate::dialect::Dialect;
 use crate::drain::{Drain, DrainConfig};
 use crate::forwarded::TrustedProxies;
 use crate::metrics::Metrics;
@@ -60,10 +61,17 @@ impl Shared {
         shared
     }
 
-    pub(crate) fn set_config(&mut self, config: SocketConfig) {
+    pub(crate) fn set_config(&mut self, mut config: SocketConfig) {
+        config.dialect = config.dialect.or(self.config.dialect);
         self.protocol.max_channels = config.max_channels.get();
         self.protocol.max_topic_bytes = config.max_topic_bytes;
         self.protocol.join_ref_check = config.join_ref_check;
+        self.config = Arc::new(config);
+    }
+
+    pub(crate) fn set_dialect(&mut self, dialect: &'static dyn Dialect) {
+        let mut config = SocketConfig::clone(&self.config);
+        config.dialect = Some(dialect);
         self.config = Arc::new(config);
     }
 

@@ -130,3 +130,40 @@ async fn prs_652_pages_hold_each_key_and_each_topic_once_while_others_come_and_g
         ["room:10", "room:2"]
     );
 }
+
+#[tokio::test]
+async fn srv_797_the_largest_topics_are_those_with_the_most_presences_whatever_their_shard() {
+    let (_, presence) = start();
+    let mut here = Vec::new();
+    for topic in 0..40_usize {
+        for key in 0..topic {
+            let topic = format!("room:{topic:02}");
+            here.push(
+                presence
+                    .track_on(&topic, key.to_string(), json!({}))
+                    .await
+                    .unwrap(),
+            );
+        }
+    }
+    let largest = |max| -> Vec<(String, usize)> {
+        let topics = presence.largest_topics(max).into_iter();
+        topics.map(|(topic, n)| (topic.to_string(), n)).collect()
+    };
+    let expected = |topics: std::ops::Range<usize>| -> Vec<(String, usize)> {
+        topics.rev().map(|n| (format!("room:{n:02}"), n)).collect()
+    };
+    assert_eq!(largest(3), expected(37..40));
+    assert_eq!(largest(100), expected(1..40));
+    assert_eq!(largest(0), []);
+    here.truncate(1); // One of the smallest.
+    presence.flush().await;
+    assert_eq!(largest(100), expected(1..2));
+    here.push(presence.track_on("room:00", "a", json!({})).await.unwrap());
+    let both = [("room:00".to_owned(), 1), ("room:01".to_owned(), 1)];
+    assert_eq!(
+        largest(100),
+        both,
+        "of one size in the order of their names"
+    );
+}

@@ -63,6 +63,9 @@ pub enum JoinRefCheck {
     /// As [`JoinRefCheck::RecordedMissing`] for leaves, anything for other events (Phoenix 1.6.16
     /// to 1.8.2).
     LeavesOnly,
+    /// As [`JoinRefCheck::EitherMissing`] for leaves, anything for other events (what the server of
+    /// Supabase Realtime does, whose clients count on it).
+    LeavesUnlessMissing,
     /// Everything counts (Phoenix before 1.6.16).
     Never,
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, get, on};
@@ -24,6 +24,10 @@ use super::counts::{RouteCounts, counted};
 use super::problem::{Kind, Problem};
 use crate::config::{ApiKey, Right, digest};
 
+/// The header that carries a secret and nothing else.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const NO_SUCH_KEY: &str = "the server has no such key";
+
 /// Who may use the API. Cloning shares it.
 #[derive(Debug, Clone)]
 pub(crate) struct Access(Arc<Inner>);
@@ -33,6 +37,14 @@ struct Inner {
     rule: Rule,
     n_allowed: AtomicU64,
     n_refused: AtomicU64,
+}
+
+/// Who has come in for longer than a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrant {
+    /// The name of the key; `None` in dev mode.
+    pub(crate) name: Option<String>,
+    pub(crate) right: Right,
 }
 
 #[derive(Debug)]
@@ -106,6 +118,34 @@ impl Access {
         checked
     }
 
+    /// Tells who comes in for longer than a request, by a secret beside the headers or in them: the
+    /// name of its key, none in dev mode, and all that it may do. At least [`Right::Read`].
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    pub(crate) fn enter(
+        &self,
+        headers: &HeaderMap,
+        secret: Option<&str>,
+    ) -> Result<Entrant, Problem> {
+        let mut presenting = headers.clone();
+        if let Some(secret) = secret {
+            let secret = HeaderValue::from_str(secret);
+            let secret = secret.map_err(|_| Problem::unauthorized(NO_SUCH_KEY))?;
+            presenting.insert(API_KEY, secret);
+        }
+        self.check(&presenting, Right::Read)?;
+        let key = match &self.0.rule {
+            Rule::Open | Rule::Closed => None,
+            Rule::Keys(keys) => presented(&presenting)?.and_then(|secret| find(keys, secret)),
+        };
+        Ok(Entrant {
+            name: key.map(|key| key.name().to_owned()),
+            right: key.map_or(Right::Admin, ApiKey::right),
+        })
+    }
+
     /// Puts routes behind a right.
     pub(crate) fn guard<S>(&self, right: Right, routes: MethodRouter<S>) -> MethodRouter<S>
     where
@@ -138,15 +178,8 @@ fn check_key(keys: &[ApiKey], headers: &HeaderMap, right: Right) -> Result<(), P
             "send a key of the API as `authorization: Bearer SECRET` or `x-api-key: SECRET`",
         ));
     };
-    let digest = digest(secret);
-    let mut found = None;
-    for key in keys {
-        if Choice::into(key.digest().ct_eq(&digest)) {
-            found = Some(key);
-        }
-    }
-    let Some(key) = found else {
-        return Err(Problem::unauthorized("the server has no such key"));
+    let Some(key) = find(keys, secret) else {
+        return Err(Problem::unauthorized(NO_SUCH_KEY));
     };
     if key.right() < right {
         let (name, has, needs) = (key.name(), key.right().as_str(), right.as_str());
@@ -158,9 +191,21 @@ fn check_key(keys: &[ApiKey], headers: &HeaderMap, right: Right) -> Result<(), P
     Ok(())
 }
 
+/// The key of a secret. All of them are compared, in constant time.
+fn find<'a>(keys: &'a [ApiKey], secret: &[u8]) -> Option<&'a ApiKey> {
+    let digest = digest(secret);
+    let mut found = None;
+    for key in keys {
+        if Choice::into(key.digest().ct_eq(&digest)) {
+            found = Some(key);
+        }
+    }
+    found
+}
+
 /// The secret that a request presents, if it does.
 fn presented(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
-    if let Some(value) = headers.get("x-api-key") {
+    if let Some(value) = headers.get(API_KEY) {
         return Ok(Some(value.as_bytes()));
     }
     let Some(value) = headers.get(AUTHORIZATION) else {
@@ -179,7 +224,7 @@ fn presented(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
 ///
 /// Any web site can let a browser on this machine send requests here; they would be let in for
 /// coming from loopback.
-fn check_is_local(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_is_local(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| {
         headers
             .get(name)

@@ -117,13 +117,7 @@ pub(super) async fn evict(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Query::read(query.as_deref())?.finish()?;
-    api.check_key(&key)?;
-    let topics = api.presence.topics_of_key(&key, None, usize::MAX);
-    api.people.evict(&key, None).await.map_err(not_told)?;
-    for topic in &topics {
-        identity::evict_from(&api.sockets, topic.as_str(), &key).map_err(not_told)?;
-    }
-    identity::evict(&api.sockets, &key).map_err(not_told)?;
+    let topics = api.evict(&key).await?;
     let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
     Ok(accepted(&json!({ "key": key, "topics": topics })))
 }
@@ -136,10 +130,10 @@ pub(super) async fn evict_from(
 ) -> Result<Response, Problem> {
     Query::read(query.as_deref())?.finish()?;
     let name = api.name(topic, key)?;
-    let Name { topic, key } = &name;
-    api.people.evict(key, Some(topic)).await.map_err(not_told)?;
-    identity::evict_from(&api.sockets, topic, key).map_err(not_told)?;
-    Ok(accepted(&json!({ "key": key, "topics": [topic] })))
+    api.evict_from(&name).await?;
+    Ok(accepted(
+        &json!({ "key": name.key, "topics": [name.topic] }),
+    ))
 }
 
 /// `POST /api/drain`: begins to stop this node, as a signal would.
@@ -155,7 +149,41 @@ pub(super) async fn drain(
 }
 
 impl Api {
-    fn name(&self, topic: String, key: String) -> Result<Name, Problem> {
+    /// Makes a user leave all topics and closes its sockets, on every node. Returns the topics that
+    /// it was in.
+    ///
+    /// # Errors
+    ///
+    /// A problem if it can be no key, or if the other nodes cannot be told.
+    pub(crate) async fn evict(&self, key: &str) -> Result<Vec<Topic>, Problem> {
+        self.check_key(key)?;
+        let topics = self.presence.topics_of_key(key, None, usize::MAX);
+        self.people.evict(key, None).await.map_err(not_told)?;
+        for topic in &topics {
+            identity::evict_from(&self.sockets, topic.as_str(), key).map_err(not_told)?;
+        }
+        identity::evict(&self.sockets, key).map_err(not_told)?;
+        Ok(topics)
+    }
+
+    /// Makes a user leave a topic, on every node.
+    ///
+    /// # Errors
+    ///
+    /// A problem if the other nodes cannot be told.
+    pub(crate) async fn evict_from(&self, name: &Name) -> Result<(), Problem> {
+        let Name { topic, key } = name;
+        let told = self.people.evict(key, Some(topic)).await;
+        told.map_err(not_told)?;
+        identity::evict_from(&self.sockets, topic, key).map_err(not_told)
+    }
+
+    /// Names a key in a topic.
+    ///
+    /// # Errors
+    ///
+    /// A problem if it can be none.
+    pub(crate) fn name(&self, topic: String, key: String) -> Result<Name, Problem> {
         self.check_topic(&topic)?;
         self.check_key(&key)?;
         Ok(Name { topic, key })

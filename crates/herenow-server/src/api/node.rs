@@ -19,17 +19,10 @@ pub(super) async fn show(
     let people = api.people.stats();
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (n_allowed, n_refused) = api.access.counts();
-    let state = if api.ready.is_draining() {
-        "draining"
-    } else if api.ready.is_ready() {
-        "ready"
-    } else {
-        "joining"
-    };
     Ok(answer(&json!({
         "node": api.presence.pubsub().node_name(),
         "version": env!("CARGO_PKG_VERSION"),
-        "state": state,
+        "state": api.ready.as_str(),
         "uptime_seconds": api.started.elapsed().as_secs(),
         "n_sockets": api.sockets.metrics().connections.value(),
         "n_topics": presences.n_topics,

@@ -218,6 +218,11 @@ impl Problem {
             .value(method)
     }
 
+    /// Returns the explanation.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     fn body(&self) -> String {
         let (status, name, title) = self.kind.parts();
         let mut members = Map::new();

@@ -206,12 +206,12 @@ pub(super) async fn where_are(
 
 impl Api {
     /// Checks that a topic can be one.
-    pub(super) fn check_topic(&self, topic: &str) -> Result<(), Problem> {
+    pub(crate) fn check_topic(&self, topic: &str) -> Result<(), Problem> {
         check_name("topic", topic, self.presence.config().max_topic_bytes)
     }
 
     /// Checks that a key can be one.
-    pub(super) fn check_key(&self, key: &str) -> Result<(), Problem> {
+    pub(crate) fn check_key(&self, key: &str) -> Result<(), Problem> {
         check_name("key", key, self.presence.config().max_key_bytes)
     }
 }

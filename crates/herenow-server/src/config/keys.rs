@@ -7,6 +7,7 @@ mod identity;
 mod limits;
 mod presence;
 mod socket;
+mod supabase;
 mod tls;
 mod topic;
 
@@ -19,6 +20,7 @@ use self::identity::IDENTITY_KEYS;
 use self::limits::LIMIT_KEYS;
 use self::presence::PRESENCE_KEYS;
 use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
+use self::supabase::SUPABASE_KEYS;
 use self::tls::TLS_KEYS;
 pub(crate) use self::topic::TOPIC_KEYS;
 use super::kind::{Key, Kind};
@@ -42,6 +44,7 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,
+        SUPABASE_KEYS,
         LIMIT_KEYS,
         PRESENCE_KEYS,
     ]

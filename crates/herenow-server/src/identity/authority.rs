@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use herenow_channels::{ConnectInfo, ConnectRefused};
+use herenow_channels::{ConnectInfo, ConnectRefused, Handle};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation};
 use tokio::task::JoinHandle;
 
 use super::claims::{ClaimRules, RawClaims};
-use super::expiry::{Expiries, unix_seconds};
+use super::expiry::{Expiries, Expiry, unix_seconds};
 use super::jwks::Jwks;
 use super::keys::{Header, Key, KeyError};
 use super::refusal::{TokenMetrics, TokenRefusal};
@@ -120,6 +120,19 @@ impl Authority {
 
     pub(super) fn expiries(&self) -> &Arc<Expiries> {
         &self.0.expiries
+    }
+
+    /// Has a channel told [`TokenExpired`](super::TokenExpired) when the token of `identity`, which
+    /// is the channel's own, is over; until what is returned is dropped.
+    pub(crate) fn watch(&self, identity: &Identity, channel: Handle) -> Option<Expiry> {
+        let expires_at = identity.expires_at_unix()?;
+        Some(self.expiries().hold(expires_at, channel))
+    }
+
+    /// Counts and logs the refusal of a request or a join that has no token, or one that is over.
+    pub(crate) fn refuse(&self, refusal: TokenRefusal) -> TokenRefusal {
+        self.0.metrics.count_refused(&refusal);
+        refusal
     }
 
     /// Checks a token; counts and logs a refusal. Waits only if the token's key is not known and

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::authority::{Authority, refused};
 use super::eviction::user_id;
-use super::expiry::Place;
+use super::expiry::{Held, Place};
 use super::refusal::TokenRefusal;
 use super::who::Identity;
 
@@ -175,7 +175,8 @@ impl State {
             expiries.remove(place);
         }
         let expires_at = self.identity.expires_at_unix();
-        self.place = expires_at.map(|at| expiries.insert(at, self.connection.clone()));
+        let held = || Held::Connection(self.connection.clone());
+        self.place = expires_at.map(|at| expiries.insert(at, held()));
     }
 
     fn detach(&mut self, topic: &str) {

@@ -1,13 +1,13 @@
-//! Connections by the time at which their tokens expire.
+//! Connections, and channels with tokens of their own, by the time at which their tokens expire.
 //!
-//! One list for all, owned here and looked through twice a second by [`Expiries::run`]; a
-//! connection takes its entry out when it ends. The times are of the wall clock, as tokens are.
+//! One list for all, owned here and looked through twice a second by [`Expiries::run`]; each takes
+//! its entry out when it ends. The times are of the wall clock, as tokens are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use herenow_channels::{CloseCode, ConnectionHandle};
+use herenow_channels::{CloseCode, ConnectionHandle, Handle, InfoError};
 use parking_lot::Mutex;
 
 use super::refusal::TokenMetrics;
@@ -20,7 +20,27 @@ pub(super) const CLOSE_TEXT: &str = "token_expired";
 /// How often the list is looked at.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// The place of a connection in the list: its end in seconds since 1970, and a number.
+/// Tells a channel that its token is over.
+#[derive(Debug)]
+pub(crate) struct TokenExpired;
+
+/// What ends with a token.
+#[derive(Debug, Clone)]
+pub(super) enum Held {
+    /// Is closed.
+    Connection(ConnectionHandle),
+    /// Is told [`TokenExpired`].
+    Channel(Handle),
+}
+
+/// The place of a channel in the list, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    expiries: Arc<Expiries>,
+    place: Place,
+}
+
+/// The place of one of them in the list: its end in seconds since 1970, and a number.
 pub(super) type Place = (u64, u64);
 
 /// See the module's documentation.
@@ -29,54 +49,84 @@ pub(super) struct Expiries(Mutex<List>);
 
 #[derive(Debug, Default)]
 struct List {
-    connections: BTreeMap<Place, ConnectionHandle>,
+    held: BTreeMap<Place, Held>,
     next: u64,
 }
 
 impl Expiries {
-    /// Has a connection closed at `expires_at`.
-    pub(super) fn insert(&self, expires_at: u64, connection: ConnectionHandle) -> Place {
+    /// Has what is held ended at `expires_at`.
+    pub(super) fn insert(&self, expires_at: u64, held: Held) -> Place {
         let mut list = self.0.lock();
         let place = (expires_at, list.next);
         list.next += 1;
-        list.connections.insert(place, connection);
+        list.held.insert(place, held);
         place
     }
 
-    /// Forgets a connection.
-    pub(super) fn remove(&self, place: Place) {
-        self.0.lock().connections.remove(&place);
+    /// As [`Expiries::insert`], for as long as what is returned is kept.
+    pub(super) fn hold(self: &Arc<Self>, expires_at: u64, channel: Handle) -> Expiry {
+        let place = self.insert(expires_at, Held::Channel(channel));
+        let expiries = self.clone();
+        Expiry { expiries, place }
     }
 
-    /// Closes connections whose time has come, for ever.
+    /// Forgets what is at a place.
+    pub(super) fn remove(&self, place: Place) {
+        self.0.lock().held.remove(&place);
+    }
+
+    /// Ends whose time has come, for ever.
     pub(super) async fn run(self: Arc<Self>, metrics: Arc<TokenMetrics>) {
         let mut clock = tokio::time::interval(PERIOD);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             clock.tick().await;
             let due = self.take_due(unix_seconds());
-            for connection in &due {
-                if connection.close_unauthorized(CLOSE_CODE, CLOSE_TEXT) {
+            let n_due = due.len();
+            for (place, held) in due {
+                if self.end(place, held) {
                     metrics.count_expired();
                 }
             }
-            if !due.is_empty() {
-                tracing::info!(n_connections = due.len(), "tokens expired");
+            if n_due > 0 {
+                tracing::info!(n_expired = n_due, "tokens expired");
             }
         }
     }
 
-    fn take_due(&self, now: u64) -> Vec<ConnectionHandle> {
+    /// Ends what is held; tells whether it was there.
+    fn end(&self, place: Place, held: Held) -> bool {
+        match &held {
+            Held::Connection(connection) => connection.close_unauthorized(CLOSE_CODE, CLOSE_TEXT),
+            Held::Channel(channel) => match channel.send(TokenExpired) {
+                Ok(()) => true,
+                // The channels of its connection are behind: it is told the next time.
+                Err(InfoError::Full { .. }) => {
+                    self.0.lock().held.insert(place, held);
+                    false
+                }
+                Err(_) => false,
+            },
+        }
+    }
+
+    fn take_due(&self, now: u64) -> Vec<(Place, Held)> {
         let mut list = self.0.lock();
-        let rest = list.connections.split_off(&(now.saturating_add(1), 0));
-        std::mem::replace(&mut list.connections, rest)
-            .into_values()
+        let rest = list.held.split_off(&(now.saturating_add(1), 0));
+        std::mem::replace(&mut list.held, rest)
+            .into_iter()
             .collect()
     }
 }
 
+impl Drop for Expiry {
+    fn drop(&mut self) {
+        self.expiries.remove(self.place);
+    }
+}
+
 /// Seconds since 1970.
-pub(super) fn unix_seconds() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
@@ -89,7 +139,7 @@ mod tests {
     #[test]
     fn srv_605_what_is_due_leaves_the_list_and_what_ended_is_gone_from_it() {
         let expiries = Expiries::default();
-        let insert = |at| expiries.insert(at, ConnectionHandle::default());
+        let insert = |at| expiries.insert(at, Held::Connection(ConnectionHandle::default()));
         let (_, second, _) = (insert(10), insert(10), insert(11));
         expiries.remove(second);
         assert_eq!(expiries.take_due(9).len(), 0);

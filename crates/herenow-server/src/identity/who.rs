@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::claims::Claims;
-use super::rights::{Right, Rights, Topics, USER_PREFIX};
+use super::rights::{PRIVATE_PREFIX, Right, Rights, Topics, USER_PREFIX};
 
 /// Who a client is and what it may do, by its token, or in dev mode by what it says.
 ///
@@ -60,6 +60,18 @@ impl Identity {
         }))
     }
 
+    /// Someone who has shown to use the application, and not who they are.
+    pub fn guest() -> Self {
+        Self(Arc::new(Inner {
+            source: Source::Token,
+            key: None,
+            role: None,
+            topics: Topics::All,
+            rights: Rights::all(),
+            expires_at: None,
+        }))
+    }
+
     /// By the claims of a token that was checked.
     pub(super) fn of(claims: Claims) -> Self {
         Self(Arc::new(Inner {
@@ -110,7 +122,7 @@ impl Identity {
     /// Tells whether the client may join `topic`: it is one of its topics, and it may do something
     /// there. What is refused must look like a topic that does not exist.
     pub fn may_join(&self, topic: &str) -> bool {
-        let is_reserved = topic.starts_with(USER_PREFIX);
+        let is_reserved = topic.starts_with(USER_PREFIX) || topic.starts_with(PRIVATE_PREFIX);
         !is_reserved && !self.0.rights.is_empty() && self.0.topics.contain(topic)
     }
 

@@ -1,5 +1,6 @@
 //! Starting channels, calling them, and what their answers do.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,11 +28,15 @@ impl Session {
         } = request;
         let route = self.shared.router.find(&topic);
         let route = route.expect("the protocol's state joins only topics that are routed");
+        let room = match self.mailbox.dialect() {
+            Some(dialect) => dialect.room(&topic, &payload),
+            None => Cow::Borrowed(topic.as_str()),
+        };
         let lane = Arc::new(Lane::new(
             self.mailbox.clone(),
             self.serializer,
             id,
-            self.shared.pubsub.intern(&topic),
+            self.shared.pubsub.intern(&room),
             join_ref,
             route.intercept(),
         ));

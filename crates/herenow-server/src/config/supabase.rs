@@ -1,0 +1,68 @@
+//! [`SupabaseConfig`]: what clients of Supabase Realtime may do.
+
+use std::fmt;
+
+use super::digest;
+
+/// What an entry of `supabase.publishable_keys` must be.
+pub(super) const KEY_FORM: &str =
+    "at least 16 visible ASCII characters without a comma, such as \"sb_publishable_…\"";
+/// The shortest key, in bytes.
+const MIN_KEY_BYTES: usize = 16;
+/// The longest key, in bytes.
+const MAX_KEY_BYTES: usize = 512;
+
+/// The Supabase Realtime dialect at `/realtime/v1`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SupabaseConfig {
+    /// Whether it is served, true.
+    pub enabled: bool,
+    /// Keys that are no tokens, with which anyone may use public channels, none.
+    pub publishable_keys: Vec<PublishableKey>,
+    /// Whether clients choose the keys of their presences, false: tokens do.
+    pub trust_presence_key: bool,
+    /// Whether public channels are refused, false.
+    pub private_only: bool,
+    /// Largest broadcast of a client, 1 MiB.
+    pub max_payload_bytes: usize,
+}
+
+impl Default for SupabaseConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            publishable_keys: Vec::new(),
+            trust_presence_key: false,
+            private_only: false,
+            max_payload_bytes: 1 << 20,
+        }
+    }
+}
+
+/// A key that every user of an application has, as its digest. It says that a client is the
+/// application's, and not who uses it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublishableKey([u8; 32]);
+
+impl PublishableKey {
+    /// Reads a key: 16 to 512 visible ASCII characters without a comma. Only its SHA-256 is kept.
+    ///
+    /// `None` if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_key = (MIN_KEY_BYTES..=MAX_KEY_BYTES).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+        is_key.then(|| Self(digest(text.as_bytes())))
+    }
+
+    /// Returns its SHA-256.
+    pub(crate) fn digest(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PublishableKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PublishableKey")
+    }
+}

@@ -1,0 +1,325 @@
+//! Broadcasts over HTTP, as the dialect's clients and backends send them.
+//!
+//! `POST /realtime/v1/api/broadcast` takes several as JSON, `POST
+//! /realtime/v1/api/broadcast/{topic}/events/{event}` one, as JSON or bytes. Who asks is told by
+//! `authorization: Bearer …` or `apikey`; answers and errors are those that the clients expect.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CONTENT_TYPE,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use bytes::Bytes;
+use herenow_presence::Topic;
+use herenow_pubsub::Payload;
+use serde_json::{Map, Value, json};
+
+use super::access::may_enter;
+use super::frame::{MAX_FIELD_BYTES, UserBroadcast};
+use super::{BROADCAST, Room, Shared};
+use crate::api::check_is_local;
+use crate::identity::Identity;
+
+/// What the routes share.
+#[derive(Debug)]
+pub(super) struct Rest {
+    pub(super) shared: Arc<Shared>,
+    /// Whether only programs and pages of this machine are answered, because nobody has a token.
+    pub(super) is_local: bool,
+    pub(super) max_body_bytes: usize,
+}
+
+/// A request that is not done: its status, and what its client is told.
+struct Refused(StatusCode, Value);
+
+/// The routes.
+pub(super) fn router(rest: Rest) -> Router {
+    let single = "/api/broadcast/{topic}/events/{event}";
+    Router::new()
+        .route("/api/broadcast", post(batch).options(preflight))
+        .route(single, post(one).options(preflight))
+        .layer(map_response(for_all_origins))
+        .with_state(Arc::new(rest))
+}
+
+/// Browsers may read the answers wherever their pages are from: a token is what counts.
+async fn for_all_origins(mut response: Response) -> Response {
+    let any = HeaderValue::from_static("*");
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    response
+}
+
+async fn preflight() -> impl IntoResponse {
+    let headers = [
+        (
+            ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, apikey, content-type, x-client-info",
+        ),
+        (ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"),
+        (ACCESS_CONTROL_MAX_AGE, "3600"),
+    ];
+    (StatusCode::NO_CONTENT, headers)
+}
+
+/// `POST /api/broadcast` with `{"messages": [{"topic", "event", "payload", "private"}]}`.
+async fn batch(
+    State(rest): State<Arc<Rest>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refused> {
+    let identity = rest.identify(&headers).await?;
+    let body = rest.body(body).await?;
+    let mut fields: Value = serde_json::from_slice(&body)
+        .map_err(|error| Refused::payload(&format!("is not JSON: {error}")))?;
+    let messages = match fields.get_mut("messages").map(Value::take) {
+        Some(Value::Array(messages)) if !messages.is_empty() => messages,
+        _ => return Err(Refused::errors(json!({ "messages": ["can't be blank"] }))),
+    };
+    let messages: Vec<_> = messages.into_iter().map(|m| rest.message(m)).collect();
+    if messages.iter().any(Result::is_err) {
+        let wrong = |message: &Result<Message, Value>| match message {
+            Ok(_) => json!({}),
+            Err(errors) => errors.clone(),
+        };
+        let wrong: Value = messages.iter().map(wrong).collect();
+        return Err(Refused::errors(json!({ "messages": wrong })));
+    }
+    let messages = messages.into_iter().filter_map(Result::ok);
+    // What the client may not send is left out without a word, as the reference does.
+    let allowed = |message: &Message| rest.may_send(&identity, message.room());
+    for message in messages.filter(allowed) {
+        rest.send(message.room(), Payload::json(message.text.clone()))?;
+    }
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// `POST /api/broadcast/{topic}/events/{event}`, with `?private=true` for a private room.
+async fn one(
+    State(rest): State<Arc<Rest>>,
+    Path((name, event)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refused> {
+    let identity = rest.identify(&headers).await?;
+    let is_json = match media_type(&headers).as_str() {
+        "" | "application/json" => true,
+        "application/octet-stream" => false,
+        _ => return Err(Refused::media_type()),
+    };
+    let query = query.unwrap_or_default();
+    let is_private = query.split('&').any(|pair| pair == "private=true");
+    if query.split('&').any(|pair| pair.starts_with("persist")) {
+        return Err(Refused::persistence());
+    }
+    let room = Room {
+        name: &name,
+        is_private,
+    };
+    let body = rest.body(body).await?;
+    if is_json && serde_json::from_slice::<Map<String, Value>>(&body).is_err() {
+        return Err(Refused::payload("must be a JSON object"));
+    }
+    if event.is_empty() || event.len() > MAX_FIELD_BYTES {
+        let text = format!("must be 1 to {MAX_FIELD_BYTES} bytes");
+        return Err(Refused::errors(json!({ "event": [text] })));
+    }
+    rest.check_room(room)
+        .map_err(|text| Refused::errors(json!({ "topic": [text] })))?;
+    rest.check_size(body.len())
+        .map_err(|text| Refused::errors(json!({ "payload": [text] })))?;
+    if !rest.may_send(&identity, room) {
+        return Err(Refused::message(StatusCode::FORBIDDEN, "Unauthorized"));
+    }
+    let broadcast = UserBroadcast {
+        event: &event,
+        is_json,
+        payload: &body,
+    };
+    let stored = broadcast.to_room();
+    let stored = stored.expect("the event's length was checked");
+    rest.send(room, Payload::Binary(stored))?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// A message of a batch that is as it must be.
+struct Message {
+    name: String,
+    is_private: bool,
+    /// What members get, as JSON.
+    text: String,
+}
+
+impl Message {
+    fn room(&self) -> Room<'_> {
+        Room {
+            name: &self.name,
+            is_private: self.is_private,
+        }
+    }
+}
+
+impl Rest {
+    async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refused> {
+        let access = &self.shared.access;
+        let unauthorized = || Refused::message(StatusCode::UNAUTHORIZED, "Unauthorized");
+        if access.authority.is_dev() {
+            let is_allowed = !self.is_local || check_is_local(headers).is_ok();
+            return match is_allowed {
+                true => Ok(Identity::claimed(None)),
+                false => Err(unauthorized()),
+            };
+        }
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let bearer = text(AUTHORIZATION.as_str()).and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(token)
+        });
+        let key = bearer.or_else(|| text("apikey"));
+        access.identify(key).await.map_err(|_| unauthorized())
+    }
+
+    async fn body(&self, body: Body) -> Result<Bytes, Refused> {
+        let max = self.max_body_bytes;
+        to_bytes(body, max).await.map_err(|error| {
+            // It is either too large or the client went away, which then hears nothing anyway.
+            tracing::debug!(%error, "body of a broadcast not read");
+            let text = format!("the body is larger than {max} bytes (api.max_body_bytes)");
+            Refused::message(StatusCode::PAYLOAD_TOO_LARGE, &text)
+        })
+    }
+
+    /// Reads a message of a batch, or says what is wrong with each of its parts.
+    fn message(&self, mut value: Value) -> Result<Message, Value> {
+        let mut errors = Map::new();
+        let mut wrong = |field: &str, text: String| {
+            errors.insert(field.to_owned(), json!([text]));
+        };
+        let mut text = |field: &str| match value.get_mut(field).map(Value::take) {
+            Some(Value::String(text)) if !text.is_empty() => text,
+            _ => {
+                wrong(field, "can't be blank".to_owned());
+                String::new()
+            }
+        };
+        let (name, event) = (text("topic"), text("event"));
+        let is_private = value.get("private") == Some(&Value::Bool(true));
+        let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
+        let payload = match value.get_mut("payload").map(Value::take) {
+            Some(payload @ Value::Object(_)) => payload,
+            _ => {
+                wrong("payload", "can't be blank".to_owned());
+                Value::Null
+            }
+        };
+        let mut sent = json!({ "type": BROADCAST, "event": event, "payload": payload });
+        if let Some(id) = id {
+            sent["meta"] = json!({ "id": id });
+        }
+        let sent = sent.to_string();
+        if let Err(text) = self.check_size(sent.len()) {
+            wrong("payload", text);
+        }
+        let room = Room {
+            name: &name,
+            is_private,
+        };
+        if !name.is_empty()
+            && let Err(text) = self.check_room(room)
+        {
+            wrong("topic", text);
+        }
+        match errors.is_empty() {
+            true => Ok(Message {
+                name,
+                is_private,
+                text: sent,
+            }),
+            false => Err(Value::Object(errors)),
+        }
+    }
+
+    fn check_size(&self, len: usize) -> Result<(), String> {
+        let max = self.shared.config.max_payload_bytes;
+        if len <= max {
+            return Ok(());
+        }
+        let limit = "supabase.max_payload_bytes";
+        Err(format!(
+            "Payload size exceeds tenant limit: it is {len} bytes, the limit is {max} ({limit})"
+        ))
+    }
+
+    /// Checks that a room can be one.
+    fn check_room(&self, room: Room<'_>) -> Result<(), String> {
+        Topic::new(&*room.topic())
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
+    fn may_send(&self, identity: &Identity, room: Room<'_>) -> bool {
+        let is_off = self.shared.config.private_only && !room.is_private;
+        !is_off && identity.may_broadcast() && may_enter(identity, room)
+    }
+
+    fn send(&self, room: Room<'_>, payload: Payload) -> Result<(), Refused> {
+        let pubsub = self.shared.presence.pubsub();
+        pubsub
+            .broadcast(&room.topic(), BROADCAST, payload)
+            .map_err(|error| {
+                let text = error.to_string();
+                tracing::warn!(error = text, "broadcast over HTTP not made");
+                Refused::message(StatusCode::SERVICE_UNAVAILABLE, &text)
+            })
+    }
+}
+
+impl Refused {
+    fn message(status: StatusCode, message: &str) -> Self {
+        Self(status, json!({ "message": message }))
+    }
+
+    /// The parts of a request that are wrong, each with its errors.
+    fn errors(errors: Value) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self(status, json!({ "errors": errors }))
+    }
+
+    fn payload(text: &str) -> Self {
+        Self::errors(json!({ "payload": [text] }))
+    }
+
+    /// It would be no help to take a message for one that is kept.
+    fn persistence() -> Self {
+        let text = "this server keeps no messages, so there is no persist";
+        Self(StatusCode::NOT_IMPLEMENTED, json!({ "error": text }))
+    }
+
+    fn media_type() -> Self {
+        let text = "Unsupported Media Type. Use application/json or application/octet-stream";
+        Self(StatusCode::UNSUPPORTED_MEDIA_TYPE, json!({ "error": text }))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+/// The media type of the body, without its parameters; empty if none is given.
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE);
+    let text = value.map_or("", |value| value.to_str().unwrap_or("?"));
+    let media = text.split(';').next().unwrap_or_default();
+    media.trim().to_ascii_lowercase()
+}
