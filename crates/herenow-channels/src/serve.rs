@@ -108,6 +108,19 @@ pub enum ServeError {
     Listener(#[source] io::Error),
 }
 
+/// Ends the connection that a request came in on. An extension of each request that is served here.
+///
+/// For an answer that goes on as long as its reader reads, and a reader that does not.
+#[derive(Debug, Clone)]
+pub struct HangUp(CancellationToken);
+
+impl HangUp {
+    /// Cuts the connection, whatever is under way on it.
+    pub fn now(&self) {
+        self.0.cancel();
+    }
+}
+
 /// Serves `app` on `listener` until `shutdown` completes, with the default [`ServeConfig`].
 ///
 /// Then it accepts no more, drains the sockets opened through it (see
@@ -386,21 +399,28 @@ async fn serve_connection(
     permit: OwnedSemaphorePermit,
 ) {
     let permit = Mutex::new(Some(permit));
+    let hang_up = HangUp(CancellationToken::new());
     let service = service_fn(|request| {
         drop(permit.lock().take()); // The head of a request is here.
-        respond(&shared, peer, request)
+        respond(&shared, peer, &hang_up, request)
     });
     let connection = shared
         .http
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = shared.stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let served = async {
+        tokio::select! {
+            ended = &mut connection => ended,
+            () = shared.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
+    };
+    let ended = tokio::select! {
+        ended = served => ended,
+        () = hang_up.0.cancelled() => return tracing::debug!(%peer, "connection cut"),
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection failed");
@@ -410,10 +430,12 @@ async fn serve_connection(
 fn respond(
     shared: &Shared,
     peer: SocketAddr,
+    hang_up: &HangUp,
     mut request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
     request.extensions_mut().insert(ConnectInfo(peer));
     request.extensions_mut().insert(shared.drains.clone());
+    request.extensions_mut().insert(hang_up.clone());
     let mut app = shared.app.clone();
     async move {
         // A router is always ready; asking is the contract of a service.

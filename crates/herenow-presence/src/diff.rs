@@ -7,10 +7,11 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use herenow_core::{Key, LeaveReason, MetaRef, OwnerId, Row, Topic};
+use herenow_core::{Incarnation, Key, LeaveReason, MetaRef, NodeName, OwnerId, Row, Topic};
 use herenow_pubsub::LocalPayload;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -62,15 +63,20 @@ impl Event {
     }
 }
 
-/// An event and the version of the batch it came in.
+/// An event, and the version and time of the batch it came in.
 #[derive(Debug, Clone)]
 pub(crate) struct Stamped {
     pub(crate) version: u64,
+    /// When this node took it in, by its own clock.
+    pub(crate) at: SystemTime,
     pub(crate) event: Event,
 }
 
 /// A version within a diff, and the JSON of what came after it if there is an effect.
 type Suffix = (u64, Option<Bytes>);
+
+/// The nodes that are up and their lives, ascending by name.
+pub(crate) type Lives = Arc<[(NodeName, Incarnation)]>;
 
 /// What changed in one topic, from one version (exclusive) to another (inclusive).
 pub struct PresenceDiff {
@@ -80,6 +86,8 @@ pub struct PresenceDiff {
     changes: Box<[Stamped]>,
     /// How many presences the topic has after it.
     n_after: usize,
+    /// The nodes that were up then.
+    nodes: Lives,
     fields: Option<Arc<FieldMap>>,
     /// The JSON of all of it, and whether it has no effect.
     whole: OnceLock<(Bytes, bool)>,
@@ -88,11 +96,11 @@ pub struct PresenceDiff {
 
 impl PresenceDiff {
     /// Returns the diff of `changes`, which are not empty and ascend by version, after which the
-    /// topic has `n_after` presences.
+    /// topic has `n_after` presences, while `nodes` were up.
     pub(crate) fn new(
         topic: Topic,
-        changes: Vec<Stamped>,
-        n_after: usize,
+        (changes, n_after): (Vec<Stamped>, usize),
+        nodes: Lives,
         fields: Option<Arc<FieldMap>>,
     ) -> Self {
         let from = changes
@@ -101,7 +109,7 @@ impl PresenceDiff {
         let to = changes.last().map_or(0, |last| last.version);
         Self {
             n_after,
-            ..Self::of_range(topic, (from, to), changes, fields)
+            ..Self::of_range(topic, (from, to), changes, nodes, fields)
         }
     }
 
@@ -109,6 +117,7 @@ impl PresenceDiff {
         topic: Topic,
         (from, to): (u64, u64),
         changes: Vec<Stamped>,
+        nodes: Lives,
         fields: Option<Arc<FieldMap>>,
     ) -> Self {
         Self {
@@ -117,6 +126,7 @@ impl PresenceDiff {
             to,
             changes: changes.into(),
             n_after: 0,
+            nodes,
             fields,
             whole: OnceLock::new(),
             suffixes: Mutex::default(),
@@ -141,6 +151,26 @@ impl PresenceDiff {
     /// Returns what happened, one by one, in order.
     pub fn events(&self) -> impl ExactSizeIterator<Item = &Event> {
         self.changes.iter().map(|change| &change.event)
+    }
+
+    /// Returns what happened, one by one, in order, each with when this node took it in: by its own
+    /// clock, which can be set back between two of them.
+    pub fn timed_events(&self) -> impl ExactSizeIterator<Item = (SystemTime, &Event)> {
+        let changes = self.changes.iter();
+        changes.map(|change| (change.at, &change.event))
+    }
+
+    /// Returns the nodes that were up when it happened as far as this node knew, itself among them,
+    /// ascending.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.nodes.iter().map(|(node, _)| node)
+    }
+
+    /// Returns whether the node that a presence is, or was, on was up then, and in the same life.
+    pub fn has_life_of(&self, meta: &PresenceMeta) -> bool {
+        let replica = meta.0.replica();
+        let life = self.nodes.iter().find(|(node, _)| *node == replica.node);
+        life.is_some_and(|(_, incarnation)| *incarnation == replica.incarnation)
     }
 
     /// Returns what happened after version `seen`, one by one, in order.
@@ -216,7 +246,13 @@ impl PresenceDiff {
         let fields = Self::fold_fields(diffs);
         Some(Arc::new(Self {
             n_after: last.n_after,
-            ..Self::of_range(first.topic.clone(), range, changes, fields)
+            ..Self::of_range(
+                first.topic.clone(),
+                range,
+                changes,
+                last.nodes.clone(),
+                fields,
+            )
         }))
     }
 
@@ -243,7 +279,7 @@ impl PresenceDiff {
         let fields = Self::fold_fields(diffs);
         Some(Arc::new(Self {
             n_after: last.n_after,
-            ..Self::of_range(first.topic.clone(), range, kept, fields)
+            ..Self::of_range(first.topic.clone(), range, kept, last.nodes.clone(), fields)
         }))
     }
 
@@ -418,6 +454,7 @@ impl<'a> Net<'a> {
             };
             event.map(|event| Stamped {
                 version: change.version,
+                at: change.at,
                 event,
             })
         };

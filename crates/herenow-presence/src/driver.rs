@@ -20,9 +20,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::SystemTime;
 
 use herenow_core::{
-    Change, Diff, Key, LeaveReason, NodeName, Output, PeerEvent, Row, Shard, Topic, Version,
+    Change, Diff, Key, LeaveReason, NodeName, Output, PeerEvent, PeerStatus, Row, Shard, Topic,
+    Version,
 };
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
@@ -30,7 +32,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::{Clock, Outbox};
 use crate::config::PresenceConfig;
-use crate::diff::{Event, Stamped};
+use crate::diff::{Event, Lives, Stamped};
 use crate::errors::{TrackError, UpdateError};
 use crate::group::{EntriesEdit, PresenceMeta, Snapshot, Tape, is_same_write};
 use crate::metrics::Metrics;
@@ -68,6 +70,8 @@ pub(crate) struct Driver {
     pub(crate) metrics: Arc<Metrics>,
     /// Batches published so far: the version of views and diffs. It never repeats.
     pub(crate) version: u64,
+    /// The nodes that are up, this one among them.
+    pub(crate) nodes: Lives,
     pub(crate) replies: Vec<Reply>,
 }
 
@@ -313,16 +317,20 @@ impl Driver {
     async fn settle(&mut self) {
         let mut topics: HashMap<Topic, Changing, foldhash::fast::RandomState> = HashMap::default();
         let mut order = Vec::new();
+        let now = SystemTime::now();
         while let Some(output) = self.shard.poll_output() {
             match output {
-                Output::Diff(diff) => self.collect(diff, &mut topics, &mut order),
+                Output::Diff(diff) => self.collect(diff, now, &mut topics, &mut order),
                 Output::Broadcast(message) => self.outbox.broadcast(&message),
                 Output::Send { to, message } => self.outbox.send(&to, &message),
                 Output::Peer {
                     node,
                     incarnation: _,
                     event,
-                } => self.note(&node, event),
+                } => {
+                    self.note(&node, event);
+                    self.nodes = nodes_up(&self.shard);
+                }
             }
         }
         self.part
@@ -362,6 +370,7 @@ impl Driver {
     fn collect(
         &self,
         diff: Diff,
+        now: SystemTime,
         topics: &mut HashMap<Topic, Changing, foldhash::fast::RandomState>,
         order: &mut Vec<Topic>,
     ) {
@@ -381,6 +390,7 @@ impl Driver {
             let event = apply(&mut changing.edit, change);
             changing.changes.push(Stamped {
                 version: self.version + 1,
+                at: now,
                 event,
             });
         }
@@ -406,7 +416,12 @@ impl Driver {
             let after = Snapshot::new(topic, self.version, changing.edit.finish());
             let after = Arc::new(after.with_tape(changing.tape, big_room));
             let changes = changing.changes;
-            batches.push(Batch { changes, after });
+            let nodes = self.nodes.clone();
+            batches.push(Batch {
+                changes,
+                after,
+                nodes,
+            });
         }
         let snapshots = batches.iter().map(|batch| batch.after.clone());
         self.part.views.publish(self.version, snapshots);
@@ -450,6 +465,19 @@ impl Driver {
         }
         flushes
     }
+}
+
+/// The nodes that are up as the shard knows them, its own among them.
+pub(crate) fn nodes_up(shard: &Shard) -> Lives {
+    let others = shard.peers().filter(|peer| match peer.status {
+        PeerStatus::Up => true,
+        PeerStatus::Down => false,
+    });
+    let mut nodes: Vec<_> = others.map(|peer| (peer.node, peer.incarnation)).collect();
+    let id = shard.id();
+    nodes.push((id.node.clone(), id.incarnation));
+    nodes.sort_unstable();
+    nodes.into()
 }
 
 /// Lets all tasks run that are ready now.
@@ -527,8 +555,10 @@ mod tests {
             shard: ShardIndex(0),
         };
         let metrics = Arc::<Metrics>::default();
+        let shard = Shard::new(&config.shard, id, clock.now()).unwrap();
         Driver {
-            shard: Shard::new(&config.shard, id, clock.now()).unwrap(),
+            nodes: nodes_up(&shard),
+            shard,
             part: Part {
                 queue: Arc::new(ShardQueue::new(16)),
                 views: Arc::default(),

@@ -33,7 +33,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::PresenceConfig;
-use crate::diff::{Event, PresenceDiff, Stamped};
+use crate::diff::{Event, Lives, PresenceDiff, Stamped};
 use crate::fetch::Fetcher;
 use crate::group::{FieldMap, Presences, Snapshot};
 use crate::metrics::Metrics;
@@ -54,6 +54,8 @@ pub(crate) struct Batch {
     pub(crate) changes: Vec<Stamped>,
     /// The topic after them.
     pub(crate) after: Arc<Snapshot>,
+    /// The nodes that were up then.
+    pub(crate) nodes: Lives,
 }
 
 /// What waits for one notifier.
@@ -101,6 +103,7 @@ impl Inbox {
 struct Lane {
     pending: Vec<Stamped>,
     after: Arc<Snapshot>,
+    nodes: Lives,
     state: LaneState,
 }
 
@@ -234,6 +237,7 @@ impl Notifier {
             self.shared.metrics.n_coalesced.count();
             lane.pending.extend(batch.changes);
             lane.after = batch.after;
+            lane.nodes = batch.nodes;
             let is_full = lane.pending.len() >= self.shared.config.max_pending_changes;
             if is_full && matches!(lane.state, LaneState::Waiting(_)) {
                 self.reschedule(&topic, Instant::now());
@@ -244,7 +248,7 @@ impl Notifier {
         let window = self.shared.config.window_of(topic.as_str());
         let window = self.mode_of(&topic).window(window).length(n_subscribers);
         if window.is_zero() && self.shared.fetcher.is_none() {
-            self.dispatch(batch.changes, batch.after, None);
+            self.dispatch(batch.changes, batch.after, batch.nodes, None);
             return;
         }
         let is_flushing = !self.flushes.is_empty();
@@ -256,6 +260,7 @@ impl Notifier {
             Lane {
                 pending: batch.changes,
                 after: batch.after,
+                nodes: batch.nodes,
                 state,
             },
         );
@@ -300,14 +305,16 @@ impl Notifier {
                 lane.state = LaneState::Fetching { changes, after };
                 self.lanes.insert(topic, lane);
             }
-            None => self.dispatch(changes, lane.after, None),
+            None => self.dispatch(changes, lane.after, lane.nodes, None),
         }
     }
 
     /// Returns the look-up that these changes need, if somebody wants to see them.
     fn fetching(&self, topic: &Topic, changes: &[Stamped]) -> Option<Fetching> {
         let fetcher = self.shared.fetcher.clone()?;
-        if self.observer.is_none() && self.shared.pubsub.n_subscribers(topic.as_str()) == 0 {
+        let observer = self.observer.as_ref();
+        let is_observed = observer.is_some_and(|observer| observer.wants_fields());
+        if !is_observed && self.shared.pubsub.n_subscribers(topic.as_str()) == 0 {
             return None;
         }
         let mut keys: Vec<Key> = changes
@@ -330,7 +337,8 @@ impl Notifier {
         let LaneState::Fetching { changes, after } = lane.state else {
             return;
         };
-        self.dispatch(changes, after, Some(Arc::new(fields)));
+        let nodes = lane.nodes.clone();
+        self.dispatch(changes, after, nodes, Some(Arc::new(fields)));
         if !lane.pending.is_empty() {
             // It waited for longer than a window already, most likely.
             let due = Instant::now();
@@ -341,6 +349,7 @@ impl Notifier {
                 Lane {
                     pending: lane.pending,
                     after: lane.after,
+                    nodes: lane.nodes,
                     state,
                 },
             );
@@ -351,6 +360,7 @@ impl Notifier {
         &mut self,
         changes: Vec<Stamped>,
         after: Arc<Snapshot>,
+        nodes: Lives,
         fields: Option<Arc<FieldMap>>,
     ) {
         let topic = after.topic().clone();
@@ -367,17 +377,20 @@ impl Notifier {
         let n_subscribers = self.shared.pubsub.n_subscribers(topic.as_str());
         self.n_deliveries += n_subscribers;
         let pivot = changes.last().map(|change| change.event.key().clone());
-        if n_subscribers == 0 && self.observer.is_none() {
+        let observer = self.observer.as_ref();
+        let observer = observer.filter(|observer| observer.is_on());
+        if n_subscribers == 0 && observer.is_none() {
             return self.mind_mode(&after, n_subscribers, pivot);
         }
-        let n_after = after.entries().n_metas();
-        let diff = Arc::new(PresenceDiff::new(topic.clone(), changes, n_after, fields));
+        let changes = (changes, after.entries().n_metas());
+        let diff = PresenceDiff::new(topic.clone(), changes, nodes, fields);
+        let diff = Arc::new(diff);
         self.shared.metrics.n_diffs.count();
         let payload = Payload::Local(diff.clone());
         self.shared
             .pubsub
             .local_broadcast(topic.as_str(), PRESENCE_DIFF, payload);
-        if let Some(observer) = &self.observer {
+        if let Some(observer) = observer {
             let presences = Presences::new(after.clone(), None);
             observer.push(diff, presences, &self.shared.metrics);
         }

@@ -24,12 +24,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Clock, Misfits, Outbox, Pulse, open_link};
 use crate::config::ConfigError;
-use crate::driver::{Driver, Part};
+use crate::driver::{Driver, Part, nodes_up};
 use crate::errors::{NameError, TrackError, UpdateError};
 use crate::group::{Entries, Snapshot};
 use crate::meta::MetaError;
 use crate::notifier::{Notifier, Shared};
-use crate::observer::{ErasedHandleMetas, ObserverQueue};
+use crate::observer::{Hook, ObserverQueue};
 use crate::owner::Owner;
 use crate::places::first_of;
 use crate::queue::{Command, ShardQueue, Updated, Write};
@@ -51,10 +51,7 @@ pub(crate) struct Tracker {
 
 impl Tracker {
     /// Starts all tasks.
-    pub(crate) fn start(
-        shared: &Arc<Shared>,
-        observer: Option<Arc<dyn ErasedHandleMetas>>,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn start(shared: &Arc<Shared>, observer: Option<Hook>) -> Result<Self, ConfigError> {
         let config = &shared.config;
         config.validate()?;
         let parts: Box<[Part]> = (0..config.n_shards.get())
@@ -116,7 +113,7 @@ impl Tracker {
         node: &NodeName,
         incarnation: Incarnation,
         link: Option<&Arc<Link>>,
-        observer: Option<&Arc<dyn ErasedHandleMetas>>,
+        observer: Option<&Hook>,
     ) -> Result<(), ConfigError> {
         let (shared, clock) = (&self.shared, Clock::new());
         let mut config = shared.config.shard.clone();
@@ -134,6 +131,7 @@ impl Tracker {
             let shard = Shard::new(&config, id, clock.now())?;
             let metrics = shared.metrics.clone();
             drivers.push(Driver {
+                nodes: nodes_up(&shard),
                 shard,
                 part: part.clone(),
                 outbox: Outbox {
@@ -153,7 +151,7 @@ impl Tracker {
         }
         for (driver, part) in drivers.into_iter().zip(&self.parts) {
             self.spawn(Some(&part.queue), driver.run());
-            let queue = observer.map(|hook| self.spawn_observer(hook.clone(), part));
+            let queue = observer.map(|hook| self.spawn_observer(hook, part));
             let published = (part.views.clone(), part.modes.clone());
             let notifier = Notifier::new(shared.clone(), published, part.inbox.clone(), queue);
             self.spawn(Some(&part.queue), notifier.run());
@@ -161,13 +159,14 @@ impl Tracker {
         Ok(())
     }
 
-    fn spawn_observer(&self, hook: Arc<dyn ErasedHandleMetas>, part: &Part) -> Arc<ObserverQueue> {
+    fn spawn_observer(&self, hook: &Hook, part: &Part) -> Arc<ObserverQueue> {
         let (config, metrics) = (self.shared.config.clone(), self.shared.metrics.clone());
         let queue = Arc::new(ObserverQueue::new(
+            hook,
             config.max_observed,
             config.max_pending_changes,
         ));
-        let its_queue = queue.clone();
+        let (its_queue, hook) = (queue.clone(), hook.handler.clone());
         self.spawn(Some(&part.queue), async move {
             its_queue
                 .run(&*hook, config.observe_deadline, &metrics)

@@ -13,6 +13,7 @@ mod access;
 mod request;
 mod topics;
 mod acts;
+mod events;
 mod cluster;
 mod node;
 
@@ -33,6 +34,7 @@ pub(crate) use self::problem::{Kind, Problem};
 use self::request::{At, Members, Query};
 use crate::cluster::Cluster;
 use crate::config::{ApiConfig, Right};
+use crate::events::Events;
 use crate::health::Ready;
 use crate::people::People;
 
@@ -51,6 +53,7 @@ pub(crate) struct Api {
     pub(crate) access: Access,
     pub(crate) people: People,
     pub(crate) sockets: Sockets,
+    pub(crate) events: Events,
     /// Told when the node is to stop.
     pub(crate) stop: Notify,
     pub(crate) started: Instant,
@@ -92,6 +95,7 @@ pub(crate) fn table(api: &Arc<Api>) -> Table<()> {
             Write,
             acts::evict_from,
         )
+        .route(GET, "/api/events", Read, events::listen)
         .route(GET, "/api/cluster", Read, cluster::show)
         .route(GET, "/api/node", Read, node::show)
         .route(POST, "/api/drain", Admin, acts::drain)
@@ -122,16 +126,20 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::config::ServerConfig;
 
     #[tokio::test]
     async fn srv_661_the_document_has_every_route_and_no_other() {
         let pubsub = PubSub::local();
         let presence = Presence::new(&pubsub);
+        let ready = Ready::new();
+        let events = Events::start(&ServerConfig::default(), "a", &ready);
         let table = table(&Arc::new(Api {
             people: People::start(&presence, 1).unwrap(),
             presence,
             cluster: None,
-            ready: Ready::new(),
+            events: events.unwrap(),
+            ready,
             config: ApiConfig::default(),
             access: Access::new(Vec::new(), true),
             sockets: Sockets::new(&pubsub),

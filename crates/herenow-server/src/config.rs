@@ -22,6 +22,7 @@ mod big_room;
 mod cluster;
 mod jwt;
 mod supabase;
+mod webhook;
 mod limits;
 mod tls;
 mod names;
@@ -52,6 +53,8 @@ pub(crate) use show::{reference, show};
 pub use supabase::{PublishableKey, SupabaseConfig};
 pub use tls::{TlsConfig, TlsVersion};
 pub(crate) use units::parse_duration;
+pub(crate) use webhook::{EVENT_WORDS, signing_key};
+pub use webhook::{EventsConfig, WebhookConfig};
 
 /// Everything about a server that can be configured.
 #[derive(Debug, Clone)]
@@ -94,6 +97,10 @@ pub struct ServerConfig {
     pub api: ApiConfig,
     /// The Supabase Realtime dialect at `/realtime/v1`.
     pub supabase: SupabaseConfig,
+    /// Who is told of events.
+    pub webhook: WebhookConfig,
+    /// The stream of events.
+    pub events: EventsConfig,
     /// What is done on which topics, the first match from the front: `room:*` with presence and
     /// broadcast, `bench:*` with broadcast only.
     pub topics: Vec<TopicConfig>,
@@ -389,6 +396,8 @@ impl Default for ServerConfig {
             cluster: ClusterConfig::default(),
             api: ApiConfig::default(),
             supabase: SupabaseConfig::default(),
+            webhook: WebhookConfig::default(),
+            events: EventsConfig::default(),
             topics: vec![room, bench],
         }
     }

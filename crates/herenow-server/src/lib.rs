@@ -39,6 +39,8 @@ pub mod host;
 
 pub mod cluster;
 
+mod events;
+
 mod api;
 
 mod supabase;

@@ -26,6 +26,8 @@ use crate::dashboard::Dashboard;
 use crate::demo;
 use crate::door::{self, Door};
 use crate::echo;
+use crate::events::Events;
+pub use crate::events::EventsError;
 use crate::health::{self, Ready};
 use crate::host;
 use crate::identity::{Authority, AuthorityError, TokenMetrics};
@@ -34,7 +36,7 @@ use crate::metrics::{self, Source};
 use crate::people::People;
 use crate::signals;
 use crate::supabase;
-use crate::tls::{Tls, TlsError};
+use crate::tls::{Tls, TlsError, TlsMetrics};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,9 @@ pub enum RunError {
     /// The system does not let the process listen to SIGHUP.
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),
+    /// Nobody can be told of events.
+    #[error("webhook: {0}")]
+    Events(#[from] EventsError),
     /// The limits of HTTP contradict each other, or the listener is not usable.
     #[error("http: {0}")]
     Http(#[from] herenow_channels::ServeError),
@@ -117,19 +122,14 @@ pub async fn serve(
         Some(cluster) => cluster.pubsub.clone(),
         None => PubSub::local(),
     };
-    let presence = Presence::builder(&pubsub)
-        .config(presence_config(&config))
-        .start()?;
+    let ready = Ready::new();
+    let (presence, events) = presence(&config, &pubsub, &ready)?;
     let authority = authority(&config, mode)?;
     let tokens = authority.metrics().clone();
     let limits = Limits::new(config.limits.clone());
     let sockets = limited_sockets(&config, &pubsub, &presence, authority.clone(), &limits)?;
     let dialect = dialect(&config, &sockets, &presence, &authority, &limits)?;
-    let ready = Ready::new();
-    let api_listener = match config.api.listen {
-        Some(address) => Some(listen(address).await?),
-        None => None,
-    };
+    let api_listener = api_listener(&config).await?;
     let api = Arc::new(Api {
         access: access(&config, api_listener.as_ref().unwrap_or(&listener)),
         people: People::start(&presence, config.api.max_leases)?,
@@ -138,6 +138,7 @@ pub async fn serve(
         ready: ready.clone(),
         config: config.api.clone(),
         sockets: sockets.clone(),
+        events,
         stop: Notify::new(),
         started: Instant::now(),
     });
@@ -146,7 +147,8 @@ pub async fn serve(
     let realtime = (dialect.as_ref(), &presence, &authority);
     let app = app.merge(realtime_routes(&config, realtime, &listener, &ready)?);
     let mounts = [&sockets].into_iter().chain(&dialect).cloned().collect();
-    let routes = operators_routes(&api, mounts, (tokens, limits), &config.observe);
+    let tls_metrics = Tls::metrics(tls.as_ref());
+    let routes = operators_routes(&api, mounts, (tokens, limits, tls_metrics), &config.observe);
     let routes = routes.merge(dashboard.router()?);
     announce(&listener, api_listener.as_ref(), mode, &config);
     let (app, apart) = match api_listener {
@@ -171,6 +173,7 @@ pub async fn serve(
             tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
         }
+        api.events.close(&presence).await;
     };
     serve_both(
         (listener, app),
@@ -197,7 +200,7 @@ fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityEr
 fn operators_routes(
     api: &Arc<Api>,
     mounts: Vec<Sockets>,
-    (tokens, limits): (Arc<TokenMetrics>, Limits),
+    (tokens, limits, tls): (Arc<TokenMetrics>, Limits, Arc<TlsMetrics>),
     config: &ObserveConfig,
 ) -> Router {
     let table = api::table(api);
@@ -206,6 +209,7 @@ fn operators_routes(
         mounts,
         tokens,
         limits,
+        tls,
         routes: table.listed().to_vec(),
         request_times: table.times().clone(),
     };
@@ -305,6 +309,28 @@ async fn drain(sockets: &Sockets, dialect: Option<&Sockets>) {
         n_still_open = report.n_left + other.n_left,
         "sockets closed"
     );
+}
+
+/// The API's own listener, if it has one.
+async fn api_listener(config: &ServerConfig) -> Result<Option<TcpListener>, RunError> {
+    match config.api.listen {
+        Some(address) => Ok(Some(listen(address).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Starts presence, and what tells the application of it.
+fn presence(
+    config: &ServerConfig,
+    pubsub: &PubSub,
+    ready: &Ready,
+) -> Result<(Presence, Events), RunError> {
+    let events = Events::start(config, pubsub.node_name(), ready)?;
+    let presence = Presence::builder(pubsub)
+        .config(presence_config(config))
+        .handle_bare_metas(events.hook(), events.is_on())
+        .start()?;
+    Ok((presence, events))
 }
 
 fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {

@@ -141,6 +141,11 @@ impl Tls {
         }
     }
 
+    /// What TLS has done so far: nothing, without it.
+    pub(crate) fn metrics(tls: Option<&Self>) -> Arc<TlsMetrics> {
+        tls.map_or_else(Arc::default, |tls| tls.metrics.clone())
+    }
+
     /// Reads the files again, changed or not; the certificate stays if they do not make one.
     pub(crate) async fn reload(&self) {
         let certificate = self.certificate.clone();

@@ -85,6 +85,8 @@ const CALLS: &[(&str, &str, &str, u16)] = &[
     ),
     ("node", "/api/node", "", 200),
     ("cluster", "/api/cluster", "", 200),
+    ("events", "/api/events?prefix=room:&events=joined", "", 200),
+    ("events", "/api/events?topic=a&prefix=b", "", 400),
     ("index", "/api", "", 200),
     ("openapi", "/api/openapi.json", "", 200),
     ("evict_from", "/api/keys/ada/topics/room:1", "", 202),
@@ -130,6 +132,9 @@ impl Document {
         let schema = &content
             .get(media)
             .unwrap_or_else(|| panic!("{id}: {media}"))["schema"];
+        if media == "text/event-stream" {
+            return assert_eq!(schema["type"], "string"); // Its data is checked where it is told.
+        }
         // The schema stands in the document, so that its references are found.
         let mut whole = self.0.clone();
         whole["$ref"] = schema["$ref"].clone();
@@ -152,7 +157,10 @@ async fn call(rig: &Rig, method: &str, path: &str, key: &str, body: &str) -> Ans
         "" => format!("x-api-key: {key}\r\n"),
         _ => format!("x-api-key: {key}\r\ncontent-type: application/json\r\n"),
     };
-    rig.http(&method, path, &headers, body).await
+    match path.starts_with("/api/events") {
+        true => rig.head(&method, path, &headers).await,
+        false => rig.http(&method, path, &headers, body).await,
+    }
 }
 
 #[tokio::test]

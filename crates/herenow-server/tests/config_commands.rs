@@ -154,7 +154,11 @@ fn srv_922_show_says_each_value_with_its_source_and_no_secret() {
 fn srv_923_the_reference_in_the_docs_is_the_one_of_the_code() {
     let (code, reference, _) = herenow(&["config", "reference"], &[]);
     assert_eq!(code, Some(0));
-    let kept = std::fs::read_to_string(repository("docs/configuration.md")).unwrap();
+    let path = repository("docs/configuration.md");
+    if std::env::var_os("HERENOW_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &reference).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap();
     let differs = reference
         .lines()
         .zip(kept.lines())
@@ -162,7 +166,8 @@ fn srv_923_the_reference_in_the_docs_is_the_one_of_the_code() {
     assert!(
         reference == kept,
         "docs/configuration.md is not what the code says; run \
-         `herenow config reference > docs/configuration.md`; the first difference: {differs:?}"
+         `herenow config reference > docs/configuration.md`, or this test with \
+         HERENOW_WRITE_DOCS=1; the first difference: {differs:?}"
     );
 }
 

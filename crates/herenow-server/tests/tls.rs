@@ -104,6 +104,10 @@ async fn srv_900_websocket_long_poll_and_api_work_under_tls() {
     let topics = get(stream, "/api/topics").await;
     assert!(topics.starts_with("HTTP/1.1 200"), "{topics}");
     assert!(topics.contains("room:tls"), "{topics}");
+    let stream = authority.connect(rig.address).await.unwrap();
+    let metrics = get(stream, "/metrics").await;
+    let counted = metrics.contains("herenow_tls_handshakes_total{result=\"ok\"} 5\n");
+    assert!(counted, "{metrics}");
     rig.stop().await;
 }
 
@@ -251,6 +255,10 @@ async fn srv_907_who_does_not_finish_the_handshake_is_closed_and_counts_as_one()
     ended(stream).await;
     let stream = authority.connect(rig.address).await.unwrap();
     assert!(get(stream, "/healthz").await.ends_with("ok\n"));
+    let stream = authority.connect(rig.address).await.unwrap();
+    let metrics = get(stream, "/metrics").await;
+    let counted = metrics.contains("herenow_tls_handshakes_total{result=\"failed\"} 1\n");
+    assert!(counted, "{metrics}");
     rig.stop().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use herenow_pubsub::PubSub;
 
@@ -10,7 +11,7 @@ use crate::config::{ConfigError, PresenceConfig};
 use crate::fetch::{Fetch, Fetcher};
 use crate::metrics::Metrics;
 use crate::notifier::Shared;
-use crate::observer::{ErasedHandleMetas, HandleMetas};
+use crate::observer::{HandleMetas, Hook};
 use crate::tracker::Tracker;
 
 /// Puts a [`Presence`] together. Made by [`Presence::builder`].
@@ -19,7 +20,7 @@ pub struct PresenceBuilder {
     pub(super) pubsub: PubSub,
     pub(super) config: PresenceConfig,
     pub(super) make_fetcher: Option<MakeFetcher>,
-    pub(super) observer: Option<Arc<dyn ErasedHandleMetas>>,
+    pub(super) observer: Option<Hook>,
 }
 
 pub(super) type MakeFetcher = Box<dyn FnOnce(&PresenceConfig, &Arc<Metrics>) -> Fetcher + Send>;
@@ -46,7 +47,16 @@ impl PresenceBuilder {
 
     /// Tells `hook` of every diff.
     pub fn handle_metas(mut self, hook: impl HandleMetas) -> Self {
-        self.observer = Some(Arc::new(hook));
+        self.observer = Some(Hook::new(hook, None));
+        self
+    }
+
+    /// Tells `hook` of every diff for as long as `is_on` is true, and has nothing fetched for it.
+    ///
+    /// For server code that needs no fields, and not always: while it is off, a topic without
+    /// subscribers costs nothing. Instead of [`handle_metas`](Self::handle_metas); one can be set.
+    pub fn handle_bare_metas(mut self, hook: impl HandleMetas, is_on: Arc<AtomicBool>) -> Self {
+        self.observer = Some(Hook::new(hook, Some(is_on)));
         self
     }
 

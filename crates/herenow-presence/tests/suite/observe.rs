@@ -1,11 +1,13 @@
 //! `handle_metas` and `watch`: server code that follows presences.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use herenow_presence::{
-    Event, HandleMetas, Here, LeaveReason, Owner, Presence, PresenceConfig, PresenceDiff,
-    Presences, Topic, Watch, WatchEvent,
+    Event, Fetch, FetchError, HandleMetas, Here, Key, LeaveReason, Owner, Presence, PresenceConfig,
+    PresenceDiff, Presences, Topic, Watch, WatchEvent,
 };
 use herenow_pubsub::PubSub;
 use parking_lot::Mutex;
@@ -323,4 +325,88 @@ async fn prs_103_a_handler_that_stays_behind_costs_no_more_than_the_presences() 
     assert!(events.len() <= 20, "{} events", events.len());
     assert_eq!(events[0], "joined ada first=true");
     assert_eq!(calls[1]["presences"]["ada"]["metas"], json!([name("99")]));
+}
+
+/// Counts events and those it missed, and stalls once for a key named for it.
+#[derive(Default)]
+struct Counting {
+    n_told: AtomicUsize,
+    n_missed: AtomicUsize,
+    n_fetches: AtomicUsize,
+}
+
+impl HandleMetas for Counting {
+    async fn handle_metas(&self, _: &Topic, diff: &PresenceDiff, _: &Presences) {
+        let now = SystemTime::now();
+        for (at, event) in diff.timed_events() {
+            let age = now.duration_since(at).unwrap();
+            assert!(age < Duration::from_secs(60), "{age:?}");
+            self.n_told.fetch_add(1, Ordering::SeqCst);
+            if event.key().as_str() == "stalls" {
+                std::future::pending::<()>().await;
+            }
+        }
+        let nodes: Vec<&str> = diff.nodes().map(|node| node.as_str()).collect();
+        assert_eq!(nodes, ["local"]);
+    }
+
+    fn handle_missed(&self, n_events: usize) {
+        self.n_missed.fetch_add(n_events, Ordering::SeqCst);
+    }
+}
+
+struct Counted(Arc<Counting>);
+
+impl Fetch for Counted {
+    type Fields = Value;
+
+    async fn fetch(&self, _: &Topic, _: &[Key]) -> Result<HashMap<Key, Value>, FetchError> {
+        self.0.n_fetches.fetch_add(1, Ordering::SeqCst);
+        Ok(HashMap::new())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn prs_680_a_bare_hook_is_told_while_it_is_on_and_nothing_is_fetched_for_it() {
+    let (counting, is_on) = (Arc::<Counting>::default(), Arc::new(AtomicBool::new(false)));
+    let presence = Presence::builder(&PubSub::local())
+        .fetch(Counted(counting.clone()))
+        .handle_bare_metas(counting.clone(), is_on.clone())
+        .start()
+        .unwrap();
+    let read = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+    let _before = track(&presence, "before", "x").await;
+    assert_eq!(read(&counting.n_told), 0);
+    is_on.store(true, Ordering::SeqCst);
+    let during = track(&presence, "during", "x").await;
+    drop(during);
+    presence.flush().await;
+    assert_eq!(read(&counting.n_told), 2);
+    is_on.store(false, Ordering::SeqCst);
+    let _after = track(&presence, "after", "x").await;
+    assert_eq!(read(&counting.n_told), 2);
+    assert_eq!(read(&counting.n_fetches), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn prs_681_a_hook_that_does_not_keep_up_is_told_how_many_events_it_missed() {
+    let counting = Arc::<Counting>::default();
+    let mut config = PresenceConfig::default();
+    config.max_observed = 1;
+    config.max_pending_changes = 20;
+    let presence = Presence::builder(&PubSub::local())
+        .config(config)
+        .handle_metas(counting.clone())
+        .start()
+        .unwrap();
+    let read = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+    let _stalls = presence.track_on(TOPIC, "stalls", name("s")).await.unwrap();
+    eventually("the handler stalls", || read(&counting.n_told) == 1).await;
+    for _ in 0..100 {
+        let bob = presence.track_on(TOPIC, "bob", name("b")).await.unwrap();
+        bob.untrack().await;
+    }
+    presence.flush().await;
+    assert!(read(&counting.n_missed) >= 100, "{:?}", counting.n_missed);
+    assert_eq!(read(&counting.n_told) + read(&counting.n_missed), 201);
 }

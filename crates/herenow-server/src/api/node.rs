@@ -35,6 +35,7 @@ pub(super) async fn show(
             "n_refused": read(&people.n_refused),
         },
         "n_evictions": read(&people.n_evicted),
+        "events": api.events.show(),
         "requests": { "n_allowed": n_allowed, "n_refused": n_refused },
     })))
 }

@@ -80,6 +80,11 @@ pub(super) fn conflict(
         "jwt.secret_file" if is_set("jwt.secret") => {
             Some((key, "jwt.secret", "only one of them can hold the secret"))
         }
+        "webhook.secret_file" if is_set("webhook.secret") => Some((
+            key,
+            "webhook.secret",
+            "only one of them can hold the secret",
+        )),
         "jwt.jwks_url" if !jwt.jwks_allow_http && is_plain_and_remote(jwt.jwks_url.as_deref()?) => {
             let rule = "keys that come over plain HTTP can be anybody's; use https";
             Some((key, "jwt.jwks_allow_http", rule))
@@ -88,7 +93,8 @@ pub(super) fn conflict(
     }
 }
 
-fn is_plain_and_remote(url: &str) -> bool {
+/// Tells whether what is fetched from or sent to `url` can be read and changed on the way.
+pub(super) fn is_plain_and_remote(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else {
         return false;
     };

@@ -10,6 +10,7 @@ mod socket;
 mod supabase;
 mod tls;
 mod topic;
+mod webhook;
 
 use std::num::NonZero;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
 use self::supabase::SUPABASE_KEYS;
 use self::tls::TLS_KEYS;
 pub(crate) use self::topic::TOPIC_KEYS;
+use self::webhook::{EVENTS_KEYS, WEBHOOK_KEYS};
 use super::kind::{Key, Kind};
 use super::{LogFormat, ServerConfig};
 
@@ -41,6 +43,8 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
         TLS_KEYS,
         IDENTITY_KEYS,
         API_KEYS,
+        WEBHOOK_KEYS,
+        EVENTS_KEYS,
         CLUSTER_KEYS,
         SOCKET_KEYS,
         LONGPOLL_KEYS,

@@ -12,7 +12,7 @@ use super::names::{PREFIX, flag_name, variable_name};
 use super::units::show_size;
 use super::{
     ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, api,
-    cluster, jwt, tls,
+    cluster, jwt, tls, webhook,
 };
 
 /// The key that is a list of tables.
@@ -344,6 +344,7 @@ impl Loader {
         let origins = &self.origins;
         let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Default);
         self.errors.extend(api::check(&mut self.config, &origin));
+        self.errors.extend(webhook::check(&self.config, &origin));
     }
 
     fn check_cluster(&mut self) {
@@ -388,9 +389,11 @@ impl Loader {
             });
         }
         let (cluster, jwt) = (&config.cluster.secret_file, &config.jwt.secret_file);
+        let webhook = config.webhook.secret_file.clone();
         let files = [
             ("cluster.secret_file", "cluster.secret", cluster.clone()),
             ("jwt.secret_file", "jwt.secret", jwt.clone()),
+            ("webhook.secret_file", "webhook.secret", webhook),
         ];
         for (file_key, key, path) in files {
             if let Some(path) = path {

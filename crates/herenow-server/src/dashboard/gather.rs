@@ -332,6 +332,8 @@ mod tests {
     use super::*;
     use crate::api::Access;
     use crate::config::ApiConfig;
+    use crate::config::ServerConfig;
+    use crate::events::Events;
     use crate::health::Ready;
     use crate::people::People;
 
@@ -353,6 +355,7 @@ mod tests {
                 people: People::start(&presence, 1).unwrap(),
                 presence: presence.clone(),
                 cluster: None,
+                events: Events::start(&ServerConfig::default(), name, &ready).unwrap(),
                 ready,
                 config: ApiConfig::default(),
                 access: Access::new(Vec::new(), true),

@@ -135,6 +135,23 @@ impl Rig {
         self.raw(&request).await
     }
 
+    /// Makes a request whose answer may have no end, and reads its head and what comes with it.
+    pub(crate) async fn head(&self, method: &str, path: &str, headers: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+        loop {
+            let n_bytes = within(stream.read(&mut part)).await.unwrap();
+            answer.extend_from_slice(&part[..n_bytes]);
+            let text = String::from_utf8_lossy(&answer);
+            let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
+            if n_bytes == 0 || body.is_some_and(|body| !body.is_empty()) {
+                return Answer::parse(&answer);
+            }
+        }
+    }
+
     /// Sends a request as it is, which must ask to close the connection.
     pub(crate) async fn raw(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();

@@ -59,6 +59,18 @@ pub(super) static METRICS: &[Metric] = &[
         },
     ),
     counters(
+        "tls_handshakes",
+        "Handshakes of TLS, by result; those that took too long or were broken off failed",
+        &["result"],
+        |s| outcomes(&s.tls.handshakes, &s.tls.failed_handshakes),
+    ),
+    counters(
+        "tls_reloads",
+        "Attempts to take a new certificate of TLS, by result",
+        &["result"],
+        |s| outcomes(&s.tls.reloads, &s.tls.failed_reloads),
+    ),
+    counters(
         "api_requests",
         "Requests to the HTTP API, by method, route and class of status",
         &["method", "route", "status"],
@@ -98,4 +110,12 @@ pub(super) static METRICS: &[Metric] = &[
 
 fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
+}
+
+/// What went well and what did not.
+fn outcomes(done: &AtomicU64, failed: &AtomicU64) -> Vec<(Vec<String>, u64)> {
+    by_word([
+        ("ok", done.load(Ordering::Relaxed)),
+        ("failed", failed.load(Ordering::Relaxed)),
+    ])
 }

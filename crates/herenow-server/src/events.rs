@@ -1,0 +1,172 @@
+//! [`Events`]: what happened, told to the application: by webhooks, and as server-sent events.
+//!
+//! ```text
+//! presence ── diff ──▶ Teller: which events a diff is, and which of them this node has to tell
+//!                        │ all that this node saw         │ its own share of what happened
+//!                        ▼                                ▼
+//!                      Journal: the latest of them      Queue, one per webhook, bounded
+//!                        │ each reader by its place       │ batches, of a topic one at a time
+//!                        ▼                                ▼
+//!                      GET /api/events                  Courier: signs, posts, tries again
+//! ```
+//!
+//! A webhook hears of each event from one node of the cluster, a listener of `/api/events` hears all
+//! that the node it is connected to sees; the record is the same. What is told and by whom is in
+//! `teller`, how it reads in `event`. docs/events.md is the guide.
+//!
+//! Telling never waits: a queue that is full loses what comes, a reader that falls behind is closed,
+//! and both are counted and said. Without a webhook, and while nobody listens, nothing is done.
+
+mod event;
+mod signature;
+mod queue;
+mod journal;
+mod teller;
+mod courier;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use herenow_presence::Presence;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use self::courier::Courier;
+pub(crate) use self::event::Filter;
+use self::journal::Journal;
+pub(crate) use self::journal::Resume;
+pub(crate) use self::teller::Teller;
+use crate::config::ServerConfig;
+use crate::health::Ready;
+
+/// Why nobody can be told of events.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventsError {
+    /// There is no way to make requests.
+    #[error("no client for requests can be made")]
+    Client(#[source] reqwest::Error),
+    /// A URL or the secret is none; the configuration was not loaded, but made by hand.
+    #[error("{setting} is missing or not what it must be")]
+    Setting {
+        /// The key of the configuration.
+        setting: &'static str,
+    },
+}
+
+/// Tells the application what happens. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct Events(Arc<Inner>);
+
+struct Inner {
+    /// Whether anybody is to be told of anything.
+    is_on: Arc<AtomicBool>,
+    teller: Arc<Teller>,
+    journal: Arc<Journal>,
+    couriers: Vec<Arc<Courier>>,
+    drain_timeout: Duration,
+    tasks: Mutex<Tasks>,
+}
+
+#[derive(Default)]
+struct Tasks {
+    couriers: Vec<JoinHandle<()>>,
+    journal: Option<JoinHandle<()>>,
+}
+
+impl Events {
+    /// Starts telling on the node called `node`.
+    ///
+    /// # Errors
+    ///
+    /// [`EventsError`] if webhooks are configured and cannot be called.
+    pub(crate) fn start(
+        config: &ServerConfig,
+        node: &str,
+        ready: &Ready,
+    ) -> Result<Self, EventsError> {
+        let couriers = Courier::of(&config.webhook, node)?;
+        let is_on = Arc::new(AtomicBool::new(!couriers.is_empty()));
+        let journal = Journal::new(&config.events, is_on.clone());
+        let queues = couriers.iter().map(|courier| courier.queue().clone());
+        let down_period = config.presence.shard.down_period;
+        let teller = Teller::new(node, ready, queues.collect(), journal.clone(), down_period);
+        let tasks = Tasks {
+            couriers: couriers
+                .iter()
+                .map(|courier| tokio::spawn(courier.clone().run()))
+                .collect(),
+            journal: Some(tokio::spawn(journal.clone().run())),
+        };
+        Ok(Self(Arc::new(Inner {
+            is_on,
+            teller: Arc::new(teller),
+            journal,
+            couriers,
+            drain_timeout: config.webhook.drain_timeout,
+            tasks: Mutex::new(tasks),
+        })))
+    }
+
+    /// Returns what presence is to tell of its diffs.
+    pub(crate) fn hook(&self) -> Arc<Teller> {
+        self.0.teller.clone()
+    }
+
+    /// Returns whether presence is to tell of its diffs, now.
+    pub(crate) fn is_on(&self) -> Arc<AtomicBool> {
+        self.0.is_on.clone()
+    }
+
+    /// Returns what listeners read.
+    pub(crate) fn journal(&self) -> &Arc<Journal> {
+        &self.0.journal
+    }
+
+    /// Tells what has happened so far, ends all streams, and delivers what waits for webhooks, for
+    /// `webhook.drain_timeout` at most.
+    pub(crate) async fn close(&self, presence: &Presence) {
+        let deadline = Instant::now() + self.0.drain_timeout;
+        let _in_time = timeout_at(deadline, presence.flush()).await;
+        self.0.journal.close();
+        let tasks = std::mem::take(&mut *self.0.tasks.lock());
+        if let Some(task) = tasks.journal {
+            task.abort();
+        }
+        for courier in &self.0.couriers {
+            courier.queue().close();
+        }
+        for mut task in tasks.couriers {
+            match timeout_at(deadline, &mut task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the task of a webhook has failed"),
+                Err(_) => task.abort(),
+            }
+        }
+        for courier in &self.0.couriers {
+            courier.say_what_is_left();
+        }
+    }
+
+    /// Returns what `GET /api/node` shows of it.
+    pub(crate) fn show(&self) -> Value {
+        let webhooks = self.0.couriers.iter().map(|courier| courier.show());
+        json!({
+            "webhooks": webhooks.collect::<Vec<_>>(),
+            "streams": self.0.journal.show(),
+            "n_missed": self.0.teller.n_missed(),
+        })
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events")
+            .field("n_webhooks", &self.0.couriers.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,290 @@
+//! [`Courier`]: brings what is in a [`Queue`] to its webhook, and tries again until it is there.
+//!
+//! `webhook.concurrency` batches are under way at most; one that waits for its next attempt counts.
+//! So a receiver that is down is asked by that many, with back-off, and no faster. An answer other
+//! than 2xx to a batch of several topics can be about one of them: the half of it goes back into the
+//! queue, and so on, until what is refused stands alone and keeps nobody else waiting.
+//!
+//! A batch is given up after `webhook.max_attempts`, or when its oldest event is older than
+//! `webhook.max_age`. Its number, `webhook-id`, is the same in each attempt, and another one for a
+//! half.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use herenow_pubsub::broker::Backoff;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, StatusCode, Url};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::EventsError;
+use super::event::{Filter, Loss};
+use super::queue::{Batch, Next, Queue};
+use super::signature::Signer;
+use crate::config::WebhookConfig;
+
+/// How much of an answer is read, so that its connection can be used again.
+const MAX_ANSWER_BYTES: usize = 16 << 10;
+
+/// See the module's documentation.
+pub(super) struct Courier {
+    queue: Arc<Queue>,
+    url: Url,
+    client: Client,
+    signer: Signer,
+    node: String,
+    config: Arc<WebhookConfig>,
+    backoff: Backoff,
+    /// What the numbers of its batches begin with.
+    life: String,
+    is_failing: AtomicBool,
+    n_batches: AtomicU64,
+    n_attempts: AtomicU64,
+    n_failures: AtomicU64,
+}
+
+/// Why a receiver does not have a batch.
+#[derive(Debug)]
+struct Failure {
+    why: String,
+    /// Whether the receiver answered, and so has read the batch.
+    is_answer: bool,
+    retry_after: Option<Duration>,
+}
+
+impl Courier {
+    /// One for each webhook that is configured.
+    pub(super) fn of(config: &WebhookConfig, node: &str) -> Result<Vec<Arc<Self>>, EventsError> {
+        if config.urls.is_empty() {
+            return Ok(Vec::new());
+        }
+        // An error says that there is one already.
+        let _is_there = rustls::crypto::ring::default_provider().install_default();
+        let config = Arc::new(config.clone());
+        let couriers = config.urls.iter().map(|url| Self::new(&config, url, node));
+        couriers.map(|courier| courier.map(Arc::new)).collect()
+    }
+
+    fn new(config: &Arc<WebhookConfig>, url: &str, node: &str) -> Result<Self, EventsError> {
+        let wrong = |setting| EventsError::Setting { setting };
+        let url = Url::parse(url).map_err(|_| wrong("webhook.urls"))?;
+        let secret = config.secret.as_ref().map(|secret| secret.expose());
+        let signer = secret.and_then(Signer::new);
+        let client = Client::builder()
+            .user_agent(concat!("herenow/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(config.timeout)
+            .pool_max_idle_per_host(config.concurrency)
+            .build()
+            .map_err(EventsError::Client)?;
+        // A path can be a secret; the origin is not.
+        let name = url.origin().ascii_serialization();
+        let filter = Filter::all()
+            .of_patterns(&config.topics)
+            .of_kinds(config.events.iter().map(String::as_str));
+        tracing::info!(webhook = name, "telling a webhook of events");
+        Ok(Self {
+            queue: Arc::new(Queue::new(name, filter, config.clone())),
+            url,
+            client,
+            signer: signer.ok_or(wrong("webhook.secret"))?,
+            node: node.to_owned(),
+            backoff: Backoff::new(config.min_backoff, config.max_backoff)
+                .map_err(|_| wrong("webhook.min_backoff"))?,
+            config: config.clone(),
+            life: format!("{:016x}", since_1970().as_nanos()),
+            is_failing: AtomicBool::new(false),
+            n_batches: AtomicU64::new(0),
+            n_attempts: AtomicU64::new(0),
+            n_failures: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Delivers until the queue is closed and empty.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut under_way = JoinSet::new();
+        while !self.queue.is_finished() || !under_way.is_empty() {
+            let mut due = None;
+            while under_way.len() < self.config.concurrency {
+                match self.queue.next(Instant::now()) {
+                    Next::Batch(batch) => {
+                        under_way.spawn(self.clone().deliver(batch));
+                    }
+                    Next::At(time) => {
+                        due = Some(time);
+                        break;
+                    }
+                    Next::Nothing => break,
+                }
+            }
+            tokio::select! {
+                () = self.queue.wake.notified() => {}
+                Some(ended) = under_way.join_next(), if !under_way.is_empty() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "delivering to a webhook has failed");
+                    }
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+        }
+    }
+
+    /// Says in the log what is not delivered, and is lost with the process.
+    pub(super) fn say_what_is_left(&self) {
+        let n_events = self.queue.n_held();
+        if n_events > 0 {
+            let webhook = self.queue.name();
+            tracing::warn!(
+                webhook,
+                n_events,
+                "stopped with events that are not delivered"
+            );
+        }
+    }
+
+    pub(super) fn show(&self) -> Value {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        json!({
+            "origin": self.queue.name(),
+            "is_failing": self.is_failing.load(Ordering::Relaxed),
+            "n_waiting": self.queue.n_held(),
+            "limit": self.config.max_queued,
+            "n_delivered": self.queue.n_delivered(),
+            "n_lost": self.queue.n_lost(),
+            "n_requests": read(&self.n_attempts),
+            "n_failures": read(&self.n_failures),
+        })
+    }
+
+    /// Sends a batch until the receiver has it, or it is given up.
+    async fn deliver(self: Arc<Self>, mut batch: Batch) {
+        let mut n_failed = 0;
+        let (mut id, mut body) = (self.next_id(), batch.body(&self.node));
+        loop {
+            let failure = match self.attempt(&id, body.clone()).await {
+                Ok(()) => {
+                    self.on_success();
+                    return self.queue.on_delivered(batch);
+                }
+                Err(failure) => failure,
+            };
+            n_failed += 1;
+            self.on_failure(&failure, n_failed);
+            if n_failed >= self.config.max_attempts {
+                return self.lose(Loss::Refused, batch, &failure);
+            }
+            if failure.is_answer && batch.parts.len() > 1 {
+                self.queue.take_back_half(&mut batch);
+                (id, body) = (self.next_id(), batch.body(&self.node));
+            }
+            let wait = self.backoff.wait(n_failed - 1);
+            let wait = wait.max(failure.retry_after.unwrap_or_default());
+            let wait = wait.min(self.config.max_backoff);
+            let is_old = |came: Instant| came.elapsed() + wait > self.config.max_age;
+            if batch.came().is_some_and(is_old) {
+                return self.lose(Loss::TooOld, batch, &failure);
+            }
+            sleep(wait).await;
+        }
+    }
+
+    fn lose(&self, loss: Loss, batch: Batch, failure: &Failure) {
+        let (webhook, n_events) = (self.queue.name(), batch.n_events());
+        let (why, reason) = (&failure.why, loss.word());
+        tracing::warn!(webhook, n_events, reason, why, "events for a webhook lost");
+        self.queue.on_lost(loss, batch);
+    }
+
+    async fn attempt(&self, id: &str, body: Bytes) -> Result<(), Failure> {
+        self.n_attempts.fetch_add(1, Ordering::Relaxed);
+        let unix_seconds = since_1970().as_secs();
+        let signature = self.signer.sign(id, unix_seconds, &body);
+        let request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", unix_seconds.to_string())
+            .header("webhook-signature", signature)
+            .body(body);
+        let mut answer = request.send().await.map_err(Failure::silence)?;
+        let (status, retry_after) = (answer.status(), retry_after(&answer));
+        let mut n_read = 0;
+        // What it says beside the status is of no interest, nor is it when that breaks off.
+        while n_read < MAX_ANSWER_BYTES
+            && let Ok(Some(chunk)) = answer.chunk().await
+        {
+            n_read += chunk.len();
+        }
+        match status.is_success() {
+            true => Ok(()),
+            false => Err(Failure::answer(status, retry_after)),
+        }
+    }
+
+    fn on_success(&self) {
+        if self.is_failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(webhook = self.queue.name(), "webhook is back");
+        }
+    }
+
+    fn on_failure(&self, failure: &Failure, n_failed: usize) {
+        self.n_failures.fetch_add(1, Ordering::Relaxed);
+        let (webhook, why) = (self.queue.name(), &failure.why);
+        match self.is_failing.swap(true, Ordering::Relaxed) {
+            false => tracing::warn!(webhook, why, "webhook fails: events wait"),
+            true => tracing::debug!(webhook, why, n_failed, "webhook still fails"),
+        }
+    }
+
+    fn next_id(&self) -> String {
+        let number = 1 + self.n_batches.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number}", self.life)
+    }
+}
+
+impl Failure {
+    fn silence(error: reqwest::Error) -> Self {
+        // Its URL can have a secret in it.
+        let error = error.without_url();
+        let mut why = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            why += &format!(": {error}");
+            cause = error.source();
+        }
+        Self {
+            why,
+            is_answer: false,
+            retry_after: None,
+        }
+    }
+
+    fn answer(status: StatusCode, retry_after: Option<Duration>) -> Self {
+        Self {
+            why: format!("the answer is {status}"),
+            is_answer: true,
+            retry_after,
+        }
+    }
+}
+
+/// What the receiver says of when to come again, in seconds; dates are not read.
+fn retry_after(answer: &reqwest::Response) -> Option<Duration> {
+    let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    text.parse().ok().map(Duration::from_secs)
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}

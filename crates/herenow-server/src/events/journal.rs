@@ -1,0 +1,485 @@
+//! [`Journal`]: the latest events that this node saw, for those who listen to `GET /api/events`.
+//!
+//! One ring, bounded in events and bytes, and for each [`Reader`] its place in it. A reader takes
+//! what came since; one that comes back says where it was, and goes on there if that is still kept.
+//! A reader that falls out of the ring is closed, with a reason: when it reads, by the last thing it
+//! gets; when it does not read at all, by ending its connection a few seconds later. Both are counted.
+//!
+//! Events are kept while somebody listens, and for a while after that, so that a listener may come
+//! back. Otherwise nothing is.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use herenow_channels::HangUp;
+use herenow_presence::Topic;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, timeout};
+
+use super::event::{Filter, Kind, Loss, Record};
+use crate::config::EventsConfig;
+
+/// How long events are kept when nobody listens any more.
+const KEEP_TIME: Duration = Duration::from_secs(60);
+/// How long a reader that has fallen behind may take to read that it has, before it is hung up on.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often it is looked for both.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// What a reader takes in one go, about.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    config: EventsConfig,
+    /// Whether somebody is to be told of events; without webhooks, that is who listens.
+    is_on: Arc<AtomicBool>,
+    has_webhooks: bool,
+    /// What the ids of this life's events begin with.
+    life: String,
+    ring: Mutex<Ring>,
+    changed: watch::Sender<()>,
+    n_opened: AtomicU64,
+    n_slow: AtomicU64,
+    n_refused: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    /// Which time of being kept this is; 0 if it never was.
+    round: u64,
+    is_kept: bool,
+    is_closed: bool,
+    /// The number of the next event. Numbers never repeat, nor does a round begin where one ended.
+    next: u64,
+    kept: VecDeque<Kept>,
+    kept_bytes: usize,
+    readers: HashMap<u64, Place>,
+    /// Since when nobody listens.
+    idle_since: Option<Instant>,
+}
+
+/// An event as readers get it.
+#[derive(Debug)]
+struct Kept {
+    /// What filters look at; a notice of a loss is for all.
+    what: Option<(Kind, Topic)>,
+    frame: Bytes,
+}
+
+/// Where a reader is.
+#[derive(Debug)]
+struct Place {
+    /// The number of the next event that it has not got.
+    next: u64,
+    hang_up: Option<HangUp>,
+    /// Since when it is known to have fallen behind.
+    behind_since: Option<Instant>,
+}
+
+/// One who listens. Dropping it is the end.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    journal: Arc<Journal>,
+    id: u64,
+    filter: Filter,
+    changed: watch::Receiver<()>,
+    /// What it gets before anything else.
+    greeting: Option<Bytes>,
+    is_ended: bool,
+}
+
+/// Where a listener was: the id of the last event it got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resume {
+    life: String,
+    number: u64,
+}
+
+/// As many listen as may.
+#[derive(Debug, thiserror::Error)]
+#[error("{max} streams of events are open, which is the limit (events.max_streams)")]
+pub(crate) struct Full {
+    pub(crate) max: usize,
+}
+
+impl Resume {
+    /// Reads an id; `None` if it is none of an event.
+    pub(crate) fn parse(id: &str) -> Option<Self> {
+        let (life, number) = id.rsplit_once('-')?;
+        let (life, number) = (life.to_owned(), number.parse().ok()?);
+        Some(Self { life, number })
+    }
+}
+
+impl Journal {
+    pub(super) fn new(config: &EventsConfig, is_on: Arc<AtomicBool>) -> Arc<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Arc::new(Self {
+            config: config.clone(),
+            has_webhooks: is_on.load(Ordering::Relaxed),
+            is_on,
+            life: format!("{:016x}", now.unwrap_or_default().as_nanos()),
+            ring: Mutex::default(),
+            changed: watch::Sender::new(()),
+            n_opened: AtomicU64::new(0),
+            n_slow: AtomicU64::new(0),
+            n_refused: AtomicU64::new(0),
+        })
+    }
+
+    /// Returns which round of keeping this is, if events are kept now.
+    pub(super) fn round(&self) -> Option<u64> {
+        let ring = self.ring.lock();
+        ring.is_kept.then_some(ring.round)
+    }
+
+    /// Adds events, each with its number among those of its topic.
+    pub(super) fn push(&self, records: &[(Record, u64)]) {
+        let mut ring = self.ring.lock();
+        if !ring.is_kept {
+            return;
+        }
+        for (record, seq) in records {
+            let id = format!("{}-{}", self.life, ring.next);
+            let mut frame = Vec::with_capacity(record.n_bytes() + 64);
+            let head = format!("id: {id}\nevent: {}\ndata: ", record.kind.word());
+            frame.extend_from_slice(head.as_bytes());
+            record.write(&id, *seq, &mut frame);
+            frame.extend_from_slice(b"\n\n");
+            let what = Some((record.kind, record.topic.clone()));
+            let frame = frame.into();
+            ring.keep(Kept { what, frame }, &self.config);
+        }
+        drop(ring);
+        self.changed.send_replace(());
+    }
+
+    /// Tells all who listen that events did not even come here.
+    pub(super) fn lose(&self, n_events: usize) {
+        let mut ring = self.ring.lock();
+        if ring.is_kept {
+            let frame = lost(Loss::Missed, Some(n_events as u64)).into();
+            ring.keep(Kept { what: None, frame }, &self.config);
+        }
+        drop(ring);
+        self.changed.send_replace(());
+    }
+
+    /// Lets somebody listen; `hang_up` ends the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if too many do.
+    pub(crate) fn listen(
+        self: &Arc<Self>,
+        filter: Filter,
+        resume: Option<&Resume>,
+        hang_up: Option<HangUp>,
+    ) -> Result<Reader, Full> {
+        let mut ring = self.ring.lock();
+        if ring.readers.len() >= self.config.max_streams || ring.is_closed {
+            self.n_refused.fetch_add(1, Ordering::Relaxed);
+            let max = self.config.max_streams;
+            return Err(Full { max });
+        }
+        if !ring.is_kept {
+            ring.is_kept = true;
+            ring.round += 1;
+            ring.next += 1;
+            self.is_on.store(true, Ordering::Relaxed);
+        }
+        ring.idle_since = None;
+        let mut greeting = b"retry: 2000\n\n".to_vec();
+        let next = match resume {
+            None => ring.next,
+            Some(resume) if resume.life != self.life => {
+                greeting.extend_from_slice(lost(Loss::NotKept, None).as_bytes());
+                ring.next
+            }
+            Some(resume) => {
+                let (wanted, first) = (resume.number.saturating_add(1), ring.first());
+                if wanted < first {
+                    let n_events = first - wanted;
+                    greeting.extend_from_slice(lost(Loss::NotKept, Some(n_events)).as_bytes());
+                }
+                wanted.clamp(first, ring.next)
+            }
+        };
+        let id = self.n_opened.fetch_add(1, Ordering::Relaxed);
+        let place = Place {
+            next,
+            hang_up,
+            behind_since: None,
+        };
+        ring.readers.insert(id, place);
+        Ok(Reader {
+            journal: self.clone(),
+            id,
+            filter,
+            changed: self.changed.subscribe(),
+            greeting: Some(greeting.into()),
+            is_ended: false,
+        })
+    }
+
+    /// Looks after readers that have fallen behind, and after the ring when nobody listens; for ever.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut ticks = interval(LOOK_PERIOD);
+        loop {
+            ticks.tick().await;
+            self.look(Instant::now());
+        }
+    }
+
+    fn look(&self, now: Instant) {
+        let mut ring = self.ring.lock();
+        let first = ring.first();
+        let is_hopeless = |_: &u64, place: &mut Place| {
+            if place.next >= first {
+                return false;
+            }
+            now.duration_since(*place.behind_since.get_or_insert(now)) >= GRACE
+        };
+        for (_, place) in ring.readers.extract_if(is_hopeless) {
+            self.count_slow(first - place.next);
+            if let Some(hang_up) = place.hang_up {
+                hang_up.now();
+            }
+        }
+        if ring.is_kept && ring.readers.is_empty() {
+            let idle_since = *ring.idle_since.get_or_insert(now);
+            if now.duration_since(idle_since) >= KEEP_TIME {
+                ring.forget();
+                self.is_on.store(self.has_webhooks, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Ends all streams, and lets nobody listen any more.
+    pub(super) fn close(&self) {
+        self.ring.lock().is_closed = true;
+        self.changed.send_replace(());
+    }
+
+    fn count_slow(&self, n_behind: u64) {
+        self.n_slow.fetch_add(1, Ordering::Relaxed);
+        let max = self.config.max_kept;
+        tracing::warn!(
+            n_behind,
+            max,
+            "closing a stream of events: its reader is too slow"
+        );
+    }
+
+    pub(super) fn show(&self) -> Value {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let ring = self.ring.lock();
+        json!({
+            "n_open": ring.readers.len(),
+            "limit": self.config.max_streams,
+            "n_opened": read(&self.n_opened),
+            "n_too_slow": read(&self.n_slow),
+            "n_refused": read(&self.n_refused),
+            "n_kept": ring.kept.len(),
+        })
+    }
+}
+
+impl Ring {
+    /// The number of the oldest event that is kept, or of the next one.
+    fn first(&self) -> u64 {
+        self.next - self.kept.len() as u64
+    }
+
+    fn keep(&mut self, kept: Kept, config: &EventsConfig) {
+        self.kept_bytes += kept.frame.len();
+        self.kept.push_back(kept);
+        self.next += 1;
+        while self.kept.len() > config.max_kept || self.kept_bytes > config.max_kept_bytes {
+            let Some(oldest) = self.kept.pop_front() else {
+                return;
+            };
+            self.kept_bytes -= oldest.frame.len();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.is_kept = false;
+        self.kept = VecDeque::new();
+        self.kept_bytes = 0;
+    }
+}
+
+impl Reader {
+    /// Returns what comes next, or after a while without anything a comment that keeps the connection;
+    /// `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        if let Some(greeting) = self.greeting.take() {
+            return Some(greeting);
+        }
+        if self.is_ended {
+            return None;
+        }
+        loop {
+            self.changed.mark_unchanged();
+            if let Some(chunk) = self.read() {
+                return Some(chunk);
+            }
+            let changed = timeout(self.journal.config.keep_alive, self.changed.changed());
+            if changed.await.is_err() {
+                return Some(Bytes::from_static(b": still here\n\n"));
+            }
+        }
+    }
+
+    /// Takes what there is now.
+    fn read(&mut self) -> Option<Bytes> {
+        let mut ring = self.journal.ring.lock();
+        let ring = &mut *ring;
+        let (first, is_closed) = (ring.first(), ring.is_closed);
+        let Some(place) = ring.readers.get_mut(&self.id) else {
+            self.is_ended = true; // It was hung up on, and is read all the same.
+            return Some(closed("too_slow", None));
+        };
+        if place.next < first {
+            let n_events = first - place.next;
+            ring.readers.remove(&self.id);
+            self.journal.count_slow(n_events);
+            self.is_ended = true;
+            return Some(closed("too_slow", Some(n_events)));
+        }
+        let mut chunk = Vec::new();
+        let skipped = usize::try_from(place.next - first).unwrap_or(usize::MAX);
+        for kept in ring.kept.iter().skip(skipped) {
+            if chunk.len() >= CHUNK_BYTES {
+                break;
+            }
+            place.next += 1;
+            let is_wanted = |(kind, topic): &(Kind, Topic)| self.filter.wants(*kind, topic);
+            if kept.what.as_ref().is_none_or(is_wanted) {
+                chunk.extend_from_slice(&kept.frame);
+            }
+        }
+        if chunk.is_empty() && is_closed {
+            self.is_ended = true;
+            return Some(closed("stopping", None));
+        }
+        (!chunk.is_empty()).then(|| chunk.into())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut ring = self.journal.ring.lock();
+        ring.readers.remove(&self.id);
+        if ring.readers.is_empty() {
+            ring.idle_since.get_or_insert_with(Instant::now);
+        }
+    }
+}
+
+/// The frame that says that events are not told.
+fn lost(loss: Loss, n_events: Option<u64>) -> String {
+    format!("event: lost\ndata: {}\n\n", loss.record(n_events))
+}
+
+/// The frame that says why the stream ends.
+fn closed(reason: &str, n_behind: Option<u64>) -> Bytes {
+    let data = json!({ "event": "closed", "reason": reason, "n_behind": n_behind });
+    format!("event: closed\ndata: {data}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::super::event::Told;
+    use super::*;
+
+    fn journal(max_kept: usize) -> Arc<Journal> {
+        let config = EventsConfig {
+            max_kept,
+            ..EventsConfig::default()
+        };
+        Journal::new(&config, Arc::default())
+    }
+
+    fn push(journal: &Journal, topic: &str) {
+        let topic = Topic::new(topic).unwrap();
+        let record = Record::new(&Told {
+            kind: Kind::Occupied,
+            topic: &topic,
+            at: UNIX_EPOCH,
+            node: "a",
+            reason: "tracked",
+            n_presences: 1,
+            who: None,
+        });
+        journal.push(slice::from_ref(&(record, 1)));
+    }
+
+    fn text(frame: Option<Bytes>) -> String {
+        String::from_utf8(frame.unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_694_a_reader_that_falls_behind_is_told_so_counted_and_ended() {
+        let journal = journal(3);
+        let mut reader = journal.listen(Filter::all(), None, None).unwrap();
+        assert_eq!(text(reader.next().await), "retry: 2000\n\n");
+        for _ in 0..3 {
+            push(&journal, "room:1");
+        }
+        assert_eq!(
+            text(reader.next().await).matches("topic_occupied").count(),
+            6
+        );
+        for _ in 0..5 {
+            push(&journal, "room:1");
+        }
+        let last = text(reader.next().await);
+        assert!(last.starts_with("event: closed\n"), "{last}");
+        assert!(
+            last.contains("too_slow") && last.contains("\"n_behind\":2"),
+            "{last}"
+        );
+        assert!(reader.next().await.is_none());
+        let shown = journal.show();
+        assert_eq!(
+            (&shown["n_too_slow"], &shown["n_open"]),
+            (&json!(1), &json!(0))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_697_events_are_kept_while_somebody_listens_and_a_minute_longer() {
+        let journal = journal(10);
+        let is_on = journal.is_on.clone();
+        let is_kept = || is_on.load(Ordering::Relaxed) && journal.round().is_some();
+        assert!(!is_kept());
+        push(&journal, "room:1");
+        let task = tokio::spawn(journal.clone().run());
+        let mut reader = journal.listen(Filter::all(), None, None).unwrap();
+        assert!(is_kept());
+        let _greeting = reader.next().await;
+        push(&journal, "room:1");
+        let heard = text(reader.next().await);
+        let id = heard.lines().next().unwrap().strip_prefix("id: ").unwrap();
+        let resume = Resume::parse(id).unwrap();
+        drop(reader);
+        tokio::time::sleep(KEEP_TIME / 2).await;
+        assert!(is_kept());
+        tokio::time::sleep(KEEP_TIME).await;
+        assert!(!is_kept());
+        // Nothing says how much has happened since, but that something may have.
+        let mut reader = journal.listen(Filter::all(), Some(&resume), None).unwrap();
+        assert!(text(reader.next().await).contains("not_kept"));
+        task.abort();
+    }
+}

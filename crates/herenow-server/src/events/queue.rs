@@ -1,0 +1,404 @@
+//! [`Queue`]: what waits for one webhook, and what of it may be sent now.
+//!
+//! Events wait in lanes, one for each topic that has any. A lane is *ready*, or *out*: then events
+//! of it are in a batch that is under way, and no other batch gets any of it until that one has
+//! ended. So the events of a topic arrive in order, and topics do not wait for each other, but for
+//! the batches that may be under way at once.
+//!
+//! A batch leaves at once if the one before is a while ago or as many events wait as fit into it;
+//! otherwise a little later, so that many small ones become one.
+//!
+//! Bounded in events and bytes, those under way included. What comes when it is full is lost, which
+//! is counted, logged once until there is room again, and told to the receiver with what it gets
+//! next.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use herenow_presence::Topic;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::event::{Filter, Loss, Record};
+use crate::config::WebhookConfig;
+
+/// An event that waits.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) json: Bytes,
+    came: Instant,
+}
+
+/// Events of one topic, in order.
+#[derive(Debug)]
+pub(super) struct Part {
+    topic: Topic,
+    pub(super) items: VecDeque<Item>,
+}
+
+/// What goes to the receiver in one request.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) parts: Vec<Part>,
+    pub(super) losses: Losses,
+}
+
+/// How many events were lost, by why.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Losses([u64; Loss::ALL.len()]);
+
+/// What a queue has for its courier.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A batch.
+    Batch(Batch),
+    /// A batch at this time, or earlier if it is full then.
+    At(Instant),
+    /// Nothing until something comes.
+    Nothing,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Queue {
+    filter: Filter,
+    config: Arc<WebhookConfig>,
+    /// Where to, for the log.
+    name: String,
+    state: Mutex<State>,
+    pub(super) wake: Notify,
+    n_delivered: AtomicU64,
+    n_lost: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    lanes: HashMap<Topic, Lane>,
+    /// Topics of lanes that are ready, those first that waited longest.
+    ready: VecDeque<Topic>,
+    /// Events in them.
+    n_ready: usize,
+    /// Events that wait or are under way, and their bytes.
+    n_held: usize,
+    held_bytes: usize,
+    losses: Losses,
+    /// Whether the queue is losing events for want of room.
+    is_full: bool,
+    /// When a batch may leave that is not full.
+    next_small: Instant,
+    is_closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    items: VecDeque<Item>,
+    is_out: bool,
+}
+
+impl Queue {
+    pub(super) fn new(name: String, filter: Filter, config: Arc<WebhookConfig>) -> Self {
+        Self {
+            filter,
+            config,
+            name,
+            state: Mutex::new(State {
+                lanes: HashMap::new(),
+                ready: VecDeque::new(),
+                n_ready: 0,
+                n_held: 0,
+                held_bytes: 0,
+                losses: Losses::default(),
+                is_full: false,
+                next_small: Instant::now(),
+                is_closed: false,
+            }),
+            wake: Notify::new(),
+            n_delivered: AtomicU64::new(0),
+            n_lost: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds an event, if the receiver wants it. `id` is unique, `seq` counts those of the topic.
+    pub(super) fn push(&self, record: &Record, id: &str, seq: u64) {
+        if !self.filter.wants(record.kind, &record.topic) {
+            return;
+        }
+        let mut json = Vec::with_capacity(record.n_bytes());
+        record.write(id, seq, &mut json);
+        let mut state = self.state.lock();
+        let has_room = state.n_held < self.config.max_queued
+            && state.held_bytes + json.len() <= self.config.max_queued_bytes;
+        if state.is_closed {
+            return;
+        }
+        if !has_room {
+            self.n_lost.fetch_add(1, Ordering::Relaxed);
+            state.losses.add(Loss::QueueFull, 1);
+            if !std::mem::replace(&mut state.is_full, true) {
+                let (n_events, n_bytes) = (state.n_held, state.held_bytes);
+                let webhook = &self.name;
+                tracing::warn!(
+                    webhook,
+                    n_events,
+                    n_bytes,
+                    "webhook queue full: losing events"
+                );
+            }
+            return;
+        }
+        state.n_held += 1;
+        state.held_bytes += json.len();
+        let item = Item {
+            json: json.into(),
+            came: Instant::now(),
+        };
+        let was_idle = state.n_ready == 0;
+        let State {
+            lanes,
+            ready,
+            n_ready,
+            ..
+        } = &mut *state;
+        let lane = lanes.entry(record.topic.clone()).or_default();
+        lane.items.push_back(item);
+        if !lane.is_out {
+            *n_ready += 1;
+            if lane.items.len() == 1 {
+                ready.push_back(record.topic.clone());
+            }
+        }
+        if was_idle || *n_ready == self.config.max_batch {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes note that events did not even come here.
+    pub(super) fn lose(&self, loss: Loss, n_events: usize) {
+        let n_events = n_events as u64;
+        self.n_lost.fetch_add(n_events, Ordering::Relaxed);
+        self.state.lock().losses.add(loss, n_events);
+        self.wake.notify_one();
+    }
+
+    /// Returns what is to be sent now.
+    pub(super) fn next(&self, now: Instant) -> Next {
+        let mut state = self.state.lock();
+        if state.ready.is_empty() && state.losses.is_empty() {
+            return Next::Nothing;
+        }
+        let is_small = state.n_ready < self.config.max_batch;
+        if is_small && now < state.next_small && !state.is_closed {
+            return Next::At(state.next_small);
+        }
+        if is_small {
+            state.next_small = now + self.config.max_delay;
+        }
+        let (parts, n_old) = state.fill(&self.config, now);
+        state.losses.add(Loss::TooOld, n_old);
+        self.n_lost.fetch_add(n_old, Ordering::Relaxed);
+        self.note_room(&mut state);
+        let losses = std::mem::take(&mut state.losses);
+        match parts.is_empty() && losses.is_empty() {
+            true => Next::Nothing,
+            false => Next::Batch(Batch { parts, losses }),
+        }
+    }
+
+    /// Takes back the second half of a batch that holds several topics, as if it had not been taken.
+    pub(super) fn take_back_half(&self, batch: &mut Batch) {
+        let half = batch.parts.len().div_ceil(2);
+        let mut state = self.state.lock();
+        for part in batch.parts.drain(half..).rev() {
+            let lane = state.lanes.entry(part.topic.clone()).or_default();
+            let mut items = part.items;
+            items.append(&mut lane.items);
+            lane.items = items;
+            lane.is_out = false;
+            state.n_ready += state.lanes[&part.topic].items.len();
+            state.ready.push_front(part.topic);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Takes note that the receiver has a batch.
+    pub(super) fn on_delivered(&self, batch: Batch) {
+        let n_events = batch.n_events();
+        self.n_delivered
+            .fetch_add(n_events as u64, Ordering::Relaxed);
+        self.release(batch);
+    }
+
+    /// Takes note that a batch is given up; what was lost before is told later.
+    pub(super) fn on_lost(&self, loss: Loss, batch: Batch) {
+        let n_events = batch.n_events() as u64;
+        self.n_lost.fetch_add(n_events, Ordering::Relaxed);
+        let mut losses = batch.losses;
+        losses.add(loss, n_events);
+        self.state.lock().losses.add_all(&losses);
+        self.release(batch);
+    }
+
+    fn release(&self, batch: Batch) {
+        let mut state = self.state.lock();
+        for part in batch.parts {
+            state.n_held -= part.items.len();
+            state.held_bytes -= part.items.iter().map(|item| item.json.len()).sum::<usize>();
+            let Some(lane) = state.lanes.get_mut(&part.topic) else {
+                continue;
+            };
+            lane.is_out = false;
+            let n_waiting = lane.items.len();
+            if n_waiting == 0 {
+                state.lanes.remove(&part.topic);
+            } else {
+                state.n_ready += n_waiting;
+                state.ready.push_back(part.topic);
+            }
+        }
+        self.note_room(&mut state);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    fn note_room(&self, state: &mut State) {
+        if state.is_full && state.n_held <= self.config.max_queued / 2 {
+            state.is_full = false;
+            tracing::info!(webhook = self.name, "webhook queue has room again");
+        }
+    }
+
+    /// Takes nothing any more, and has what waits sent without delay.
+    pub(super) fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Returns whether it is closed and nothing waits.
+    pub(super) fn is_finished(&self) -> bool {
+        let state = self.state.lock();
+        state.is_closed && state.n_held == 0 && state.losses.is_empty()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the events that wait or are under way.
+    pub(super) fn n_held(&self) -> usize {
+        self.state.lock().n_held
+    }
+
+    pub(super) fn n_delivered(&self) -> u64 {
+        self.n_delivered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn n_lost(&self) -> u64 {
+        self.n_lost.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    /// Takes as many events out of ready lanes as fit into a batch, and drops those that are too old.
+    fn fill(&mut self, config: &WebhookConfig, now: Instant) -> (Vec<Part>, u64) {
+        let mut parts = Vec::new();
+        let (mut n_items, mut n_bytes, mut n_old) = (0, 0, 0);
+        while n_items < config.max_batch
+            && let Some(topic) = self.ready.pop_front()
+        {
+            let lane = self.lanes.get_mut(&topic).expect("a ready lane is there");
+            self.n_ready -= lane.items.len();
+            let mut items = VecDeque::new();
+            while let Some(item) = lane.items.front() {
+                let is_old = now.duration_since(item.came) > config.max_age;
+                let fits = n_items < config.max_batch
+                    && (n_items == 0 || n_bytes + item.json.len() <= config.max_batch_bytes);
+                if !is_old && !fits {
+                    break;
+                }
+                let item = lane.items.pop_front().expect("it was just looked at");
+                if is_old {
+                    n_old += 1;
+                    self.n_held -= 1;
+                    self.held_bytes -= item.json.len();
+                } else {
+                    n_items += 1;
+                    n_bytes += item.json.len();
+                    items.push_back(item);
+                }
+            }
+            if !items.is_empty() {
+                lane.is_out = true;
+                parts.push(Part { topic, items });
+            } else if lane.items.is_empty() {
+                self.lanes.remove(&topic); // All of it was too old.
+            } else {
+                self.n_ready += lane.items.len();
+                self.ready.push_front(topic); // It is to begin the next batch.
+                break;
+            }
+        }
+        (parts, n_old)
+    }
+}
+
+impl Batch {
+    pub(super) fn n_events(&self) -> usize {
+        self.parts.iter().map(|part| part.items.len()).sum()
+    }
+
+    /// When the first of its events came.
+    pub(super) fn came(&self) -> Option<Instant> {
+        let first = self.parts.iter().filter_map(|part| part.items.front());
+        first.map(|item| item.came).min()
+    }
+
+    /// The body of its request: what was lost comes first.
+    pub(super) fn body(&self, node: &str) -> Bytes {
+        let items = self.parts.iter().flat_map(|part| &part.items);
+        let n_bytes: usize = items.clone().map(|item| item.json.len() + 1).sum();
+        let mut body = Vec::with_capacity(n_bytes + 256);
+        body.extend_from_slice(b"{\"node\":");
+        body.extend_from_slice(serde_json::Value::from(node).to_string().as_bytes());
+        body.extend_from_slice(b",\"events\":[");
+        let losses = self.losses.records().into_iter().map(Bytes::from);
+        for (at, json) in losses
+            .chain(items.map(|item| item.json.clone()))
+            .enumerate()
+        {
+            if at > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(&json);
+        }
+        body.extend_from_slice(b"]}");
+        body.into()
+    }
+}
+
+impl Losses {
+    fn add(&mut self, loss: Loss, n_events: u64) {
+        self.0[loss as usize] += n_events;
+    }
+
+    fn add_all(&mut self, other: &Self) {
+        for loss in Loss::ALL {
+            self.add(loss, other.0[loss as usize]);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn records(&self) -> Vec<String> {
+        let told = Loss::ALL
+            .into_iter()
+            .filter(|loss| self.0[*loss as usize] > 0);
+        told.map(|loss| loss.record(Some(self.0[loss as usize])))
+            .collect()
+    }
+}
