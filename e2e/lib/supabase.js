@@ -137,9 +137,9 @@ export class PyPerson extends Watcher {
 
   constructor(context, server, { key = "any key at all" } = {}) {
     super();
-    const python = process.env.PYTHON_WITH_REALTIME;
+    const python = process.env.PYTHON;
     if (!python) {
-      throw new Error("PYTHON_WITH_REALTIME must name a Python that has e2e/python/requirements.txt; `cargo xtask e2e` sees to that");
+      throw new Error("PYTHON must name a Python that has e2e/python/requirements.txt; `cargo xtask e2e` sees to that");
     }
     this.#child = spawn(python, ["-u", PERSON, `${server.http}${MOUNT}`, key], { stdio: ["pipe", "pipe", "pipe"] });
     this.#child.stderr.on("data", (data) => this.#errors.push(data.toString()));

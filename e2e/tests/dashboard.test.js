@@ -40,7 +40,7 @@ test("SRV-800 the overview shows the node, its clients, and topics by size, and 
   await person(context, server, topic, "grace");
   await row(page, topic).locator(".topic-count").getByText("2", { exact: true }).waitFor(PATIENT);
   await page.locator('.node[data-state="ready"]').getByText("ready", { exact: true }).waitFor(PATIENT);
-  await page.getByText("Nothing was warned of in the last 15 minutes.").waitFor(PATIENT);
+  await page.locator("main").getByText("Nothing was warned of in the last 15 minutes.").waitFor(PATIENT);
   await page.waitForFunction(() => document.querySelector(".hero-main .spark-line").getAttribute("d").includes("L"), null, PATIENT);
   await page.waitForFunction(() => /\/s$/u.test([...document.querySelectorAll(".tile dd b")][2].textContent), null, PATIENT);
   await first.close();
@@ -57,7 +57,7 @@ test("SRV-801 a topic shows who is here, on which devices, since when, from whic
   const page = await open(server);
   await row(page, topic).getByRole("link").click(PATIENT);
   await page.getByRole("heading", { name: topic }).waitFor(PATIENT);
-  await page.getByText("1 person here, on 2 devices").waitFor(PATIENT);
+  await page.locator("main").getByText("1 person here, on 2 devices").waitFor(PATIENT);
   const devices = page.locator(".person").filter({ hasText: "Ada Lovelace" }).locator(".device");
   assert.equal(await devices.count(), 2);
   await devices.filter({ hasText: "phone" }).filter({ hasText: "local" }).filter({ hasText: /for (a moment|\d+ s)/u }).waitFor(PATIENT);
@@ -69,7 +69,7 @@ test("SRV-801 a topic shows who is here, on which devices, since when, from whic
   await grace.close();
   await page.locator('.event[data-what="left"]').filter({ hasText: /grace left/u }).waitFor(PATIENT);
   await one(page, "grace").waitFor({ state: "detached", ...PATIENT });
-  await page.getByText("1 person here, on 1 device").waitFor(PATIENT);
+  await page.locator("main").getByText("1 person here, on 1 device").waitFor(PATIENT);
   await page.goBack();
   await page.getByRole("heading", { name: "Topics by size" }).waitFor(PATIENT);
   isClean();
@@ -79,7 +79,7 @@ test("SRV-802 a topic that nobody is in says so, and shows the first who comes",
   const topic = newTopic();
   const { open, isClean } = await operator(context, browser);
   const page = await open(server, `topic/${encodeURIComponent(topic)}`);
-  await page.getByText("Nobody is here at the moment.").waitFor(PATIENT);
+  await page.locator("main").getByText("Nobody is here at the moment.").waitFor(PATIENT);
   await person(context, server, topic, "ada");
   await one(page, "ada").waitFor(PATIENT);
   isClean();
@@ -97,11 +97,11 @@ test("SRV-803 the search finds a user everywhere, and the user is followed", asy
   await page.getByRole("option", { name: `${user} user, in 1 topic` }).waitFor(PATIENT);
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: user }).waitFor(PATIENT);
-  await page.getByText("In 1 topic, with 1 presence from 1 node").waitFor(PATIENT);
+  await page.locator("main").getByText("In 1 topic, with 1 presence from 1 node").waitFor(PATIENT);
   const elsewhere = await person(context, server, second, user);
-  await page.getByText("In 2 topics, with 2 presences from 1 node").waitFor(PATIENT);
+  await page.locator("main").getByText("In 2 topics, with 2 presences from 1 node").waitFor(PATIENT);
   await elsewhere.close();
-  await page.getByText("In 1 topic, with 1 presence from 1 node").waitFor(PATIENT);
+  await page.locator("main").getByText("In 1 topic, with 1 presence from 1 node").waitFor(PATIENT);
   // Topics are found by how they begin; nobody is a user, too.
   await page.keyboard.press("/");
   await page.keyboard.type("room:dash-");
@@ -109,7 +109,7 @@ test("SRV-803 the search finds a user everywhere, and the user is followed", asy
   await page.keyboard.press("Escape");
   await page.fill("#search-text", "nobody at all");
   await page.press("#search-text", "Enter");
-  await page.getByText("This user is in no topic, on no node.").waitFor(PATIENT);
+  await page.locator("main").getByText("This user is in no topic, on no node.").waitFor(PATIENT);
   isClean();
 });
 
@@ -129,10 +129,10 @@ test("SRV-804 who is evicted leaves: from one topic, or from everywhere, and onl
   await one(page, "ada").waitFor({ state: "detached", ...PATIENT });
   assert.equal(await page.locator("dialog[open]").count(), 0);
   await one(page, "grace").getByRole("link").click(PATIENT);
-  await page.getByText("In 2 topics").waitFor(PATIENT);
+  await page.locator("main").getByText("In 2 topics").waitFor(PATIENT);
   await page.getByRole("button", { name: "Evict from everywhere" }).click(PATIENT);
   await page.getByRole("dialog").getByRole("button", { name: "Evict", exact: true }).click(PATIENT);
-  await page.getByText("Not here at the moment").waitFor(PATIENT);
+  await page.locator("main").getByText("Not here at the moment").waitFor(PATIENT);
   isClean();
 });
 
@@ -189,7 +189,7 @@ test("SRV-807 a server without keys says how to set one, and one that takes anot
   const { open, isClean } = await operator(context, browser);
   const page = await open(closed);
   await page.getByRole("heading", { name: "The dashboard is closed" }).waitFor(PATIENT);
-  await page.getByText("HERENOW_API_KEYS=").waitFor(PATIENT);
+  await page.locator("main").getByText("HERENOW_API_KEYS=").waitFor(PATIENT);
   closed.env = { ...closed.env, HERENOW_API_KEYS: KEYS };
   await closed.restart();
   await page.reload();
@@ -228,7 +228,7 @@ test("SRV-809 a page that finds no server says so and tries again", async (conte
   await page.getByRole("heading", { name: "The server does not answer" }).waitFor(PATIENT);
   await inner.unroute("**/dashboard/access");
   await live(page);
-  await page.getByText("Nobody is present anywhere.").waitFor(PATIENT);
+  await page.locator("main").getByText("Nobody is present anywhere.").waitFor(PATIENT);
   isClean((complaint) => complaint.includes("ERR_FAILED"));
 });
 
@@ -239,7 +239,7 @@ test("SRV-810 the dashboard of any node shows all nodes, one that is lost and on
   const pages = await Promise.all(nodes.slice(0, 2).map((node) => open(node)));
   const card = (page, name) => page.locator(".node").filter({ has: page.getByRole("heading", { name, exact: true }) });
   for (const page of pages) {
-    await page.getByText("all 3 ready").waitFor(PATIENT);
+    await page.locator("main").getByText("all 3 ready").waitFor(PATIENT);
     for (const name of ["a", "b", "c"]) {
       await card(page, name).locator(".node-sockets b").getByText("1", { exact: true }).waitFor(PATIENT);
     }
@@ -253,7 +253,7 @@ test("SRV-810 the dashboard of any node shows all nodes, one that is lost and on
   await row(page, "room:all").locator(".topic-count").getByText("2", { exact: true }).waitFor(PATIENT);
   await nodes[2].start();
   await ready(nodes[2]);
-  await page.getByText("all 3 ready").waitFor(PATIENT);
+  await page.locator("main").getByText("all 3 ready").waitFor(PATIENT);
   assert.equal((await nodes[1].kill("SIGTERM")).code, 0);
   await card(page, "b").getByText(/said good-bye/u).waitFor(PATIENT);
   await pages[1].locator('body[data-link="lost"]').waitFor(PATIENT);
@@ -323,8 +323,10 @@ test("SRV-813 every view fits a phone and a desk, in the light and in the dark",
   for (const colorScheme of ["light", "dark"]) {
     for (const width of [320, 820, 1366]) {
       const { open, isClean } = await operator(context, browser, { colorScheme, viewport: { width, height: 820 }, hasTouch: width < 800 });
+      const page = await open(own);
       for (const view of VIEWS) {
-        const page = await open(own, view);
+        await page.evaluate((to) => (location.hash = `#/${to}`), view);
+        await page.locator({ topic: ".topic-view", user: ".user-view" }[view.split("/")[0]] ?? ".overview").waitFor(PATIENT);
         await page.locator(".person, .topic").first().waitFor(PATIENT);
         const [content, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
         assert.ok(content <= window, `${view} ${colorScheme} at ${width}: ${content}`);
@@ -366,9 +368,9 @@ test("SRV-815 hostile names, metas and topics stay text", async (context) => {
   const { open, isClean } = await operator(context, browser);
   const page = await open(server);
   await row(page, topic).getByRole("link").click(PATIENT);
-  await page.getByText("<b>bold</b>").waitFor(PATIENT);
+  await page.locator("main").getByText("<b>bold</b>").waitFor(PATIENT);
   await page.locator(".person-name").click(PATIENT);
-  await page.getByText("In 1 topic, with 1 presence from 1 node").waitFor(PATIENT);
+  await page.locator("main").getByText("In 1 topic, with 1 presence from 1 node").waitFor(PATIENT);
   assert.equal(await page.locator("main img, main script").count(), 0);
   isClean();
 });

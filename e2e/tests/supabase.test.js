@@ -215,7 +215,7 @@ test("SRV-1648 the programs of docs/supabase.md run as they stand and meet", asy
   const env = { ...process.env, HERENOW: server.http };
   const ada = start(context, process.execPath, [fileURLToPath(new URL("ada.mjs", ARTIFACTS))], env);
   await until(() => `ada is here\n${ada.output}`, () => ada.output.includes("here: ada\n"), DEADLINE_MS);
-  const guido = start(context, process.env.PYTHON_WITH_REALTIME, ["-c", program], env);
+  const guido = start(context, process.env.PYTHON, ["-c", program], env);
   await until(() => `both see both\n${ada.output}${guido.output}`, () => [ada, guido].every((one) => one.output.includes("here: ada, guido\n")), DEADLINE_MS);
   await until(() => `the note\n${ada.output}`, () => ada.output.includes("note: hello from Python\n"), DEADLINE_MS);
 });

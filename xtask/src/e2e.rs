@@ -1,7 +1,8 @@
 //! `cargo xtask e2e`: the stock clients and a browser, driven against our server.
 //!
-//! The tests are in `e2e/` and find the program, the browser, and a Python that has Supabase's
-//! client through `HERENOW_BIN`, `CHROMIUM` and `PYTHON_WITH_REALTIME`. A run that skips a test, or has none, has failed.
+//! The tests are in `e2e/` and find the program, the browser, and a Python that has the packages of
+//! `e2e/python/requirements.txt` through `HERENOW_BIN`, `CHROMIUM` and `PYTHON`. A run that skips a
+//! test, or has none, has failed.
 
 use std::path::PathBuf;
 
@@ -50,7 +51,7 @@ pub(crate) fn tests() -> Result<Tally> {
     command
         .env("HERENOW_BIN", &program)
         .env("CHROMIUM", browser)
-        .env("PYTHON_WITH_REALTIME", python);
+        .env("PYTHON", python);
     let kept = shell::run_and_keep(&mut command)?;
     let mut tally = Tally::from_node(&kept.text).context("the end-to-end tests did not run")?;
     if !kept.success && tally.failed == 0 {

@@ -23,6 +23,13 @@ pub struct SocketConfig {
     /// Channels that one connection may have joined, 100. One more is refused with the reason
     /// `too many channels joined, the limit is 100`.
     pub max_channels: NonZero<usize>,
+    /// Clients that may be on their way in at the same time, 4,096: handshakes that are checked, and
+    /// joins that are not answered yet. While there are more, handshakes are answered 503 with a
+    /// `retry-after` of 1 to 5 seconds at random.
+    pub max_arrivals: NonZero<usize>,
+    /// Handshakes that are checked at the same time, 64; the next ones wait for their turn. A client's
+    /// token is checked by the application, which may have to ask somebody.
+    pub max_checks: NonZero<usize>,
     /// Messages that a client may send, 10,000 a second and 20,000 at once. One more is answered
     /// with a reason that names the limit, and not handled; only a heartbeat and a leave are. A
     /// client that goes on is closed with 1008.
@@ -66,6 +73,8 @@ impl Default for SocketConfig {
             max_frame_bytes: 8_000_000,
             max_message_bytes: 8_000_000,
             max_channels: const { NonZero::new(100).expect("100 is not zero") },
+            max_arrivals: const { NonZero::new(4_096).expect("4096 is not zero") },
+            max_checks: const { NonZero::new(64).expect("64 is not zero") },
             message_rate: Rate::new(10_000, 20_000),
             join_rate: Rate::new(100, 1_000),
             max_topic_bytes: 1024,

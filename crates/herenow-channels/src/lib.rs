@@ -72,6 +72,8 @@ mod auth;
 
 mod drain;
 
+mod arrival;
+
 mod socket;
 
 mod websocket;
@@ -85,6 +87,7 @@ mod serve;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use arrival::come_back_later;
 pub use auth::{ConnectInfo, RequestUri, Transport};
 pub use channel::{
     Assigns, BroadcastError, Channel, Flow, Joined, Outcome, Params, RefError, Refused, Socket,

@@ -39,6 +39,8 @@ pub struct Metrics {
     pub connects: Counter,
     /// Connections refused before they began: origin, version, `connect`.
     pub refused_connects: Counter,
+    /// Connections refused because too many clients were on their way in.
+    pub busy_connects: Counter,
     /// Joins accepted.
     pub joins: Counter,
     /// Joins refused: no route, too many channels, the channel's own refusal.

@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use crate::group::FieldMap;
 use crate::meta;
@@ -214,10 +215,12 @@ impl Fetcher {
         let (its_topic, its_keys) = (topic.clone(), keys.clone());
         // A task of its own: a panic ends there, and a hook that blocks its thread blocks no other.
         // It ends with its deadline or with whoever waits for it: it must not keep its permit.
-        let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
+        let span = tracing::debug_span!("fetch", n_keys = keys.len());
+        let looking_up = async move {
             let _permit = permits.acquire_owned().await;
             hook.look_up(its_topic, its_keys).await
-        }));
+        };
+        let mut task = AbortOnDropHandle::new(tokio::spawn(looking_up.instrument(span)));
         let began = Instant::now();
         let looked_up = timeout(self.deadline, &mut task).await;
         self.metrics.fetches.observe(began.elapsed());

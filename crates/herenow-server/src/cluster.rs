@@ -157,6 +157,7 @@ impl Cluster {
 
     /// Tells the others that this life of the node is over, and its presences are gone.
     pub(crate) async fn say_bye(&self, presence: &Presence) {
+        tracing::info!("stopping: saying good-bye to the cluster");
         if timeout(BYE_TIMEOUT, presence.say_bye()).await.is_err() {
             tracing::warn!("could not say good-bye: other nodes will notice by themselves");
         }

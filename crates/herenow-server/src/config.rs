@@ -45,7 +45,7 @@ pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
 pub use jwt::JwtConfig;
 pub(crate) use keys::{TOPIC_KEYS, keys};
 pub(crate) use kind::{Key, is_list, is_switch};
-pub use limits::{LimitsConfig, ObserveConfig, ProxyConfig};
+pub use limits::{LimitsConfig, ObserveConfig, ProxyConfig, TraceConfig};
 pub(crate) use load::TOPICS;
 pub use load::{Loaded, Sources};
 pub(crate) use names::{flag_name, variable_name};

@@ -4,21 +4,15 @@
 //! cluster in which topics have a grace lets nobody in before it knows who is here: a client that
 //! comes back from another node, or from before a restart, compares what it is told with what it knew,
 //! and would take everybody for gone who is not known yet.
-//!
-//! `Retry-After` is spread at random, so that those who are sent away together do not come back
-//! together.
+//! How many may be on their way in at the same time is the business of the sockets themselves.
 
 use axum::extract::{Request, State};
-use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use herenow_channels::come_back_later;
 
 use crate::config::ServerConfig;
 use crate::health::Ready;
-
-/// The seconds that clients are asked to wait, from one to this.
-const MAX_RETRY_SECONDS: u64 = 5;
 
 /// Knows whether to let a client in.
 #[derive(Debug, Clone)]
@@ -52,10 +46,7 @@ impl Door {
 /// Lets a request through to the sockets, or answers 503 with `retry-after`.
 pub(crate) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
     match door.closed() {
-        Some(why) if !is_of_a_session(&request) => {
-            let after = [(RETRY_AFTER, retry_after())];
-            (StatusCode::SERVICE_UNAVAILABLE, after, why).into_response()
-        }
+        Some(why) if !is_of_a_session(&request) => come_back_later(why),
         Some(_) | None => next.run(request).await,
     }
 }
@@ -67,10 +58,4 @@ fn is_of_a_session(request: &Request) -> bool {
     request.uri().path().ends_with("/longpoll")
         && (request.headers().contains_key("x-phoenix-longpoll-token")
             || query.split('&').any(|pair| pair.starts_with("token=")))
-}
-
-fn retry_after() -> HeaderValue {
-    // Without a random source all come back at the same time, which is no reason to fail.
-    let random = getrandom::u64().unwrap_or_default();
-    HeaderValue::from(1 + random % MAX_RETRY_SECONDS)
 }

@@ -6,10 +6,13 @@
 //! # Features
 //!
 //! - `zenoh` (on by default), `nats`, `redis`: clusters over these engines.
+//! - `otel`: traces over OTLP, see [`traces`].
 //! - `jemalloc`: the program's memory comes from jemalloc, which gives more of it back when
 //!   connections close. Off by default because building it needs `make`.
 
 pub mod config;
+
+pub mod traces;
 
 pub mod logging;
 

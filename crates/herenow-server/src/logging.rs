@@ -7,6 +7,7 @@
 mod warnings;
 
 use std::collections::HashMap;
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -14,7 +15,11 @@ use tracing::callsite::Identifier;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::FilterExt as _;
-use tracing_subscriber::layer::{Context, Filter};
+use tracing_subscriber::layer::{Context, Filter, Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{LogFormat, ServerConfig};
+use crate::traces::{TraceError, Traces};
 
 pub(crate) use self::warnings::Warning;
 pub use self::warnings::Warnings;
@@ -26,6 +31,31 @@ const ENGINES: [&str; 2] = ["zenoh", "async_nats"];
 /// Less than the general level for them, and for two lines that warn of what was configured.
 const QUIETER: &str = "zenoh=warn,zenoh::net::runtime::orchestrator=error,\
                        zenoh_link_tls::utils=error,async_nats=warn";
+
+/// Begins to write the log to stderr, and to send traces if they are asked for. Once a process, and
+/// not inside tokio.
+///
+/// # Errors
+///
+/// [`TraceError`] if traces are asked for and cannot be sent.
+pub fn start(config: &ServerConfig) -> Result<Traces, TraceError> {
+    let (traces, spans) = Traces::start(&config.observe.traces)?;
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(colours);
+    let registry = tracing_subscriber::registry()
+        .with(spans)
+        .with(Warnings::of_process().layer());
+    let level = &config.log.level;
+    match config.log.format {
+        LogFormat::Pretty => registry.with(lines.with_filter(filter(level))).init(),
+        LogFormat::Json => registry
+            .with(lines.json().with_filter(filter(level)))
+            .init(),
+    }
+    Ok(traces)
+}
 
 /// Returns the filter that `log.level` asks for.
 pub fn filter<S: Subscriber>(level: &str) -> impl Filter<S> + use<S> {

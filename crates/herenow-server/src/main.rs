@@ -1,16 +1,13 @@
 //! The program `herenow`: arguments, logging, and one call.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use herenow_server::cli::{self, Command};
-use herenow_server::config::{LogConfig, LogFormat, ServerConfig, Sources};
+use herenow_server::config::{ServerConfig, Sources};
 use herenow_server::identity::{self, TokenRequest};
-use herenow_server::logging::Warnings;
 use herenow_server::{host, logging, print, run, signals, watch};
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
@@ -41,8 +38,8 @@ fn main() -> ExitCode {
 
 fn serve(sources: &Sources) -> anyhow::Result<()> {
     let mut config = ServerConfig::load(sources)?;
-    log_to_stderr(&config.log);
-    runtime()?.block_on(async {
+    let traces = logging::start(&config)?;
+    let served = runtime()?.block_on(async {
         // Before anything listens, so that no signal is missed.
         let stop = signals::stop().context("cannot listen to signals")?;
         let listener = match host::listener(config.listen)? {
@@ -54,7 +51,9 @@ fn serve(sources: &Sources) -> anyhow::Result<()> {
             .local_addr()
             .context("the listener has no address")?;
         Ok(run::serve(config, listener, stop).await?)
-    })
+    });
+    traces.finish();
+    served
 }
 
 fn token(sources: &Sources, request: &TokenRequest) -> anyhow::Result<()> {
@@ -68,22 +67,4 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start the runtime")
-}
-
-fn log_to_stderr(config: &LogConfig) {
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(colours);
-    let registry = tracing_subscriber::registry().with(Warnings::of_process().layer());
-    match config.format {
-        LogFormat::Pretty => {
-            let filter = logging::filter(&config.level);
-            registry.with(lines.with_filter(filter)).init();
-        }
-        LogFormat::Json => {
-            let filter = logging::filter(&config.level);
-            registry.with(lines.json().with_filter(filter)).init();
-        }
-    }
 }

@@ -170,7 +170,6 @@ pub async fn serve(
         // Last, so that an operator sees how it goes.
         dashboard.close().await;
         if let Some(cluster) = &cluster {
-            tracing::info!("stopping: saying good-bye to the cluster");
             cluster.say_bye(&presence).await;
         }
         api.events.close(&presence).await;

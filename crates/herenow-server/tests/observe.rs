@@ -16,7 +16,7 @@ mod limits;
 mod metrics;
 #[path = "observe/operation.rs"]
 mod operation;
-#[cfg(any())]
+#[cfg(feature = "otel")]
 #[path = "observe/traces.rs"]
 mod traces;
 

@@ -13,6 +13,7 @@ use http::header::{
 };
 use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::{Handle, LongPoll};
 use crate::auth::{Admitted, ConnectInfo, Denied, LongPollRequest};
@@ -62,9 +63,13 @@ impl LongPollRoute {
             Ok(admitted) => admitted,
             Err(denied) => return self.deny(&denied),
         };
+        let Some(_arrival) = self.shared.let_in() else {
+            return self.shared.arrivals.refuse();
+        };
         let began = Instant::now();
         self.shared.drain.follow_server_of(&info);
-        let connected = match self.shared.connect(info).await {
+        let span = tracing::debug_span!("handshake", transport = "longpoll");
+        let connected = match self.shared.connect(info).instrument(span).await {
             Ok(connected) => connected,
             Err(refused) => {
                 return match refused.long_poll() {

@@ -148,8 +148,8 @@ impl Session {
         if self.is_for_guard(&message) {
             return;
         }
-        let router = &self.shared.router;
         let is_join = message.event == event::JOIN;
+        let router = &self.shared.router;
         let is_routed = |topic: &str| {
             let is_admitted = self.guard.as_ref().is_none_or(|guard| guard.admits(topic));
             is_admitted && router.find(topic).is_some()

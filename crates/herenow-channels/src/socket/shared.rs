@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::connect::{ConnectFn, ConnectRefused, Connected};
+use crate::arrival::{Arrival, Arrivals};
 use crate::auth::ConnectInfo;
 use crate::config::SocketConfig;
 use crate::dialect::Dialect;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     /// Messages go back as they came, and no channel sees them.
     pub(crate) is_echo: bool,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who is on the way in.
+    pub(crate) arrivals: Arrivals,
     /// The tasks of all connections.
     pub(crate) tasks: TaskTracker,
     /// The open connections, and the way to close them all.
@@ -53,6 +56,7 @@ impl Shared {
             connect: None,
             is_echo: false,
             metrics: Arc::default(),
+            arrivals: Arrivals::new(config.max_arrivals, config.max_checks),
             tasks: TaskTracker::new(),
             drain: Drain::new(DrainConfig::default()),
             began: Instant::now(),
@@ -66,7 +70,19 @@ impl Shared {
         self.protocol.max_channels = config.max_channels.get();
         self.protocol.max_topic_bytes = config.max_topic_bytes;
         self.protocol.join_ref_check = config.join_ref_check;
+        self.arrivals = Arrivals::new(config.max_arrivals, config.max_checks);
         self.config = Arc::new(config);
+    }
+
+    /// Lets a client begin to come in; `None` if too many do, and it is to be told so.
+    pub(crate) fn let_in(&self) -> Option<Arrival> {
+        let arrival = self.arrivals.try_begin();
+        if arrival.is_none() {
+            self.metrics.busy_connects.increment();
+            let n_arrivals = self.arrivals.n_now();
+            tracing::debug!(n_arrivals, "sent away: too many arrive");
+        }
+        arrival
     }
 
     pub(crate) fn set_dialect(&mut self, dialect: &'static dyn Dialect) {
@@ -75,7 +91,7 @@ impl Shared {
         self.config = Arc::new(config);
     }
 
-    /// Asks the application whether a client may connect.
+    /// Asks the application whether a client may connect, when it is the client's turn.
     ///
     /// # Errors
     ///
@@ -84,6 +100,7 @@ impl Shared {
         let Some(connect) = &self.connect else {
             return Ok(Connected::anonymous());
         };
+        let _turn = self.arrivals.turn().await;
         let connecting = AssertUnwindSafe(async { connect(info).await });
         let connected = connecting.catch_unwind().await.unwrap_or_else(|_| {
             self.metrics.crashes.increment();

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use herenow_protocol::{ChannelId, Message, MessageRef};
 use herenow_pubsub::Attachment;
 use tokio::time::{Instant, Sleep};
+use tracing::Span;
 
+use crate::arrival::Arrival;
 use crate::channel::{AnyChannel, Call, Running};
 use crate::lane::Lane;
 use crate::mailbox::Mailbox;
@@ -55,10 +57,13 @@ pub(super) enum Stage {
 pub(super) struct Joining {
     /// When the client's message came.
     pub(super) began: Instant,
+    pub(super) span: Span,
     /// The channel that had the topic before, and how long to wait for its end.
     pub(super) replaces: Option<Replaced>,
     /// The client's messages for the topic, for later.
     pub(super) held: Vec<Message>,
+    /// Counts the join until it is settled.
+    pub(super) _arrival: Option<Arrival>,
 }
 
 /// A channel that a later join of its topic replaces.

@@ -19,6 +19,8 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use tungstenite::handshake::derive_accept_key;
 
 use super::connection::Connection;
@@ -29,7 +31,13 @@ use crate::socket::{Connected, Session, Shared};
 /// Returns the route that upgrades to a WebSocket.
 pub(crate) fn websocket_route(shared: &Arc<Shared>) -> MethodRouter {
     let shared = shared.clone();
-    any(move |request: Request| handshake(shared.clone(), request))
+    any(move |request: Request| {
+        let span = tracing::debug_span!("handshake", transport = "websocket", status = Empty);
+        let response = handshake(shared.clone(), request).instrument(span.clone());
+        response.inspect(move |response| {
+            span.record("status", response.status().as_u16());
+        })
+    })
 }
 
 /// Answers a handshake. Refusals come in the reference's order: `connect` is asked even if the
@@ -40,6 +48,9 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
     if parts.method != Method::GET {
         return StatusCode::BAD_REQUEST.into_response();
     }
+    let Some(_arrival) = shared.let_in() else {
+        return shared.arrivals.refuse();
+    };
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let headers = parts.headers.clone();
     let subprotocols = &shared.config.subprotocols;

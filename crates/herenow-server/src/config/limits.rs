@@ -28,11 +28,32 @@ pub struct ProxyConfig {
 }
 
 /// What is shown of the server to those who watch it.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObserveConfig {
     /// Whether `/metrics` answers everybody, false: it needs a key of the API.
     pub is_open: bool,
+    /// Where traces go.
+    pub traces: TraceConfig,
+}
+
+/// Where traces go, and how many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TraceConfig {
+    /// The collector's URL, without `/v1/traces`; none.
+    pub endpoint: Option<String>,
+    /// Of a hundred traces, how many are sent, 10.
+    pub sample_percent: usize,
+}
+
+impl Default for TraceConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            sample_percent: 10,
+        }
+    }
 }
 
 impl Default for LimitsConfig {

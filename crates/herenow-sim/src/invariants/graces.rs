@@ -108,13 +108,13 @@ fn check_told(
     step: &NodeStep,
 ) -> Result<(), Violation> {
     let (period, on_node_down) = grace_of(view, &place.0);
-    let reasons = step.changes.iter().filter_map(|change| match change {
+    let mut reasons = step.changes.iter().filter_map(|change| match change {
         Change::Left { row, reason } if row.topic() == &place.0 && row.key() == &place.1 => {
             Some(*reason)
         }
         Change::Left { .. } | Change::Joined(_) | Change::Updated { .. } => None,
     });
-    let has_grace = match reasons.last() {
+    let has_grace = match reasons.next_back() {
         Some(LeaveReason::Closed) => true,
         Some(LeaveReason::NodeDown) => on_node_down,
         Some(LeaveReason::Left | LeaveReason::Evicted) | None => false,

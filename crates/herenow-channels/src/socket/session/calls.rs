@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use herenow_protocol::{ChannelId, JoinOutcome, JoinRequest, MessageRef, Payload, Serializer};
 use herenow_pubsub::{Payload as Outgoing, Sink};
 use tokio::time::Instant;
+use tracing::field::Empty;
 
 use super::super::slot::{Joining, Slot, Stage, Task, Work};
 use super::Session;
@@ -52,8 +53,10 @@ impl Session {
         }
         let joining = Joining {
             began: Instant::now(),
+            span: tracing::debug_span!("join", is_joined = Empty),
             replaces,
             held: Vec::new(),
+            _arrival: Some(self.shared.arrivals.begin()),
         };
         let mut slot = Slot::new(lane, work, Stage::Joining(Box::new(joining)));
         slot.push(Task::Call(Call::Join(Params::new(payload))));
@@ -217,6 +220,7 @@ impl Session {
         let (replaces, held) = joining.map_or((None, Vec::new()), |joining| {
             let metrics = &self.shared.metrics;
             metrics.join_times.observe(joining.began.elapsed());
+            joining.span.record("is_joined", is_joined);
             (joining.replaces, joining.held)
         });
         if let Some(replaced) = replaces {

@@ -1,5 +1,6 @@
 //! Keys of what one client may have and send: `[limits]`, rates of `[socket]`, trusted proxies of
-//! `[http]`; and of what is shown of the server: `[metrics]`.
+//! `[http]`; and of what is shown of the server: `[metrics]`
+//! and `[otel]`.
 
 use herenow_channels::{ForwardedHeader, TrustedProxies};
 
@@ -134,6 +135,26 @@ pub(super) static LIMIT_KEYS: &[Key<ServerConfig>] = &[
         kind: Kind::Switch {
             get: |config| Some(config.observe.is_open),
             set: |config, on| config.observe.is_open = on,
+        },
+    },
+    Key {
+        name: "otel.endpoint",
+        help: "where traces go: the URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; the program must be built with --features otel",
+        kind: Kind::MaybeText {
+            expected: "a URL that begins with http:// or https://",
+            check: |text| text.starts_with("http://") || text.starts_with("https://"),
+            show: |config| config.observe.traces.endpoint.clone(),
+            set: |config, url| config.observe.traces.endpoint = Some(url),
+        },
+    },
+    Key {
+        name: "otel.sample_percent",
+        help: "how many of a hundred traces are sent",
+        kind: Kind::Count {
+            min: 0,
+            max: 100,
+            get: |config| config.observe.traces.sample_percent,
+            set: |config, count| config.observe.traces.sample_percent = count,
         },
     },
 ];

@@ -42,6 +42,26 @@ pub(super) static SOCKET_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
+        name: "socket.max_arrivals",
+        help: "clients on their way in: handshakes that are checked and joins not answered yet; with more, handshakes are answered 503 and a time to come back",
+        kind: Kind::Count {
+            min: 1,
+            max: 100_000_000,
+            get: |config| config.socket.max_arrivals.get(),
+            set: |config, count| config.socket.max_arrivals = at_least_one(count),
+        },
+    },
+    Key {
+        name: "socket.max_checks",
+        help: "handshakes that are checked at the same time; more wait for their turn",
+        kind: Kind::Count {
+            min: 1,
+            max: 1_000_000,
+            get: |config| config.socket.max_checks.get(),
+            set: |config, count| config.socket.max_checks = at_least_one(count),
+        },
+    },
+    Key {
         name: "socket.max_frame_bytes",
         help: "largest WebSocket frame from a client; a larger one closes the connection with 1009",
         kind: Kind::Size {

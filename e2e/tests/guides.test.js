@@ -1,0 +1,133 @@
+// The code of the guides, taken from their pages and run as a reader would.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { launch, openPage } from "../lib/browser.js";
+import { Client, COMBINATIONS } from "../lib/clients.js";
+import { reservePort, startServer } from "../lib/server.js";
+import { until } from "../lib/until.js";
+
+const root = new URL("../../", import.meta.url);
+const guide = await readFile(new URL("docs/guides/react.md", root), "utf8");
+const ADDRESS = "127.0.0.1:4000";
+
+let browser;
+before(async () => (browser = await launch()));
+after(() => browser?.close());
+
+/** The files of the guide: blocks of code that begin with their name. */
+function files() {
+  const blocks = [...guide.matchAll(/```jsx?\n\/\/ (\S+)\n([^]*?)```/gu)];
+  return new Map(blocks.map(([, name, code]) => [name, code]));
+}
+
+/** Builds a page of the guide's files and serves it; its address. */
+async function servePage(context, entry, server) {
+  const folder = new URL(`e2e/artifacts/guide-${entry.split(".")[0]}/`, root);
+  await mkdir(folder, { recursive: true });
+  for (const [name, code] of files()) {
+    await writeFile(new URL(name, folder), code.replaceAll(ADDRESS, `127.0.0.1:${server.port}`));
+  }
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(new URL(entry, folder))],
+    bundle: true,
+    format: "esm",
+    jsx: "automatic",
+    write: false,
+    logLevel: "error",
+  });
+  const script = outputFiles[0].text;
+  const html = '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><body><div id="root"></div><script type="module" src="/page.js"></script>';
+  const pages = createServer((request, response) => {
+    const isScript = request.url === "/page.js";
+    response.setHeader("content-type", isScript ? "text/javascript" : "text/html");
+    response.end(isScript ? script : html);
+  }).listen(0, "127.0.0.1");
+  await once(pages, "listening");
+  context.after(() => pages.close());
+  return `http://127.0.0.1:${pages.address().port}/`;
+}
+
+async function openTabs(context, address, users) {
+  const profile = await browser.newContext();
+  context.after(() => profile.close());
+  return Promise.all(users.map((user) => openPage(profile, `${address}?user=${user}`)));
+}
+
+test("SRV-1010 the guide's plain page shows who is here in two tabs", async (context) => {
+  const server = await startServer(context);
+  const address = await servePage(context, "plain.js", server);
+  const [ada, bob] = await openTabs(context, address, ["ada", "bob"]);
+  for (const page of [ada, bob]) {
+    await page.getByText("ada, bob", { exact: true }).waitFor();
+  }
+  await bob.close();
+  await ada.getByText("ada", { exact: true }).waitFor();
+  assert.deepEqual(ada.complaints, []);
+});
+
+test("SRV-1011 the guide's React hook shows who is here, follows changes, and survives a restart", async (context) => {
+  const server = await startServer(context);
+  const address = await servePage(context, "app.jsx", server);
+  const [ada, bob] = await openTabs(context, address, ["ada", "bob"]);
+  for (const page of [ada, bob]) {
+    await page.getByRole("heading", { name: "2 here" }).waitFor();
+    await page.getByRole("status").getByText("here", { exact: true }).waitFor();
+  }
+  await ada.getByRole("button", { name: "Away" }).click();
+  await bob.getByText("ada: away").waitFor();
+  await server.restart("SIGKILL");
+  for (const page of [ada, bob]) {
+    await page.getByRole("heading", { name: "2 here" }).waitFor();
+    await page.getByRole("status").getByText("here", { exact: true }).waitFor();
+  }
+  await bob.close();
+  await ada.getByRole("heading", { name: "1 here" }).waitFor();
+});
+
+test("SRV-1012 the Django application makes tokens, asks who is here, and hears who came and went", async (context) => {
+  const secrets = { HERENOW_JWT_SECRET: "a secret that Django and herenow share", HERENOW_WEBHOOK_SECRET: "a secret of the webhooks" };
+  const key = "the-key-of-the-Django-application";
+  const port = await reservePort();
+  const django = `http://127.0.0.1:${port}`;
+  const server = await startServer(context, {
+    env: { ...secrets, HERENOW_API_KEYS: `django:write:${key}`, HERENOW_WEBHOOK_URLS: `${django}/herenow` },
+  });
+  const app = spawn(process.env.PYTHON, ["examples/django/app.py", "runserver", "--noreload", `127.0.0.1:${port}`], {
+    cwd: fileURLToPath(root),
+    env: { PATH: process.env.PATH, ...secrets, HERENOW_API: server.http, HERENOW_API_KEY: key },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  context.after(() => app.kill("SIGKILL"));
+  let output = "";
+  for (const stream of [app.stdout, app.stderr]) {
+    stream.on("data", (data) => (output += data));
+  }
+  const get = async (path, headers = {}) => (await fetch(`${django}${path}`, { headers })).json();
+  await until(
+    () => `Django answers\n${output}`,
+    async () => (await fetch(`${django}/seen/ada`).catch(() => null))?.ok,
+  );
+
+  assert.equal((await fetch(`${django}/token`)).status, 403, "a stranger gets no token");
+  const login = await fetch(`${django}/login`, { method: "POST", body: new URLSearchParams({ user: "ada" }) });
+  const cookie = login.headers.getSetCookie()[0].split(";")[0];
+  const { token } = await get("/token", { cookie });
+  const client = new Client(server.ws, COMBINATIONS[0], { params: { token } });
+  context.after(() => client.close());
+  await client.join("room:lobby");
+  assert.deepEqual(await get("/who/lobby"), { here: ["ada"] });
+  await until("Django heard that ada came", async () => (await get("/seen/ada")).seen === "now");
+  client.close();
+  await until("Django heard that ada went", async () => /^\d{4}-/u.test((await get("/seen/ada")).seen));
+  assert.deepEqual(await get("/who/lobby"), { here: [] });
+
+  const forged = await fetch(`${django}/herenow`, { method: "POST", body: '{"events": []}', headers: { "webhook-signature": "v1,none" } });
+  assert.equal(forged.status, 401, "what is not signed is not believed");
+});
