@@ -3,21 +3,30 @@
 //! The lane is what a channel attaches to its topic, so broadcasts go from the broadcasting task
 //! straight into the mailbox; the channel itself is not involved unless it intercepts the event.
 
+mod handle;
+mod modes;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use herenow_presence::{PresenceDiff, Presences};
+use bytes::Bytes;
+use herenow_presence::{ModeNews, PresenceDiff, Presences};
 use herenow_protocol::{
     ChannelId, EncodeError, Encoded, JoinRef, MessageRef, Payload, Serializer, event,
 };
 use herenow_pubsub::{Broadcast, LocalPayload, Once, Payload as Outgoing, Sink};
 
+pub(crate) use self::handle::InfoSink;
+pub use self::handle::{Handle, SocketRef};
 use crate::frame::Frame;
-use crate::info::{Info, InfoItem};
-use crate::mailbox::{Mailbox, MailboxClosed};
+use crate::info::InfoItem;
+use crate::mailbox::{Feed, Mailbox, MailboxClosed, Taken};
 use crate::payload::{IntoPayload, wire_payload};
 use crate::reason::CloseOrder;
+
+/// Bytes up to which parts of a state are handed to the writer together.
+const MAX_FED: usize = 64 * 1024;
 
 /// Why something was not sent to a client.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +69,9 @@ pub(crate) struct Lane {
     /// Whether the client was sent a diff. A state that is pushed after it trims nothing: the
     /// client applies that diff to the state, so it needs the diffs in between as well.
     has_diffs: AtomicBool,
+    /// Which mode of the topic's presence the client knows of: its number and, in the lowest bit,
+    /// whether it is the summary. 0 if it is told of none. Changes under the mailbox's lock.
+    mode: AtomicU64,
     /// Whether frames wait for a reply that must come before them.
     is_held: AtomicBool,
     /// Whether the join was refused: nothing goes to the client any more.
@@ -89,6 +101,7 @@ impl Lane {
             cut: AtomicU64::new(0),
             folded_to: AtomicU64::new(0),
             has_diffs: AtomicBool::new(false),
+            mode: AtomicU64::new(0),
             is_held: AtomicBool::new(true),
             is_refused: AtomicBool::new(false),
             is_deaf: AtomicBool::new(false),
@@ -166,7 +179,7 @@ impl Lane {
             }
             // Intercepted and pushed by the channel: the client's state may be newer all the same.
             let broadcast = Broadcast::new(self.topic.clone(), event, payload.clone());
-            return Ok(self.deliver_diff(&broadcast, diff, &mut Once::new())?);
+            return Ok(self.deliver_diff(&broadcast, diff, None)?);
         }
         let (join_ref, payload) = (self.join_ref.as_ref(), wire_payload(&payload));
         let encoded = self
@@ -176,17 +189,32 @@ impl Lane {
     }
 
     /// Pushes a state whose JSON all pushes of that state share, and remembers how new it is.
+    ///
+    /// A large one is sent in parts, as the client reads them. They are pushes with the channel's
+    /// join ref, so that a client that has joined again since does not take them for news.
     fn push_presences(&self, event: &str, presences: &Presences) -> Result<(), PushError> {
-        let (head, tail) =
-            self.serializer
-                .push_envelope(self.join_ref.as_ref(), &self.wire_topic(), event);
-        let frame = Frame::around(&head, presences.json(), tail);
         if presences.topic().as_str() != &*self.topic {
-            return self.send_frame(frame);
+            return self.send_frame(self.around(event, presences.json()));
         }
-        let version = presences.version();
+        let (frame, version, feed) = if event == event::PRESENCE_STATE {
+            let mut parts = presences.parts();
+            let version = parts.version();
+            let state = parts.next().unwrap_or_else(|| presences.json());
+            let mut feed = parts.peekable();
+            let has_more = feed.peek().is_some();
+            (
+                self.around(event, state),
+                version,
+                has_more.then(|| Box::new(feed)),
+            )
+        } else {
+            let frame = self.around(event, presences.json());
+            (frame, presences.version(), None)
+        };
+        let is_muted = || event == event::PRESENCE_STATE && self.is_summary();
         let note_version = || {
             if self.is_refused.load(Ordering::Relaxed)
+                || is_muted()
                 || version < self.folded_to.load(Ordering::Relaxed)
             {
                 return false;
@@ -198,10 +226,15 @@ impl Lane {
             }
             true
         };
-        if self
-            .mailbox
-            .push_for(self.slot, &self.is_held, frame, note_version)?
-        {
+        let (slot, is_held) = (self.slot, &self.is_held);
+        let is_queued = match event {
+            event::PRESENCE_STATE => {
+                self.mailbox
+                    .push_state(slot, is_held, frame, note_version, feed)?
+            }
+            _ => self.mailbox.push_for(slot, is_held, frame, note_version)?,
+        };
+        if is_queued || is_muted() {
             return Ok(());
         }
         if !self.is_refused.load(Ordering::Relaxed) {
@@ -209,6 +242,14 @@ impl Lane {
             self.mailbox.order_close(CloseOrder::slow_reader(text));
         }
         Err(PushError::Closed)
+    }
+
+    /// Returns a push whose body others may share.
+    fn around(&self, event: &str, body: Bytes) -> Frame {
+        let (head, tail) =
+            self.serializer
+                .push_envelope(self.join_ref.as_ref(), &self.wire_topic(), event);
+        Frame::around(&head, body, tail)
     }
 
     /// Replies to a message of this client.
@@ -249,24 +290,53 @@ impl Lane {
         }
     }
 
+    /// Returns a frame of a diff's JSON: what other sinks of this dispatch encoded already; or on its
+    /// own, around JSON that others have as well.
+    fn diff_frame(
+        &self,
+        broadcast: &Broadcast,
+        once: Option<&mut Once>,
+        slot: u128,
+        json: Bytes,
+    ) -> Option<Frame> {
+        match once {
+            Some(once) => {
+                let payload = || Payload::Json(json);
+                self.shared_frame(&broadcast.event, once, slot, payload)
+            }
+            // A dialect may write it otherwise.
+            None if self.mailbox.dialect().is_some() => {
+                let payload = || Payload::Json(json);
+                self.shared_frame(&broadcast.event, &mut Once::new(), slot, payload)
+            }
+            None => {
+                let (head, tail) =
+                    self.serializer
+                        .push_envelope(None, &broadcast.topic, &broadcast.event);
+                Some(Frame::around(&head, json, tail))
+            }
+        }
+    }
+
     /// Returns what other sinks of this dispatch encoded already, or encodes it for them.
     fn shared_frame(
         &self,
-        broadcast: &Broadcast,
+        event: &str,
         once: &mut Once,
         slot: u128,
         payload: impl FnOnce() -> Payload,
     ) -> Option<Frame> {
         let frame = once.get_or_encode(slot, || {
-            let (event, payload) = (&broadcast.event, payload());
+            let payload = payload();
             let encoded = match self.mailbox.dialect() {
                 Some(dialect) => {
                     let topic = self.wire_topic();
                     dialect.encode_broadcast(self.serializer, &topic, event, &payload)
                 }
                 None => {
-                    let topic = &broadcast.topic;
-                    let encoded = self.serializer.encode_broadcast(topic, event, &payload);
+                    let encoded = self
+                        .serializer
+                        .encode_broadcast(&self.topic, event, &payload);
                     encoded.map(Some)
                 }
             };
@@ -299,19 +369,20 @@ impl Lane {
         u128::from(to) << 69 | u128::from(from) << 10 | format
     }
 
-    /// Delivers the part of a diff that the client's state does not have yet.
+    /// Delivers the part of a diff that the client's state does not have yet; `once` is that of its
+    /// dispatch, if it is being dispatched.
     fn deliver_diff(
         &self,
         broadcast: &Broadcast,
         diff: &PresenceDiff,
-        once: &mut Once,
+        mut once: Option<&mut Once>,
     ) -> Result<(), MailboxClosed> {
         let mut done = 0;
         loop {
             let seen = self.seen.load(Ordering::Relaxed);
             let cut = self.cut.load(Ordering::Relaxed);
             let from = seen.max(done);
-            if diff.to() <= from || self.is_deaf.load(Ordering::Relaxed) {
+            if diff.to() <= from || self.is_deaf.load(Ordering::Relaxed) || self.is_summary() {
                 return Ok(());
             }
             let is_cut = from.max(diff.from()) < cut && cut < diff.to();
@@ -322,29 +393,35 @@ impl Lane {
                     continue;
                 }
                 let slot = self.shared_slot(0, 0);
-                self.shared_frame(broadcast, once, slot, || Payload::Json(diff.json()))
+                self.diff_frame(broadcast, once.as_deref_mut(), slot, diff.json())
             } else {
                 let Some(part) = diff.json_between(from, to) else {
                     done = self.done_unless_moved((seen, cut), done, to);
                     continue;
                 };
                 let slot = self.shared_slot(from, to);
-                self.shared_frame(broadcast, once, slot, || Payload::Json(part))
+                self.diff_frame(broadcast, once.as_deref_mut(), slot, part)
             };
             let Some(frame) = frame else { return Ok(()) };
             // A state may be pushed meanwhile, by the channel in its own task.
             let is_still_right = || {
                 let is_right = self.seen.load(Ordering::Relaxed) == seen
                     && self.cut.load(Ordering::Relaxed) == cut
+                    && !self.is_summary()
                     && !self.is_deaf.load(Ordering::Relaxed);
                 self.has_diffs.fetch_or(is_right, Ordering::Relaxed);
                 is_right
             };
             let (slot, is_held) = (self.slot, &self.is_held);
-            if self
-                .mailbox
-                .push_in(slot, is_held, frame, is_still_right, once)?
-            {
+            let is_queued = match &mut once {
+                Some(once) => self
+                    .mailbox
+                    .push_in(slot, is_held, frame, is_still_right, once)?,
+                None => self
+                    .mailbox
+                    .push_for(slot, is_held, frame, is_still_right)?,
+            };
+            if is_queued {
                 done = to;
             }
         }
@@ -372,15 +449,37 @@ impl Lane {
             .try_set_aside(self.slot, &self.is_held, diff, fold)
     }
 
-    /// Delivers a diff that was kept aside for the reader.
-    pub(crate) fn deliver_aside(&self, diffs: &[Arc<PresenceDiff>]) {
-        let Some(diff) = PresenceDiff::fold(diffs) else {
+    /// Delivers some of what was kept aside for the reader.
+    pub(crate) fn deliver_aside(&self, taken: Taken) {
+        let diffs = match taken {
+            Taken::Feed(feed) => return self.deliver_parts(feed),
+            Taken::Diffs(diffs) => diffs,
+        };
+        let Some(diff) = PresenceDiff::fold(&diffs) else {
             return;
         };
         let payload = Outgoing::Local(diff.clone());
         let broadcast = Broadcast::new(self.topic.clone(), event::PRESENCE_DIFF, payload);
         // Closed: the session is about to end.
-        let _closed = self.deliver_diff(&broadcast, &diff, &mut Once::new());
+        let _closed = self.deliver_diff(&broadcast, &diff, None);
+    }
+
+    /// Sends as many parts of a state as make a write worth while, one at least.
+    fn deliver_parts(&self, mut feed: Box<Feed>) {
+        let mut n_bytes = 0;
+        let max = MAX_FED.min(self.mailbox.fold_bytes());
+        while let Some(part) = feed.next_if(|part| n_bytes == 0 || n_bytes + part.len() <= max) {
+            n_bytes += part.len();
+            if self
+                .send_frame(self.around(event::PRESENCE_DIFF, part))
+                .is_err()
+            {
+                return; // The session is about to end.
+            }
+        }
+        if feed.peek().is_some() {
+            self.mailbox.return_feed(self.slot, feed);
+        }
     }
 }
 
@@ -396,15 +495,20 @@ impl Sink for Lane {
         if let Outgoing::Local(value) = &broadcast.payload
             && let Some(diff) = Arc::clone(value).downcast_arc::<PresenceDiff>()
         {
-            if !self.try_set_aside(&diff) {
+            if !self.is_summary() && !self.try_set_aside(&diff) {
                 // Closed: the connection's task is about to take the lane off the topic.
-                let _closed = self.deliver_diff(broadcast, &diff, once);
+                let _closed = self.deliver_diff(broadcast, &diff, Some(once));
             }
             return;
         }
+        if let Outgoing::Local(value) = &broadcast.payload
+            && let Some(news) = value.downcast_ref::<ModeNews>()
+        {
+            return self.deliver_news(news, once);
+        }
         let slot = self.shared_slot(0, 0);
         let payload = || wire_payload(&broadcast.payload);
-        if let Some(frame) = self.shared_frame(broadcast, once, slot, payload) {
+        if let Some(frame) = self.shared_frame(&broadcast.event, once, slot, payload) {
             let is_wanted = || {
                 !self.is_refused.load(Ordering::Relaxed) && !self.is_deaf.load(Ordering::Relaxed)
             };
@@ -412,76 +516,6 @@ impl Sink for Lane {
             // Closed: the connection's task is about to take the lane off the topic.
             let _closed = self.mailbox.push_in(slot, is_held, frame, is_wanted, once);
         }
-    }
-}
-
-/// Takes broadcasts of another topic to a channel's `handle_info`.
-#[derive(Debug)]
-pub(crate) struct InfoSink(pub(crate) Arc<Lane>);
-
-impl Sink for InfoSink {
-    fn deliver(&self, broadcast: &Broadcast, _: &mut Once) {
-        let item = InfoItem::Info(Info::Broadcast(broadcast.clone()));
-        self.0.mailbox.push_broadcast(self.0.slot, item);
-    }
-}
-
-/// A message that can be replied to later, from any task, once or several times.
-#[derive(Debug, Clone)]
-pub struct SocketRef {
-    lane: Arc<Lane>,
-    message_ref: MessageRef,
-}
-
-impl SocketRef {
-    pub(crate) fn new(lane: Arc<Lane>, message_ref: MessageRef) -> Self {
-        Self { lane, message_ref }
-    }
-
-    /// Replies to the message.
-    ///
-    /// # Errors
-    ///
-    /// [`PushError`] if the connection is closed or the payload cannot be written.
-    pub fn reply(&self, status: &str, payload: impl IntoPayload) -> Result<(), PushError> {
-        self.lane
-            .reply(Some(&self.message_ref), status, &payload.into_payload()?)
-    }
-}
-
-/// A channel as other tasks see it. Cheap to clone; does not keep the channel alive.
-#[derive(Debug, Clone)]
-pub struct Handle(Arc<Lane>);
-
-impl Handle {
-    pub(crate) fn new(lane: Arc<Lane>) -> Self {
-        Self(lane)
-    }
-
-    /// Returns the channel's topic.
-    pub fn topic(&self) -> &str {
-        self.0.topic()
-    }
-
-    /// Sends a message to the channel's [`handle_info`](crate::Channel::handle_info).
-    ///
-    /// A channel that has ended on a connection that lives on drops it silently.
-    ///
-    /// # Errors
-    ///
-    /// [`InfoError`](crate::InfoError) if the connection has ended or its channels are behind.
-    pub fn send<T: Send + 'static>(&self, message: T) -> Result<(), crate::info::InfoError> {
-        let item = InfoItem::Info(Info::Message(Box::new(message)));
-        self.0.mailbox.push_info(self.0.slot, item)
-    }
-
-    /// Pushes to the channel's client, past the channel.
-    ///
-    /// # Errors
-    ///
-    /// As [`Socket::push`](crate::Socket::push).
-    pub fn push(&self, event: &str, payload: impl IntoPayload) -> Result<(), PushError> {
-        self.0.push(event, payload)
     }
 }
 
@@ -493,9 +527,14 @@ impl IntoPayload for Presences {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZero;
+
     use herenow_presence::Presence;
+    use herenow_protocol::PresenceFold;
     use herenow_pubsub::PubSub;
     use parking_lot::Mutex;
+    use serde_json::Value;
+    use serde_json::value::RawValue;
 
     use super::*;
     use crate::mailbox::Mailbox;
@@ -561,9 +600,11 @@ mod tests {
         // The connection's task has taken the join out; the leave comes before it is delivered.
         lane.deliver(leave, &mut Once::new());
         assert!(frames(&lane).is_empty(), "the leave waits for the join");
-        lane.deliver_aside(&aside[0].1);
-        for (_, diffs) in lane.mailbox.take_aside() {
-            lane.deliver_aside(&diffs);
+        aside
+            .into_iter()
+            .for_each(|(_, taken)| lane.deliver_aside(taken));
+        for (_, taken) in lane.mailbox.take_aside() {
+            lane.deliver_aside(taken);
         }
         let texts = frames(&lane);
         assert_eq!(texts.len(), 2, "{texts:?}");
@@ -632,14 +673,97 @@ mod tests {
             lane.deliver(diff, &mut Once::new());
         }
         lane.release();
-        let aside = lane.mailbox.take_aside();
-        let n_changes: usize = aside[0].1.iter().map(|diff| diff.n_changes()).sum();
+        let taken = lane.mailbox.take_aside().pop().unwrap().1;
+        let Taken::Diffs(diffs) = &taken else {
+            panic!("{taken:?}")
+        };
+        let n_changes: usize = diffs.iter().map(|diff| diff.n_changes()).sum();
         assert!(n_changes < 2_048, "{n_changes} changes wait");
-        lane.deliver_aside(&aside[0].1);
+        lane.deliver_aside(taken);
         let texts = frames(&lane);
         assert!(
             texts[0].contains("ada") && !texts[0].contains("bob"),
             "{texts:?}"
         );
+    }
+
+    /// A topic of 300 whose list is in parts, its diffs, and who is in it.
+    async fn large_room() -> (Presence, Arc<Diffs>, Vec<herenow_presence::Here>) {
+        let (pubsub, diffs) = (PubSub::local(), Arc::new(Diffs::default()));
+        let mut config = herenow_presence::PresenceConfig::default();
+        config.big_room.parts_from_bytes = 1_000;
+        config.big_room.part_bytes = NonZero::new(2_000).unwrap();
+        let presence = Presence::builder(&pubsub).config(config).start().unwrap();
+        let mut crowd = Vec::new();
+        for n in 0..300 {
+            let key = format!("user-{n:03}");
+            let here = presence.track_on("room:1", key, serde_json::json!({}));
+            crowd.push(here.await.unwrap());
+        }
+        presence.flush().await;
+        std::mem::forget(pubsub.attach("room:1", diffs.clone()));
+        (presence, diffs, crowd)
+    }
+
+    /// Takes all that a lane has for its client, and folds it as the client does.
+    fn folded(lane: &Lane) -> (Vec<String>, usize) {
+        let (mut fold, join_ref) = (PresenceFold::new(), JoinRef::from("1"));
+        let mut n_states = 0;
+        loop {
+            let mut frames = frames(lane);
+            let aside = lane.mailbox.take_aside();
+            if frames.is_empty() && aside.is_empty() {
+                break;
+            }
+            aside
+                .into_iter()
+                .for_each(|(_, taken)| lane.deliver_aside(taken));
+            frames.extend(self::frames(lane));
+            for text in frames {
+                let (_, _, _, event, payload): (Value, Value, Value, String, Box<RawValue>) =
+                    serde_json::from_str(&text).unwrap();
+                n_states += usize::from(event == event::PRESENCE_STATE);
+                let payload = Payload::Json(payload.get().to_owned().into());
+                let folded = fold.handle_event(&join_ref, &event, &payload, &mut |_| {});
+                folded.unwrap();
+            }
+        }
+        let keys = fold.state().list().map(|(key, _)| key.to_owned());
+        (keys.collect(), n_states)
+    }
+
+    async fn keys(presence: &Presence) -> Vec<String> {
+        let keys = presence.list("room:1").await.keys();
+        keys.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn soc_542_a_newer_state_takes_the_place_of_one_that_is_being_sent() {
+        let (presence, _diffs, mut crowd) = large_room().await;
+        let lane = held_lane();
+        let old = presence.list("room:1").await;
+        crowd.drain(150..).for_each(drop);
+        presence.flush().await;
+        lane.push(event::PRESENCE_STATE, old).unwrap();
+        let new = presence.list("room:1").await;
+        lane.push(event::PRESENCE_STATE, new).unwrap();
+        lane.release();
+        assert_eq!(folded(&lane), (keys(&presence).await, 2));
+    }
+
+    #[tokio::test]
+    async fn soc_543_diffs_wait_for_all_parts_of_the_state_before_them() {
+        let (presence, diffs, mut crowd) = large_room().await;
+        let lane = held_lane();
+        lane.push(event::PRESENCE_STATE, presence.list("room:1").await)
+            .unwrap();
+        // Those in the last parts leave: their leaves must not come before their joins.
+        crowd.drain(150..).for_each(drop);
+        presence.flush().await;
+        for diff in std::mem::take(&mut *diffs.0.lock()) {
+            lane.deliver(&diff, &mut Once::new());
+        }
+        lane.release();
+        assert_eq!(folded(&lane), (keys(&presence).await, 1));
     }
 }

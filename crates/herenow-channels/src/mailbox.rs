@@ -5,6 +5,7 @@
 //! bytes: a connection whose reader does not keep up is told to close, it never grows. Idle, a
 //! mailbox owns no heap memory but itself.
 
+mod aside;
 mod flush;
 
 use std::collections::VecDeque;
@@ -12,12 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 
-use herenow_presence::PresenceDiff;
 use herenow_protocol::ChannelId;
 use herenow_pubsub::Once;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpStream;
 
+use self::aside::Aside;
+pub(crate) use self::aside::{Feed, Taken};
 pub(crate) use self::flush::FlushBatch;
 use crate::config::SocketConfig;
 use crate::dialect::Dialect;
@@ -25,9 +27,6 @@ use crate::frame::{Frame, FrameQueue};
 use crate::info::{InfoError, InfoItem};
 use crate::metrics::Metrics;
 use crate::reason::CloseOrder;
-
-/// Changes kept aside for one channel before what cancels among them is dropped.
-const MIN_FOLD_CHANGES: usize = 1_024;
 
 /// The mailbox of one connection, shared by all that write to it.
 #[derive(Debug)]
@@ -69,25 +68,12 @@ struct Cold {
     aside: Vec<Aside>,
 }
 
-/// Presence diffs of one channel that wait until the reader has caught up.
-///
-/// It stays while they are delivered, empty, so that diffs that come meanwhile queue up behind.
-#[derive(Debug)]
-struct Aside {
-    slot: ChannelId,
-    is_held: bool,
-    diffs: Vec<Arc<PresenceDiff>>,
-    n_changes: usize,
-    /// Changes from which they are folded: twice as many as were left the last time.
-    fold_changes: usize,
-}
-
 /// What became of a frame.
 enum Queued<'a> {
     /// It is not wanted any more.
     No,
     /// It waits for a reply.
-    Held,
+    Held(MutexGuard<'a, Inner>),
     /// It is to be written.
     Out(MutexGuard<'a, Inner>),
 }
@@ -150,7 +136,7 @@ impl Mailbox {
     ) -> Result<bool, MailboxClosed> {
         match self.try_queue(slot, is_held, frame, check)? {
             Queued::No => return Ok(false),
-            Queued::Held => {}
+            Queued::Held(_) => {}
             Queued::Out(inner) => Self::wake(inner),
         }
         Ok(true)
@@ -168,7 +154,7 @@ impl Mailbox {
     ) -> Result<bool, MailboxClosed> {
         match self.try_queue(slot, is_held, frame, check)? {
             Queued::No => return Ok(false),
-            Queued::Held => {}
+            Queued::Held(_) => {}
             Queued::Out(mut inner) => match inner.mark() {
                 Some(true) => {
                     drop(inner);
@@ -177,6 +163,35 @@ impl Mailbox {
                 Some(false) => {}
                 None => Self::wake(inner),
             },
+        }
+        Ok(true)
+    }
+
+    /// As [`Mailbox::push_for`], for the first part of a state: what is left of it follows as the
+    /// reader takes it in, before any diff that comes from now on.
+    pub(crate) fn push_state(
+        &self,
+        slot: ChannelId,
+        is_held: &AtomicBool,
+        frame: Frame,
+        check: impl FnOnce() -> bool,
+        feed: Option<Box<Feed>>,
+    ) -> Result<bool, MailboxClosed> {
+        let queued = self.try_queue(slot, is_held, frame, check)?;
+        let is_held = is_held.load(Ordering::Relaxed);
+        let put = |inner: &mut Inner| {
+            let is_there = |cold: &Cold| cold.aside.iter().any(|aside| aside.slot == slot);
+            if feed.is_some() || inner.cold.as_deref().is_some_and(is_there) {
+                inner.aside(slot, is_held).feed = feed;
+            }
+        };
+        match queued {
+            Queued::No => return Ok(false),
+            Queued::Held(mut inner) => put(&mut inner),
+            Queued::Out(mut inner) => {
+                put(&mut inner);
+                Self::wake(inner);
+            }
         }
         Ok(true)
     }
@@ -202,7 +217,7 @@ impl Mailbox {
             Some((_, frames)) => frames.push(frame),
             None => held.push((slot, vec![frame])),
         }
-        Ok(Queued::Held)
+        Ok(Queued::Held(inner))
     }
 
     /// Counts a frame in, or orders the connection to close if it is one too many.
@@ -245,57 +260,6 @@ impl Mailbox {
         if let Some(waker) = inner.waker.take() {
             waker.wake();
         }
-    }
-
-    /// Keeps a diff aside while the channel's frames are held or its reader is behind; tells
-    /// whether it did.
-    ///
-    /// `fold` makes one or two of many, without what cancels, so that what waits is bounded by the presences
-    /// of the topic and not by how long the reader stays away. It runs under the mailbox's lock.
-    pub(crate) fn try_set_aside(
-        &self,
-        slot: ChannelId,
-        is_held: &AtomicBool,
-        diff: &Arc<PresenceDiff>,
-        fold: impl FnOnce(&[Arc<PresenceDiff>]) -> Vec<Arc<PresenceDiff>>,
-    ) -> bool {
-        let mut inner = self.inner.lock();
-        if inner.is_closed {
-            return true;
-        }
-        let is_held = is_held.load(Ordering::Relaxed);
-        let is_behind = inner.n_bytes > self.config.fold_queue_bytes;
-        // What is aside already must go out first.
-        let has_aside = |cold: &Cold| cold.aside.iter().any(|aside| aside.slot == slot);
-        if !is_held && !is_behind && !inner.cold.as_deref().is_some_and(has_aside) {
-            return false;
-        }
-        if is_behind {
-            self.metrics.folded_diffs.increment();
-        }
-        let aside = &mut inner.cold.get_or_insert_default().aside;
-        let at = aside
-            .iter()
-            .position(|aside| aside.slot == slot)
-            .unwrap_or_else(|| {
-                aside.push(Aside {
-                    slot,
-                    is_held,
-                    diffs: Vec::new(),
-                    n_changes: 0,
-                    fold_changes: MIN_FOLD_CHANGES,
-                });
-                aside.len() - 1
-            });
-        let aside = &mut aside[at];
-        aside.diffs.push(diff.clone());
-        aside.n_changes += diff.n_changes();
-        if aside.n_changes > aside.fold_changes {
-            aside.diffs = fold(&aside.diffs);
-            aside.n_changes = aside.diffs.iter().map(|diff| diff.n_changes()).sum();
-            aside.fold_changes = MIN_FOLD_CHANGES.max(2 * aside.n_changes);
-        }
-        true
     }
 
     /// Lets frames of a channel out that were held, in order, and holds no more.
@@ -385,25 +349,6 @@ impl Mailbox {
         inner.n_frames = frames.len() + held_frames;
         inner.n_bytes = frames.n_bytes() + held_bytes;
         frames
-    }
-
-    /// Takes the diffs that were kept aside and may go out now. Call it again once they are
-    /// delivered: until then, those that come are kept aside as well, so that none overtakes.
-    pub(crate) fn take_aside(&self) -> Vec<(ChannelId, Vec<Arc<PresenceDiff>>)> {
-        let mut inner = self.inner.lock();
-        let Some(cold) = inner.cold.as_deref_mut() else {
-            return Vec::new();
-        };
-        cold.aside
-            .retain(|aside| aside.is_held || !aside.diffs.is_empty());
-        let open = cold.aside.iter_mut().filter(|aside| !aside.is_held);
-        let taken = open.map(|aside| {
-            aside.n_changes = 0;
-            (aside.slot, std::mem::take(&mut aside.diffs))
-        });
-        let taken = taken.collect();
-        inner.drop_cold();
-        taken
     }
 
     /// Takes the infos; each must be given back with [`Mailbox::info_handled`].

@@ -129,13 +129,17 @@ fn refs(entries: &Value) -> Vec<(String, String)> {
 /// Takes messages until the client's list has `n` entries.
 async fn follow(client: &mut TestClient, exact: &mut Exact, n: usize) {
     while !exact.has_state || exact.keys.len() != n {
-        match client.next().await.expect("the connection stays open") {
-            ServerMessage::Push { event, payload, .. }
-            | ServerMessage::Broadcast { event, payload, .. } => {
-                exact.apply(&event, &payload.deserialize().unwrap());
-            }
-            _ => {}
+        follow_one(client, exact).await;
+    }
+}
+
+async fn follow_one(client: &mut TestClient, exact: &mut Exact) {
+    match client.next().await.expect("the connection stays open") {
+        ServerMessage::Push { event, payload, .. }
+        | ServerMessage::Broadcast { event, payload, .. } => {
+            exact.apply(&event, &payload.deserialize().unwrap());
         }
+        _ => {}
     }
 }
 
@@ -511,4 +515,72 @@ async fn soc_585_what_cancels_within_a_window_is_no_diff_to_anybody() {
     let _bob = presence.track_on("room:1", "bob", json!({})).await.unwrap();
     let diff = client.event("room:1", "presence_diff").await;
     assert!(diff["joins"]["bob"].is_object(), "{diff}");
+}
+
+/// Sockets whose lists are large from 2,000 bytes on, in parts of 1,000.
+fn large_sockets(config: SocketConfig) -> (Sockets, Presence) {
+    let pubsub = PubSub::local();
+    let mut presence = PresenceConfig::default();
+    presence.big_room.parts_from_bytes = 2_000;
+    presence.big_room.part_bytes = NonZero::new(1_000).unwrap();
+    let presence = Presence::builder(&pubsub).config(presence).start().unwrap();
+    let room = presence.clone();
+    let sockets = Sockets::new(&pubsub)
+        .config(config)
+        .channel("room:*", move || Room {
+            presence: room.clone(),
+        });
+    (sockets, presence)
+}
+
+#[tokio::test(start_paused = true)]
+async fn soc_540_a_large_state_comes_in_parts_and_then_exactly_the_diffs_after_it() {
+    let (sockets, presence) = large_sockets(SocketConfig::default());
+    let mut crowd = std::collections::VecDeque::new();
+    let mut clients = Vec::new();
+    for n in 0..400 {
+        let here = presence.track_on("room:1", format!("user-{n}"), json!({}));
+        crowd.push_back(here.await.unwrap());
+        if n > 200 {
+            crowd.pop_front();
+        }
+        if n % 20 == 0 {
+            let mut client = TestClient::open(&sockets, Connected::anonymous());
+            let user = json!({ "user_id": format!("client-{n}") });
+            client.join("room:1", user).await.unwrap();
+            clients.push(client);
+        }
+    }
+    presence.flush().await;
+    let list = presence.list("room:1").await;
+    let list = refs(&serde_json::from_slice(&list.json()).unwrap());
+    for mut client in clients {
+        let mut exact = Exact::default();
+        follow(&mut client, &mut exact, list.len()).await;
+        let expected = list
+            .iter()
+            .map(|(key, meta_ref)| (meta_ref.clone(), key.clone()));
+        while exact.keys != expected.clone().collect() {
+            follow_one(&mut client, &mut exact).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn soc_541_a_state_larger_than_the_queue_never_closes_its_reader() {
+    let mut config = SocketConfig::default();
+    config.max_queue_bytes = 2_048;
+    config.fold_queue_bytes = 1_024;
+    let (sockets, presence) = large_sockets(config);
+    let mut crowd = Vec::new();
+    for n in 0..500 {
+        let here = presence.track_on("room:1", format!("user-{n}"), json!({}));
+        crowd.push(here.await.unwrap());
+    }
+    presence.flush().await;
+    let mut client = TestClient::open(&sockets, Connected::anonymous());
+    client.join("room:1", json!({})).await.unwrap();
+    let mut exact = Exact::default();
+    follow(&mut client, &mut exact, 500).await;
+    assert_eq!(sockets.metrics().slow_readers.value(), 0);
 }

@@ -35,6 +35,10 @@ pub struct PresenceConfig {
     pub window: Window,
     /// Windows by topic pattern, the first match counts. `room:*` is a prefix, others are exact.
     pub windows: Vec<(String, Window)>,
+    /// What is done in large topics where no pattern of `big_rooms` matches.
+    pub big_room: BigRoom,
+    /// The same by topic pattern, as `windows`.
+    pub big_rooms: Vec<(String, BigRoom)>,
     /// Changes of one topic that wait for a window; more end the window early. Default 16,384.
     pub max_pending_changes: usize,
     /// How long a look-up of [`Fetch`](crate::Fetch) may hold a diff or a list. Default 1 s.
@@ -65,6 +69,8 @@ impl Default for PresenceConfig {
             write_deadline: Duration::from_secs(5),
             window: Window::default(),
             windows: Vec::new(),
+            big_room: BigRoom::default(),
+            big_rooms: Vec::new(),
             max_pending_changes: 16_384,
             fetch_deadline: Duration::from_secs(1),
             fetch_max_age: Duration::from_secs(10),
@@ -102,21 +108,35 @@ impl PresenceConfig {
                 return Err(ConfigError::OutOfRange { field, value, max });
             }
         }
+        let big_rooms = self.big_rooms.iter().map(|(_, big_room)| big_room);
+        for big_room in big_rooms.chain([&self.big_room]) {
+            let (from, until) = (big_room.summary_from, big_room.summary_until);
+            if until > from {
+                return Err(ConfigError::SummaryRange { from, until });
+            }
+        }
         self.shard.validate()?;
         Ok(())
     }
 
     /// Returns the window of a topic: that of the first pattern that matches it.
     pub(crate) fn window_of(&self, topic: &str) -> Window {
-        let matching = self
-            .windows
-            .iter()
-            .find(|(pattern, _)| match pattern.strip_suffix('*') {
-                Some(prefix) => topic.starts_with(prefix),
-                None => pattern == topic,
-            });
-        matching.map_or(self.window, |(_, window)| *window)
+        *first_match(&self.windows, topic).unwrap_or(&self.window)
     }
+
+    /// Returns what is done in a topic when it is large.
+    pub(crate) fn big_room_of(&self, topic: &str) -> &BigRoom {
+        first_match(&self.big_rooms, topic).unwrap_or(&self.big_room)
+    }
+}
+
+fn first_match<'a, T>(patterns: &'a [(String, T)], topic: &str) -> Option<&'a T> {
+    let matches = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(prefix) => topic.starts_with(prefix),
+        None => pattern == topic,
+    };
+    let found = patterns.iter().find(|(pattern, _)| matches(pattern));
+    found.map(|(_, value)| value)
 }
 
 /// How long the diffs of a topic wait to be sent as one, by its number of subscribers.
@@ -164,6 +184,39 @@ impl Window {
     }
 }
 
+/// What is done in a topic with very many presences, so that those who join it cost little.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BigRoom {
+    /// Bytes of JSON from which a list is given in parts, a `presence_state` and `presence_diff`s
+    /// after it: what changed since it was last rendered is a part of its own. Default 64 KiB.
+    pub parts_from_bytes: usize,
+    /// The size from which a part is full; one more key is put into the next. Default 256 KiB.
+    pub part_bytes: NonZero<usize>,
+    /// Presences from which clients that asked for modes get a count and a sample instead of the
+    /// list. Default 10,000.
+    pub summary_from: usize,
+    /// The list is back with fewer presences than this. Default 8,000.
+    pub summary_until: usize,
+    /// The least time between two counts. Default 1 s.
+    pub count_interval: Duration,
+    /// Keys in a sample at most. Default 10.
+    pub max_sample: usize,
+}
+
+impl Default for BigRoom {
+    fn default() -> Self {
+        Self {
+            parts_from_bytes: 64 * 1024,
+            part_bytes: NonZero::new(256 * 1024).expect("262144 is not zero"),
+            summary_from: 10_000,
+            summary_until: 8_000,
+            count_interval: Duration::from_secs(1),
+            max_sample: 10,
+        }
+    }
+}
+
 /// Why a [`PresenceConfig`] was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -180,6 +233,14 @@ pub enum ConfigError {
         value: usize,
         /// The most it may be.
         max: usize,
+    },
+    /// A summary would end at a size at which it begins.
+    #[error("summary_until is {until}, it must be at most summary_from, {from}")]
+    SummaryRange {
+        /// `summary_from`.
+        from: usize,
+        /// `summary_until`.
+        until: usize,
     },
     /// Another presence system of the same name runs on this node's PubSub.
     #[error("another presence system is named {name} on this node")]

@@ -84,6 +84,8 @@ pub struct PresenceDiff {
     from: u64,
     to: u64,
     changes: Box<[Stamped]>,
+    /// How many presences the topic has after it.
+    n_after: usize,
     /// The nodes that were up then.
     nodes: Lives,
     fields: Option<Arc<FieldMap>>,
@@ -93,10 +95,11 @@ pub struct PresenceDiff {
 }
 
 impl PresenceDiff {
-    /// Returns the diff of `changes`, which are not empty and ascend by version, while `nodes` were up.
+    /// Returns the diff of `changes`, which are not empty and ascend by version, after which the
+    /// topic has `n_after` presences, while `nodes` were up.
     pub(crate) fn new(
         topic: Topic,
-        changes: Vec<Stamped>,
+        (changes, n_after): (Vec<Stamped>, usize),
         nodes: Lives,
         fields: Option<Arc<FieldMap>>,
     ) -> Self {
@@ -104,7 +107,10 @@ impl PresenceDiff {
             .first()
             .map_or(0, |first| first.version.saturating_sub(1));
         let to = changes.last().map_or(0, |last| last.version);
-        Self::of_range(topic, (from, to), changes, nodes, fields)
+        Self {
+            n_after,
+            ..Self::of_range(topic, (from, to), changes, nodes, fields)
+        }
     }
 
     fn of_range(
@@ -119,6 +125,7 @@ impl PresenceDiff {
             from,
             to,
             changes: changes.into(),
+            n_after: 0,
             nodes,
             fields,
             whole: OnceLock::new(),
@@ -237,13 +244,16 @@ impl PresenceDiff {
             .collect();
         let range = (first.from, last.to);
         let fields = Self::fold_fields(diffs);
-        Some(Arc::new(Self::of_range(
-            first.topic.clone(),
-            range,
-            changes,
-            last.nodes.clone(),
-            fields,
-        )))
+        Some(Arc::new(Self {
+            n_after: last.n_after,
+            ..Self::of_range(
+                first.topic.clone(),
+                range,
+                changes,
+                last.nodes.clone(),
+                fields,
+            )
+        }))
     }
 
     /// Returns several consecutive diffs of one topic as one for a reader whose state is of version
@@ -267,13 +277,15 @@ impl PresenceDiff {
         }
         let range = (first.from.max(seen), last.to.min(until));
         let fields = Self::fold_fields(diffs);
-        Some(Arc::new(Self::of_range(
-            first.topic.clone(),
-            range,
-            kept,
-            last.nodes.clone(),
-            fields,
-        )))
+        Some(Arc::new(Self {
+            n_after: last.n_after,
+            ..Self::of_range(first.topic.clone(), range, kept, last.nodes.clone(), fields)
+        }))
+    }
+
+    /// Returns how many presences the topic has after it, every meta of every key counted.
+    pub fn n_after(&self) -> usize {
+        self.n_after
     }
 
     /// Returns how many changes the diff holds, before any cancel.

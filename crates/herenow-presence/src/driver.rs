@@ -34,8 +34,9 @@ use crate::cluster::{Clock, Outbox};
 use crate::config::PresenceConfig;
 use crate::diff::{Event, Lives, Stamped};
 use crate::errors::{TrackError, UpdateError};
-use crate::group::{EntriesEdit, PresenceMeta, Snapshot, is_same_write};
+use crate::group::{EntriesEdit, PresenceMeta, Snapshot, Tape, is_same_write};
 use crate::metrics::Metrics;
+use crate::modes::Modes;
 use crate::notifier::{Batch, Inbox};
 use crate::places::Places;
 use crate::queue::{Command, ShardQueue, Tracked, UpdateAnswer, Updated, Write};
@@ -52,6 +53,7 @@ pub(crate) struct Part {
     pub(crate) views: Arc<Views>,
     pub(crate) places: Arc<Places>,
     pub(crate) inbox: Arc<Inbox>,
+    pub(crate) modes: Arc<Modes>,
     /// The version up to which the shard's deltas went out, for the node's heartbeat.
     pub(crate) announced: Arc<AtomicU64>,
 }
@@ -90,6 +92,7 @@ pub(crate) enum Reply {
 /// The changes of one topic in one batch, while they are collected.
 struct Changing {
     edit: EntriesEdit,
+    tape: Option<Arc<Tape>>,
     changes: Vec<Stamped>,
 }
 
@@ -374,9 +377,10 @@ impl Driver {
         for change in diff.changes {
             let topic = topic_of(&change);
             if !topics.contains_key(topic) {
-                let edit = self.part.views.read(topic).entries().edit();
+                let before = self.part.views.read(topic);
                 let changing = Changing {
-                    edit,
+                    edit: before.entries().edit(),
+                    tape: before.tape().cloned(),
                     changes: Vec::new(),
                 };
                 topics.insert(topic.clone(), changing);
@@ -404,11 +408,14 @@ impl Driver {
         self.metrics.n_batches.count();
         let mut batches = Vec::with_capacity(order.len());
         for topic in order {
-            let Some(Changing { edit, changes }) = topics.remove(&topic) else {
+            let Some(changing) = topics.remove(&topic) else {
                 continue;
             };
-            self.count_events(&changes);
-            let after = Arc::new(Snapshot::new(topic, self.version, edit.finish()));
+            self.count_events(&changing.changes);
+            let big_room = self.config.big_room_of(topic.as_str());
+            let after = Snapshot::new(topic, self.version, changing.edit.finish());
+            let after = Arc::new(after.with_tape(changing.tape, big_room));
+            let changes = changing.changes;
             let nodes = self.nodes.clone();
             batches.push(Batch {
                 changes,
@@ -557,6 +564,7 @@ mod tests {
                 views: Arc::default(),
                 places: Arc::default(),
                 inbox: Arc::default(),
+                modes: Arc::default(),
                 announced: Arc::default(),
             },
             outbox: Outbox {

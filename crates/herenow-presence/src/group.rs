@@ -5,10 +5,12 @@
 //! client that folds diffs has it. Up to 64 presences are one flat slice, copied at every
 //! change; more are a persistent tree, so that a writer never pays for the size of the topic.
 //!
-//! A [`Snapshot`] is the entries of a topic at a version, with its JSON rendered at most once.
+//! A [`Snapshot`] is the entries of a topic at a version, with its JSON rendered at most once. Those
+//! of a large topic share a [`Tape`], out of which a reader gets the list in parts.
 //! [`Presences`] is what readers get: a snapshot, with the fields that `fetch` added.
 
 mod entries;
+mod tape;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -24,9 +26,13 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::config::BigRoom;
 use crate::meta;
 
 pub(crate) use entries::{Entries, EntriesEdit, is_same_write, row_bytes};
+use tape::Piece;
+pub use tape::StateParts;
+pub(crate) use tape::Tape;
 
 /// Extra fields by key, as they stand between the braces of an object.
 pub(crate) type FieldMap = HashMap<Key, Bytes, foldhash::fast::RandomState>;
@@ -125,6 +131,8 @@ pub(crate) struct Snapshot {
     version: u64,
     entries: Entries,
     json: OnceLock<Bytes>,
+    /// Shared by all snapshots of the topic while it is large.
+    tape: Option<Arc<Tape>>,
     /// What `fetch` added, shared by all who list this snapshot.
     enriched: Mutex<Option<Arc<Enriched>>>,
 }
@@ -136,6 +144,7 @@ pub(crate) struct Enriched {
     /// That of the fetcher when they were looked up.
     epoch: u64,
     json: OnceLock<Bytes>,
+    whole: OnceLock<Arc<Piece>>,
 }
 
 impl Enriched {
@@ -146,6 +155,7 @@ impl Enriched {
             good_until,
             epoch,
             json: OnceLock::new(),
+            whole: OnceLock::new(),
         }
     }
 }
@@ -157,8 +167,19 @@ impl Snapshot {
             version,
             entries,
             json: OnceLock::new(),
+            tape: None,
             enriched: Mutex::new(None),
         }
+    }
+
+    /// Takes the tape of the topic: that of the snapshot before it, or a new one.
+    pub(crate) fn with_tape(self, tape: Option<Arc<Tape>>, config: &BigRoom) -> Self {
+        let tape = Tape::of(&self.entries, tape, config);
+        Self { tape, ..self }
+    }
+
+    pub(crate) fn tape(&self) -> Option<&Arc<Tape>> {
+        self.tape.as_ref()
     }
 
     pub(crate) fn topic(&self) -> &Topic {
@@ -286,6 +307,26 @@ impl Presences {
                 .json
                 .get_or_init(|| self.snapshot.render(None))
                 .clone(),
+        }
+    }
+}
+
+impl Presences {
+    /// Returns the list as a `presence_state` and `presence_diff`s after it, each of a bounded size.
+    ///
+    /// One part, [`json`](Self::json), unless the topic is large ([`BigRoom`]). A large topic's parts
+    /// are shared by all who ask, and so is most of them from one version to the next. The list can
+    /// be newer than this one: [`StateParts::version`] says of when it is.
+    pub fn parts(&self) -> StateParts {
+        match (&self.snapshot.tape, &self.enriched) {
+            (None, _) => StateParts::of(self, self.version(), vec![Piece::ready(self.json())]),
+            (Some(tape), None) => tape.parts(self),
+            (Some(tape), Some(enriched)) => {
+                let fields = || Some(enriched.fields.clone());
+                let whole = || Piece::whole(self.snapshot.entries.clone(), fields(), tape);
+                let whole = enriched.whole.get_or_init(whole).clone();
+                StateParts::of(self, self.version(), vec![whole])
+            }
         }
     }
 }

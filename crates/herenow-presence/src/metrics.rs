@@ -34,6 +34,8 @@ pub struct PresenceStats {
     pub n_diffs: u64,
     /// Batches that were sent together with an earlier one.
     pub n_coalesced: u64,
+    /// Times a topic's mode changed.
+    pub n_mode_changes: u64,
     /// Look-ups made through `fetch`.
     pub n_fetches: u64,
     /// Look-ups that came back with an error.
@@ -77,6 +79,7 @@ pub(crate) struct Metrics {
     pub(crate) n_batches: Counter,
     pub(crate) n_diffs: Counter,
     pub(crate) n_coalesced: Counter,
+    pub(crate) n_mode_changes: Counter,
     pub(crate) n_fetches: Counter,
     pub(crate) n_fetch_errors: Counter,
     pub(crate) n_fetch_panics: Counter,
@@ -111,6 +114,7 @@ impl Metrics {
             n_batches: self.n_batches.get(),
             n_diffs: self.n_diffs.get(),
             n_coalesced: self.n_coalesced.get(),
+            n_mode_changes: self.n_mode_changes.get(),
             n_fetches: self.n_fetches.get(),
             n_fetch_errors: self.n_fetch_errors.get(),
             n_fetch_panics: self.n_fetch_panics.get(),

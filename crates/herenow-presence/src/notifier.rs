@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A lane has one diff under way at most, so the diffs of a topic leave in order; lanes do not wait
-//! for one another. Without fetch and window a batch is dispatched in the same turn, without a task
+//! for one another. Between its diffs, a topic's mode follows its size, see [`modes`](crate::modes).
+//! Without fetch and window a batch is dispatched in the same turn, without a task
 //! or a timer. What must never happen: a change in no diff, or in two; a diff before an earlier one
 //! of its topic; a lane that stays when nothing is under way.
 
@@ -36,6 +37,7 @@ use crate::diff::{Event, Lives, PresenceDiff, Stamped};
 use crate::fetch::Fetcher;
 use crate::group::{FieldMap, Presences, Snapshot};
 use crate::metrics::Metrics;
+use crate::modes::{Mode, ModeNews, Modes, PRESENCE_MODE, render_count};
 use crate::observer::ObserverQueue;
 use crate::view::Views;
 
@@ -134,6 +136,16 @@ pub(crate) struct Shared {
     pub(crate) fetcher: Option<Arc<Fetcher>>,
 }
 
+/// A topic whose mode is not exact.
+struct Room {
+    mode: Mode,
+    /// When its count was told, and whether the next one is on the agenda.
+    counted: Instant,
+    is_count_due: bool,
+    /// The key that changed last: samples begin behind it.
+    pivot: Option<Key>,
+}
+
 type Fetching = Pin<Box<dyn Future<Output = (Topic, FieldMap)> + Send>>;
 
 /// What turns the batches of one shard into diffs.
@@ -144,6 +156,9 @@ pub(crate) struct Notifier {
     observer: Option<Arc<ObserverQueue>>,
     lanes: HashMap<Topic, Lane>,
     agenda: BTreeSet<(Instant, Topic)>,
+    modes: Arc<Modes>,
+    rooms: HashMap<Topic, Room>,
+    counts: BTreeSet<(Instant, Topic)>,
     fetches: FuturesUnordered<Fetching>,
     flushes: Vec<(u64, oneshot::Sender<()>)>,
     /// Deliveries since other tasks had their turn.
@@ -153,7 +168,7 @@ pub(crate) struct Notifier {
 impl Notifier {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        views: Arc<Views>,
+        (views, modes): (Arc<Views>, Arc<Modes>),
         inbox: Arc<Inbox>,
         observer: Option<Arc<ObserverQueue>>,
     ) -> Self {
@@ -164,6 +179,9 @@ impl Notifier {
             observer,
             lanes: HashMap::new(),
             agenda: BTreeSet::new(),
+            modes,
+            rooms: HashMap::new(),
+            counts: BTreeSet::new(),
             fetches: FuturesUnordered::new(),
             flushes: Vec::new(),
             n_deliveries: 0,
@@ -182,11 +200,13 @@ impl Notifier {
                 self.on_due(topic);
                 self.give_way().await;
             }
+            self.tell_counts(now);
             self.answer_flushes();
             if self.lanes.is_empty() && self.lanes.capacity() > MIN_SHRINK {
                 self.lanes = HashMap::new();
             }
-            let next_due = self.agenda.first().map(|(due, _)| *due);
+            let next = self.agenda.first().into_iter().chain(self.counts.first());
+            let next_due = next.map(|(due, _)| *due).min();
             tokio::select! {
                 () = self.inbox.wake.notified() => {}
                 Some((topic, fields)) = self.fetches.next(), if !self.fetches.is_empty() => {
@@ -225,11 +245,8 @@ impl Notifier {
             return;
         }
         let n_subscribers = self.shared.pubsub.n_subscribers(topic.as_str());
-        let window = self
-            .shared
-            .config
-            .window_of(topic.as_str())
-            .length(n_subscribers);
+        let window = self.shared.config.window_of(topic.as_str());
+        let window = self.mode_of(&topic).window(window).length(n_subscribers);
         if window.is_zero() && self.shared.fetcher.is_none() {
             self.dispatch(batch.changes, batch.after, batch.nodes, None);
             return;
@@ -359,11 +376,13 @@ impl Notifier {
         }
         let n_subscribers = self.shared.pubsub.n_subscribers(topic.as_str());
         self.n_deliveries += n_subscribers;
+        let pivot = changes.last().map(|change| change.event.key().clone());
         let observer = self.observer.as_ref();
         let observer = observer.filter(|observer| observer.is_on());
         if n_subscribers == 0 && observer.is_none() {
-            return;
+            return self.mind_mode(&after, n_subscribers, pivot);
         }
+        let changes = (changes, after.entries().n_metas());
         let diff = PresenceDiff::new(topic.clone(), changes, nodes, fields);
         let diff = Arc::new(diff);
         self.shared.metrics.n_diffs.count();
@@ -372,7 +391,88 @@ impl Notifier {
             .pubsub
             .local_broadcast(topic.as_str(), PRESENCE_DIFF, payload);
         if let Some(observer) = observer {
-            observer.push(diff, Presences::new(after, None), &self.shared.metrics);
+            let presences = Presences::new(after.clone(), None);
+            observer.push(diff, presences, &self.shared.metrics);
+        }
+        self.mind_mode(&after, n_subscribers, pivot);
+    }
+
+    fn mode_of(&self, topic: &Topic) -> Mode {
+        self.rooms.get(topic).map_or(Mode::Exact, |room| room.mode)
+    }
+
+    /// Changes the mode of a topic if it has another size now, and sees to its counts. After the diff
+    /// that led there, so that a list which comes with the mode lacks nothing and repeats nothing.
+    fn mind_mode(&mut self, after: &Arc<Snapshot>, n_subscribers: usize, pivot: Option<Key>) {
+        let (topic, config) = (after.topic(), &self.shared.config);
+        let before = self.mode_of(topic);
+        let size = (after.entries().n_metas(), n_subscribers);
+        let (big_room, window) = (
+            config.big_room_of(topic.as_str()),
+            config.window_of(topic.as_str()),
+        );
+        let (mode, interval) = (before.next(size, big_room, window), big_room.count_interval);
+        let now = Instant::now();
+        if mode != before {
+            self.shared.metrics.n_mode_changes.count();
+            tracing::debug!(%topic, mode = mode.as_str(), n_presences = size.0, "presence mode");
+            let mut news = self.modes.change(after, mode);
+            self.rooms.remove(topic);
+            if mode != Mode::Exact {
+                let room = Room {
+                    mode,
+                    counted: now,
+                    is_count_due: false,
+                    pivot: None,
+                };
+                self.rooms.insert(topic.clone(), room);
+            }
+            if mode == Mode::Summary {
+                let pivot = pivot.as_ref().map(Key::as_str);
+                let count = render_count(after, pivot, big_room.max_sample);
+                news = self.modes.set_count(topic, count).unwrap_or(news);
+            }
+            return self.tell(topic, news);
+        }
+        if let Some(room) = self.rooms.get_mut(topic).filter(|_| mode == Mode::Summary) {
+            room.pivot = pivot;
+            if !std::mem::replace(&mut room.is_count_due, true) {
+                let due = (room.counted + interval).max(now);
+                self.counts.insert((due, topic.clone()));
+            }
+        }
+    }
+
+    /// Tells the counts that are due.
+    fn tell_counts(&mut self, now: Instant) {
+        while self.counts.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, topic)) = self.counts.pop_first() else {
+                return;
+            };
+            let Some(room) = self.rooms.get_mut(&topic) else {
+                continue; // Its mode has changed since.
+            };
+            (room.is_count_due, room.counted) = (false, now);
+            let max = self.shared.config.big_room_of(topic.as_str()).max_sample;
+            let snapshot = self.views.read(&topic);
+            let count = render_count(&snapshot, room.pivot.as_ref().map(Key::as_str), max);
+            if let Some(news) = self.modes.set_count(&topic, count) {
+                self.tell(&topic, news);
+            }
+        }
+    }
+
+    fn tell(&mut self, topic: &Topic, news: ModeNews) {
+        if !self.modes.is_asked() {
+            return;
+        }
+        let n_subscribers = self.shared.pubsub.n_subscribers(topic.as_str());
+        self.n_deliveries += n_subscribers;
+        if n_subscribers > 0 {
+            let payload = Payload::Local(Arc::new(news));
+            self.shared
+                .pubsub
+                .local_broadcast(topic.as_str(), PRESENCE_MODE, payload);
         }
     }
 

@@ -21,6 +21,7 @@ use crate::fetch::{Fetched, Fetcher};
 use crate::group::{Enriched, Entry, Presences};
 use crate::meta;
 use crate::metrics::PresenceStats;
+use crate::modes::ModeNews;
 use crate::notifier::Shared;
 use crate::owner::{Holder, Owner};
 use crate::queue::Updated;
@@ -386,6 +387,11 @@ impl Presence {
     pub fn count_keys(&self, topic: &str) -> usize {
         let views = self.inner.tracker.views(topic);
         views.peek(topic, |entries| entries.n_keys()).unwrap_or(0)
+    }
+
+    /// Returns how a topic tells of who is here, for somebody who comes now.
+    pub fn mode(&self, topic: &str) -> ModeNews {
+        self.inner.tracker.part(topic).modes.of(topic)
     }
 
     /// Returns all topics somebody is present in and how many presences each has; in no order.

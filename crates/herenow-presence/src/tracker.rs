@@ -60,6 +60,7 @@ impl Tracker {
                 views: Arc::default(),
                 places: Arc::default(),
                 inbox: Arc::default(),
+                modes: Arc::default(),
                 announced: Arc::new(AtomicU64::new(0)),
             })
             .collect();
@@ -151,8 +152,8 @@ impl Tracker {
         for (driver, part) in drivers.into_iter().zip(&self.parts) {
             self.spawn(Some(&part.queue), driver.run());
             let queue = observer.map(|hook| self.spawn_observer(hook, part));
-            let (views, inbox) = (part.views.clone(), part.inbox.clone());
-            let notifier = Notifier::new(shared.clone(), views, inbox, queue);
+            let published = (part.views.clone(), part.modes.clone());
+            let notifier = Notifier::new(shared.clone(), published, part.inbox.clone(), queue);
             self.spawn(Some(&part.queue), notifier.run());
         }
         Ok(())
@@ -193,7 +194,7 @@ impl Tracker {
         self.tasks.lock().push(handle);
     }
 
-    fn part(&self, topic: &str) -> &Part {
+    pub(crate) fn part(&self, topic: &str) -> &Part {
         let shard = ShardIndex::of_topic(topic, self.shared.config.n_shards);
         &self.parts[usize::from(shard.0)]
     }

@@ -9,6 +9,7 @@
 //! | `presence:track` | `{"meta": {…}}`, or `{}` | `{"phx_ref": …}` |
 //! | `presence:untrack` | `{}` | `{}` |
 //! | `presence:list` | `{}` | who is here, as in `presence_state` |
+//! | `presence:list` | `{"limit": …, "after": …}` | that many who come after that user: `{"presences": {…}, "next": …, "keys": …, "metas": …}`; `next` is the `after` of the next page, null on the last |
 //! | `presence:count` | `{}` | `{"keys": …, "metas": …}`: users, and presences |
 //! | `access_token` | `{"access_token": …}`, a new token of the same user | `{"expires_at": …}` |
 //! | `status` | `{"status": "away"}`, short for a patch of that field | `{"phx_ref": …}` |
@@ -16,26 +17,33 @@
 //! | `phx_…`, `presence_…`, `herenow:…`, other `presence:…` | anything | an error: reserved |
 //! | any other | an object, or binary | `{}`, after it was broadcast, sender included |
 //!
+//! A join with `{"presence": {"modes": true}}` is told `presence:mode`, and where very many are present
+//! gets `presence:count` instead of the list; with `big_room = "summary"` every join is.
+//!
 //! Errors are `{"reason": …}` and name the value and the limit.
 
+#[cfg(test)]
+mod big_room_tests;
 mod request;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use herenow_channels::{
-    Broadcast, BroadcastError, Channel, Flow, Info, Joined, Outcome, Params, Reason, Refused,
+    Broadcast, BroadcastError, Channel, Flow, Info, Joined, Json, Outcome, Params, Reason, Refused,
     Socket,
 };
-use herenow_presence::{MetaRef, NameError, Presence, TrackError, UpdateError};
+use herenow_presence::{Entry, MetaRef, NameError, Page, Presence, TrackError, UpdateError};
 use herenow_protocol::{Payload, event};
+use serde::Serialize;
 use serde_json::json;
 
 pub(crate) use self::request::is_reserved;
 use self::request::{JoinFields, Meta, Refusal, Request};
-use crate::config::TopicConfig;
+use crate::config::{TopicConfig, WhenBig};
 use crate::identity::{self, Credential, EVICT, Identity, IdentityChanged, OtherUser, Right};
 
 /// Why a channel is closed whose client's new token gives other rights than the old one did; the
@@ -152,10 +160,14 @@ impl BuiltIn {
         }
         let fields = JoinFields::read(params.payload())?;
         self.user = identity.user(fields.user()?.as_deref())?;
+        let follows_modes = fields.follows_modes() || self.rules.topic.big_room == WhenBig::Summary;
         if self.user.is_some() && self.seat.may_be_present {
             self.track(socket, fields.meta()?).await?;
         }
         if self.seat.may_observe {
+            if follows_modes {
+                socket.follow_modes(|| self.rules.presence.mode(socket.topic()));
+            }
             let state = self.rules.presence.list(socket.topic()).await;
             socket.push(event::PRESENCE_STATE, state)?;
         }
@@ -189,6 +201,14 @@ impl BuiltIn {
             Request::List => {
                 self.check_read(socket, Right::List)?;
                 Ok(Outcome::ok(self.rules.presence.list(socket.topic()).await))
+            }
+            Request::Page { after, max } => {
+                self.check_read(socket, Right::List)?;
+                let page = self
+                    .rules
+                    .presence
+                    .page(socket.topic(), after.as_deref(), max);
+                Ok(Outcome::ok(Json(PageReply::of(&page.await))))
             }
             Request::Count => {
                 self.check_read(socket, Right::Count)?;
@@ -336,6 +356,29 @@ impl Seat {
             is_by_token: identity.is_by_token(),
             may_observe: identity.may_observe(),
             may_be_present: identity.may_be_present(),
+        }
+    }
+}
+
+/// A page of who is here, as the reply has it.
+#[derive(Serialize)]
+struct PageReply<'a> {
+    presences: BTreeMap<&'a str, &'a Entry>,
+    /// The cursor of the next page.
+    next: Option<&'a str>,
+    keys: usize,
+    metas: usize,
+}
+
+impl<'a> PageReply<'a> {
+    fn of(page: &'a Page) -> Self {
+        let entries = page.entries.iter();
+        let last = page.entries.last().filter(|_| page.has_more);
+        Self {
+            presences: entries.map(|entry| (entry.key().as_str(), entry)).collect(),
+            next: last.map(|entry| entry.key().as_str()),
+            keys: page.n_keys,
+            metas: page.n_metas,
         }
     }
 }

@@ -18,6 +18,7 @@
 mod units;
 mod kind;
 mod api;
+mod big_room;
 mod cluster;
 mod jwt;
 mod fetch;
@@ -40,6 +41,7 @@ use herenow_presence::{Grace, PresenceConfig, Window};
 
 pub(crate) use api::digest;
 pub use api::{ApiConfig, ApiKey, Right};
+pub use big_room::{BigRoomConfig, WhenBig};
 pub use cluster::{ClusterConfig, Discovery, Engine, TlsFiles};
 pub(crate) use fetch::FieldsFrom;
 pub use fetch::{FetchConfig, TopicFetch};
@@ -131,6 +133,10 @@ pub struct TopicConfig {
     pub fetch: TopicFetch,
     /// For how long a disconnect that was not a leave is held back, not at all.
     pub grace: Grace,
+    /// What clients that did not ask for modes get where very many are present, the list.
+    pub big_room: WhenBig,
+    /// From which size on, and how; what is left open is as in [`ServerConfig::presence`].
+    pub size: BigRoomConfig,
 }
 
 /// What [`herenow_presence::Window`] is to be on the topics of one pattern.
@@ -429,6 +435,8 @@ impl TopicConfig {
             window: WindowConfig::default(),
             fetch: TopicFetch::default(),
             grace: Grace::default(),
+            big_room: WhenBig::List,
+            size: BigRoomConfig::default(),
         }
     }
 }

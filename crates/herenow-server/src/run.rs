@@ -349,6 +349,11 @@ fn presence_config(config: &ServerConfig) -> herenow_presence::PresenceConfig {
     presence.windows = windows.collect();
     let graces = config.topics.iter().map(|t| (t.pattern.clone(), t.grace));
     presence.shard.graces = graces.collect();
+    let big_rooms = config
+        .topics
+        .iter()
+        .map(|t| (t.pattern.clone(), t.size.over(&presence.big_room)));
+    presence.big_rooms = big_rooms.collect();
     presence
 }
 

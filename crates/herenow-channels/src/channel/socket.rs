@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use herenow_presence::{Holder, LeaveReason, Owner};
+use herenow_presence::{Holder, LeaveReason, ModeNews, Owner};
 use herenow_protocol::{MessageRef, Serializer};
 use herenow_pubsub::{Attachment, Payload as Outgoing, PubSub, SubscriberId};
 
@@ -120,6 +120,18 @@ impl Socket {
     /// channel pushes does, and what it intercepts reaches the channel. To be called before anything is pushed: what a join holds is dropped.
     pub fn deafen(&self) {
         self.lane.deafen();
+    }
+
+    /// Tells this client how the topic tells of who is here, now and whenever that changes: in
+    /// `presence:mode`, as [`Mode`](herenow_presence::Mode) has it. In a topic with very many
+    /// presences it then gets `presence:count` instead of diffs, its list is emptied, and a
+    /// `presence_state` pushed meanwhile is dropped; it gets one when the topic is smaller again.
+    ///
+    /// Call it before pushing the state, and with `mode` to ask for the mode: it is asked for after
+    /// the client is known to follow, so that it misses no change.
+    pub fn follow_modes(&self, mode: impl FnOnce() -> ModeNews) {
+        self.lane.follow_modes();
+        self.lane.push_mode(&mode());
     }
 
     /// Broadcasts an event to all subscribers of the topic, this client included.

@@ -254,20 +254,21 @@ impl Session {
 
     /// Takes all frames for the client; those that it returned before are written.
     pub(crate) fn take_frames(&mut self) -> FrameQueue {
-        let frames = self.mailbox.take_frames();
-        if !frames.is_empty() {
-            return frames;
-        }
-        let aside = self.mailbox.take_aside();
-        if aside.is_empty() {
-            return frames;
-        }
-        for (slot, diffs) in aside {
-            if let Some(at) = self.find(slot) {
-                self.slots[at].lane.deliver_aside(&diffs);
+        loop {
+            let frames = self.mailbox.take_frames();
+            if !frames.is_empty() {
+                return frames;
+            }
+            let aside = self.mailbox.take_aside();
+            if aside.is_empty() {
+                return frames;
+            }
+            for (slot, taken) in aside {
+                if let Some(at) = self.find(slot) {
+                    self.slots[at].lane.deliver_aside(taken);
+                }
             }
         }
-        self.mailbox.take_frames()
     }
 
     /// Queues a message for the client.

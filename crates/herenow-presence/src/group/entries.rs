@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use herenow_core::{Key, Row};
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 use crate::meta;
 
@@ -30,6 +31,15 @@ pub(crate) fn row_bytes(row: &Row) -> usize {
 pub(crate) enum Group {
     One(Arc<Row>),
     Many(Arc<[Arc<Row>]>),
+}
+
+/// Tells rows apart by identity: what a write replaces is another row.
+impl PartialEq for Group {
+    fn eq(&self, other: &Self) -> bool {
+        let (rows, others) = (self.rows(), other.rows());
+        let mut pairs = rows.iter().zip(others);
+        rows.len() == others.len() && pairs.all(|(row, other)| Arc::ptr_eq(row, other))
+    }
 }
 
 impl Group {
@@ -109,24 +119,63 @@ impl Entries {
         &self,
         after: Option<&str>,
         max: usize,
-        visit: impl FnMut(&[Arc<Row>]),
+        mut visit: impl FnMut(&[Arc<Row>]),
+    ) -> bool {
+        let mut n_visited = 0;
+        !self.walk_after(after, |rows| {
+            if n_visited == max {
+                return false;
+            }
+            n_visited += 1;
+            visit(rows);
+            true
+        })
+    }
+
+    /// Calls `visit` with the metas of the keys that come after `after`, in ascending order of keys,
+    /// until it says no. Returns whether it never did.
+    pub(super) fn walk_after(
+        &self,
+        after: Option<&str>,
+        mut visit: impl FnMut(&[Arc<Row>]) -> bool,
     ) -> bool {
         match self {
             Self::Small(rows) => {
                 let is_before = |row: &Arc<Row>| after.is_some_and(|key| row.key().as_str() <= key);
                 let begin = rows.partition_point(is_before);
-                let mut groups = rows[begin..].chunk_by(|a, b| a.key() == b.key());
-                groups.by_ref().take(max).for_each(visit);
-                groups.next().is_some()
+                rows[begin..].chunk_by(|a, b| a.key() == b.key()).all(visit)
             }
             Self::Large { groups, .. } => {
                 let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
                 let mut groups = groups.range::<_, str>((begin, Bound::Unbounded));
-                let rows = groups.by_ref().take(max).map(|(_, group)| group.rows());
-                rows.for_each(visit);
-                groups.next().is_some()
+                groups.all(|(_, group)| visit(group.rows()))
             }
         }
+    }
+
+    /// Calls `visit` with the metas of each key that has others in `later`, before and after, in
+    /// ascending order of keys. `None` if one of the two is not a tree; else how many keys they are.
+    ///
+    /// Cost: that of the changes between the two, if one was made out of the other.
+    pub(super) fn changes_to(
+        &self,
+        later: &Self,
+        mut visit: impl FnMut(&[Arc<Row>], &[Arc<Row>]),
+    ) -> Option<usize> {
+        let (Self::Large { groups: before, .. }, Self::Large { groups: after, .. }) = (self, later)
+        else {
+            return None;
+        };
+        let mut n_keys = 0;
+        for item in before.diff(after) {
+            n_keys += 1;
+            match item {
+                DiffItem::Add(_, group) => visit(&[], group.rows()),
+                DiffItem::Remove(_, group) => visit(group.rows(), &[]),
+                DiffItem::Update { old, new } => visit(old.1.rows(), new.1.rows()),
+            }
+        }
+        Some(n_keys)
     }
 
     /// Returns how many bytes of JSON they need at most.

@@ -13,3 +13,4 @@ mod coalesce;
 mod endings;
 mod cluster;
 mod places;
+mod parts;

@@ -13,6 +13,9 @@ pub(crate) type Meta = Map<String, Value>;
 /// The field that the server writes into every meta: when the user came, in Unix seconds, as text.
 const ONLINE_AT: &str = "online_at";
 
+/// The longest page of a list.
+const MAX_PAGE: u64 = 1_000;
+
 /// What an event asks for.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Request {
@@ -26,6 +29,8 @@ pub(crate) enum Request {
     Untrack,
     /// Say who is here.
     List,
+    /// Say who is here, at most this many who come after this user.
+    Page { after: Option<String>, max: usize },
     /// Say how many are here.
     Count,
     /// Take a new token.
@@ -70,6 +75,10 @@ pub(crate) enum Refusal {
     MetaAndPatch,
     #[error("the event status must have a status, such as {{\"status\": \"away\"}}")]
     NoStatus,
+    #[error("presence:list has limit {limit}, it must be a whole number from 1 to {MAX_PAGE}")]
+    Limit { limit: String },
+    #[error("presence:list has after without limit: a whole list has no pages")]
+    AfterWithoutLimit,
     #[error("{what} is {len} bytes, the limit is {max} ({limit})")]
     TooLong {
         what: &'static str,
@@ -84,6 +93,7 @@ pub(crate) enum Refusal {
 pub(crate) struct JoinFields {
     user_id: Value,
     meta: Value,
+    presence: Value,
 }
 
 impl JoinFields {
@@ -94,7 +104,15 @@ impl JoinFields {
         Ok(Self {
             user_id: take("user_id"),
             meta: take("meta"),
+            presence: take("presence"),
         })
+    }
+
+    /// Whether the client asks to be told how the topic tells of who is here.
+    ///
+    /// Anything else in that field is another client's business, and no error.
+    pub(crate) fn follows_modes(&self) -> bool {
+        self.presence.get("modes") == Some(&Value::Bool(true))
     }
 
     /// The user that the join names with `user_id`, if it does.
@@ -136,7 +154,7 @@ pub(crate) fn read(event: &str, payload: &Payload) -> Result<Request, Refusal> {
         }
         "presence:update" => update(fields(payload)?),
         "presence:untrack" => Ok(Request::Untrack),
-        "presence:list" => Ok(Request::List),
+        "presence:list" => list(fields(payload)?),
         "presence:count" => Ok(Request::Count),
         ACCESS_TOKEN => Ok(Request::AccessToken),
         "status" => {
@@ -219,6 +237,34 @@ pub(crate) fn within(
         })
     } else {
         Ok(())
+    }
+}
+
+fn list(mut fields: Meta) -> Result<Request, Refusal> {
+    let after = match fields.remove("after") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(after)) => Some(after),
+        Some(other) => {
+            let (what, found, expected) = ("after", kind_of(&other), "a text");
+            return Err(Refusal::Kind {
+                what,
+                found,
+                expected,
+            });
+        }
+    };
+    match fields.remove("limit") {
+        None if after.is_some() => Err(Refusal::AfterWithoutLimit),
+        None => Ok(Request::List),
+        Some(limit) => match limit.as_u64() {
+            Some(max @ 1..=MAX_PAGE) => Ok(Request::Page {
+                after,
+                max: max as usize,
+            }),
+            _ => Err(Refusal::Limit {
+                limit: shorten(&limit.to_string()),
+            }),
+        },
     }
 }
 
@@ -409,6 +455,26 @@ mod tests {
                 "{event}"
             );
         }
+    }
+
+    #[test]
+    fn srv_980_a_page_has_a_limit_and_perhaps_a_cursor() {
+        let read = |value| super::read("presence:list", &json(&value));
+        assert_eq!(read(json!({})), Ok(Request::List));
+        let (after, max) = (Some("ada".to_owned()), 1_000);
+        let page = Request::Page { after, max };
+        assert_eq!(read(json!({ "after": "ada", "limit": 1000 })), Ok(page));
+        let refused = |value: Value| read(value).unwrap_err().to_string();
+        for limit in [json!(0), json!(1001), json!(1.5), json!("9"), json!(-1)] {
+            let text = format!(
+                "presence:list has limit {limit}, it must be a whole number from 1 to 1000"
+            );
+            assert_eq!(refused(json!({ "limit": limit })), text);
+        }
+        let text = "presence:list has after without limit: a whole list has no pages";
+        assert_eq!(refused(json!({ "after": "ada" })), text);
+        let text = "after is a number, it must be a text";
+        assert_eq!(refused(json!({ "after": 3, "limit": 1 })), text);
     }
 
     #[test]

@@ -129,6 +129,12 @@ fn is_left_open(topic: &TopicConfig, key: &Key<TopicConfig>) -> bool {
         "window_free_subscribers" => topic.window.free_subscribers.is_none(),
         "window_per_subscriber" => topic.window.per_subscriber.is_none(),
         "window_max" => topic.window.max.is_none(),
+        "parts_from_bytes" => topic.size.parts_from_bytes.is_none(),
+        "part_bytes" => topic.size.part_bytes.is_none(),
+        "summary_from" => topic.size.summary_from.is_none(),
+        "summary_until" => topic.size.summary_until.is_none(),
+        "count_interval" => topic.size.count_interval.is_none(),
+        "max_sample" => topic.size.max_sample.is_none(),
         _ => key.show_default(topic).is_none(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DAY, MAX_WINDOW, at_least_one, narrowed};
+use super::{DAY, GIB, MAX_WINDOW, at_least_one, narrowed};
 use crate::config::ServerConfig;
 use crate::config::kind::{Key, Kind};
 
@@ -126,6 +126,66 @@ pub(super) static PRESENCE_KEYS: &[Key<ServerConfig>] = &[
             max: 100_000_000,
             get: |config| config.presence.max_pending_changes,
             set: |config, count| config.presence.max_pending_changes = count,
+        },
+    },
+    Key {
+        name: "presence.parts_from_bytes",
+        help: "bytes of JSON from which the list of a topic is sent in parts: presence_state, and presence_diffs after it",
+        kind: Kind::Size {
+            min: 1,
+            max: GIB,
+            get: |config| config.presence.big_room.parts_from_bytes,
+            set: |config, bytes| config.presence.big_room.parts_from_bytes = bytes,
+        },
+    },
+    Key {
+        name: "presence.part_bytes",
+        help: "size from which such a part is full",
+        kind: Kind::Size {
+            min: 1_024,
+            max: GIB,
+            get: |config| config.presence.big_room.part_bytes.get(),
+            set: |config, bytes| config.presence.big_room.part_bytes = at_least_one(bytes),
+        },
+    },
+    Key {
+        name: "presence.summary_from",
+        help: "presences of a topic from which clients that asked for modes get a count and a sample",
+        kind: Kind::Count {
+            min: 1,
+            max: 1_000_000_000,
+            get: |config| config.presence.big_room.summary_from,
+            set: |config, count| config.presence.big_room.summary_from = count,
+        },
+    },
+    Key {
+        name: "presence.summary_until",
+        help: "presences below which they get the list again; at most summary_from",
+        kind: Kind::Count {
+            min: 0,
+            max: 1_000_000_000,
+            get: |config| config.presence.big_room.summary_until,
+            set: |config, count| config.presence.big_room.summary_until = count,
+        },
+    },
+    Key {
+        name: "presence.count_interval",
+        help: "least time between two such counts",
+        kind: Kind::Duration {
+            min: Duration::from_millis(10),
+            max: DAY,
+            get: |config| config.presence.big_room.count_interval,
+            set: |config, time| config.presence.big_room.count_interval = time,
+        },
+    },
+    Key {
+        name: "presence.max_sample",
+        help: "users in such a sample at most",
+        kind: Kind::Count {
+            min: 0,
+            max: 1_000,
+            get: |config| config.presence.big_room.max_sample,
+            set: |config, count| config.presence.big_room.max_sample = count,
         },
     },
 ];

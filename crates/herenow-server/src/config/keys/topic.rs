@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use herenow_presence::Window;
+use herenow_presence::{BigRoom, Window};
 
-use super::{GIB, MAX_WINDOW};
+use super::{DAY, GIB, MAX_WINDOW, at_least_one};
 use crate::config::kind::{Key, Kind};
-use crate::config::{TopicConfig, fetch};
+use crate::config::{TopicConfig, WhenBig, fetch};
 
 /// Keys of one entry of `[[topics]]`.
 pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
@@ -130,6 +130,75 @@ pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
         kind: Kind::Switch {
             get: |topic| Some(topic.grace.on_node_down),
             set: |topic, on| topic.grace.on_node_down = on,
+        },
+    },
+    Key {
+        name: "big_room",
+        help: "what clients that did not ask for modes get where very many are present: the list, or the summary",
+        kind: Kind::Choice {
+            words: &["list", "summary"],
+            get: |topic| topic.big_room.as_str(),
+            set: |topic, word| topic.big_room = WhenBig::from_word(word),
+        },
+    },
+    Key {
+        name: "parts_from_bytes",
+        help: "what presence.parts_from_bytes is, for these topics only; that one if left out",
+        kind: Kind::Size {
+            min: 1,
+            max: GIB,
+            get: |topic| topic.size.over(&BigRoom::default()).parts_from_bytes,
+            set: |topic, bytes| topic.size.parts_from_bytes = Some(bytes),
+        },
+    },
+    Key {
+        name: "part_bytes",
+        help: "what presence.part_bytes is, for these topics only; that one if left out",
+        kind: Kind::Size {
+            min: 1_024,
+            max: GIB,
+            get: |topic| topic.size.over(&BigRoom::default()).part_bytes.get(),
+            set: |topic, bytes| topic.size.part_bytes = Some(at_least_one(bytes)),
+        },
+    },
+    Key {
+        name: "summary_from",
+        help: "what presence.summary_from is, for these topics only; that one if left out",
+        kind: Kind::Count {
+            min: 1,
+            max: 1_000_000_000,
+            get: |topic| topic.size.over(&BigRoom::default()).summary_from,
+            set: |topic, count| topic.size.summary_from = Some(count),
+        },
+    },
+    Key {
+        name: "summary_until",
+        help: "what presence.summary_until is, for these topics only; that one if left out; four fifths of summary_from if only that is set",
+        kind: Kind::Count {
+            min: 0,
+            max: 1_000_000_000,
+            get: |topic| topic.size.over(&BigRoom::default()).summary_until,
+            set: |topic, count| topic.size.summary_until = Some(count),
+        },
+    },
+    Key {
+        name: "count_interval",
+        help: "what presence.count_interval is, for these topics only; that one if left out",
+        kind: Kind::Duration {
+            min: Duration::from_millis(10),
+            max: DAY,
+            get: |topic| topic.size.over(&BigRoom::default()).count_interval,
+            set: |topic, time| topic.size.count_interval = Some(time),
+        },
+    },
+    Key {
+        name: "max_sample",
+        help: "what presence.max_sample is, for these topics only; that one if left out",
+        kind: Kind::Count {
+            min: 0,
+            max: 1_000,
+            get: |topic| topic.size.over(&BigRoom::default()).max_sample,
+            set: |topic, count| topic.size.max_sample = Some(count),
         },
     },
 ];

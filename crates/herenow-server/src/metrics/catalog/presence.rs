@@ -43,6 +43,11 @@ pub(super) static METRICS: &[Metric] = &[
         "Batches of changes sent together with an earlier one",
         |s| s.presence.n_coalesced,
     ),
+    counter(
+        "presence_mode_changes",
+        "Times a topic turned between list and summary, or began or ceased to coalesce",
+        |s| s.presence.n_mode_changes,
+    ),
     gauge(
         "presence_queue_commands",
         "Writes and messages of other nodes that wait for a shard",
