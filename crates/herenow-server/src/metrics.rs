@@ -1,7 +1,7 @@
 //! `GET /metrics`: what this node has counted, as Prometheus reads it.
 //!
 //! Nothing is counted here. The crates count into plain atomics of their own, and a scrape reads
-//! them: [`Snapshot`] holds what one scrape saw, the [`catalog`] says what of it is which metric,
+//! them: `Snapshot` holds what one scrape saw, the `catalog` says what of it is which metric,
 //! and the library writes it, as OpenMetrics for who asks for that and else as Prometheus' own text.
 //! docs/metrics.md is made from the catalog.
 //!

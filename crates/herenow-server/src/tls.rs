@@ -1,8 +1,8 @@
 //! TLS of the server's listeners: the handshake, and a certificate that can be renewed while the
 //! server runs.
 //!
-//! A [`Certificate`] is what handshakes take the current certificate and key from. It is read at
-//! the start, when SIGHUP says so, and when [`Tls::keep_current`] finds that a file has changed;
+//! A `Certificate` is what handshakes take the current certificate and key from. It is read at
+//! the start, when SIGHUP says so, and when `Tls::keep_current` finds that a file has changed;
 //! connections that are open keep what they have. Files that do not make a certificate change
 //! nothing, are logged once, and are read again when they change again: a renewal often writes one
 //! file a moment after the other.
