@@ -90,7 +90,7 @@ scrape_configs:
 
 Counters begin at zero with the process. Histograms have buckets of powers of two from 4 µs to \
 8.4 s. No label is ever a topic, a user, an address, or the name of a node. \
-[operating.md](operating.md) says what to watch and what each alarm means.
+[monitoring.md](monitoring.md) says what to watch and what each alarm means.
 ";
 
 async fn scrape(State(source): State<Arc<Source>>, headers: HeaderMap) -> Response {

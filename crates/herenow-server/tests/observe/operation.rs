@@ -63,7 +63,7 @@ async fn srv_861_alarms_and_dashboard_name_metrics_that_there_are() {
         "ops/prometheus/alerts.yml",
         "ops/prometheus/alerts_test.yml",
         "ops/grafana/herenow.json",
-        "docs/operating.md",
+        "docs/monitoring.md",
     ] {
         let named = named(&read(path));
         let unknown: Vec<_> = named.difference(&exposed).collect();
@@ -77,12 +77,12 @@ async fn srv_861_alarms_and_dashboard_name_metrics_that_there_are() {
 
 #[test]
 fn srv_862_the_guide_has_a_section_for_each_alarm() {
-    let guide = read("docs/operating.md");
+    let guide = read("docs/monitoring.md");
     let rules = read("ops/prometheus/alerts.yml");
     assert!(alarms().len() > 10);
     for alarm in alarms() {
         assert!(guide.contains(&format!("\n### {alarm}\n")), "{alarm}");
-        let runbook = format!("runbook: docs/operating.md#{}\n", alarm.to_lowercase());
+        let runbook = format!("runbook: docs/monitoring.md#{}\n", alarm.to_lowercase());
         assert!(rules.contains(&runbook), "{runbook}");
     }
 }
