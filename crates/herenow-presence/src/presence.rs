@@ -473,7 +473,7 @@ impl Presence {
         stats
     }
 
-    /// Returns how long look-ups through [`Fetch`] took, those that failed or were late among them.
+    /// Returns how long look-ups through [`Fetch`](crate::Fetch) took, those that failed or were late among them.
     pub fn fetches(&self) -> HistogramCounts {
         self.inner.shared.metrics.fetches.read()
     }

@@ -219,6 +219,9 @@ impl Source {
             match flights.get(&name) {
                 Some(other) if others.iter().any(|known| known.same_channel(other)) => {}
                 Some(other) => others.push(other.clone()),
+                // Somebody's answer may have come since the look into the cache; it is kept before
+                // their flight ends.
+                None if self.is_fresh(look_up, &name) => {}
                 None => {
                     flights.insert(name.clone(), receiver.clone());
                     flight.names.push(name);
@@ -228,6 +231,11 @@ impl Source {
         }
         drop(flights);
         (mine, flight, others)
+    }
+
+    fn is_fresh(&self, look_up: &LookUp<'_>, name: &Name) -> bool {
+        let known = self.cache.lock().get(look_up.topic, name, look_up.start);
+        matches!(known, Known::Fresh(_))
     }
 
     /// Asks for keys, if the source may be asked, and keeps what it says.
