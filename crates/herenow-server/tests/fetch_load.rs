@@ -47,6 +47,15 @@ struct Heard {
 }
 
 impl Heard {
+    /// Who joined and did not leave.
+    fn here(&self) -> BTreeSet<String> {
+        let joined = self.joins.keys();
+        joined
+            .filter(|n| !self.leaves.contains(n))
+            .map(|n| format!("u{n}"))
+            .collect()
+    }
+
     /// Takes in a diff: joins and leaves come once, in the order in which they were caused.
     fn take(&mut self, diff: &Value) {
         let number = |key: &String| key.strip_prefix('u')?.parse::<usize>().ok();
@@ -260,26 +269,6 @@ async fn goes_on_without_names(rig: &Rig, rooms: &mut [Room], fault: &str) {
 
 /// Checks what was heard of a room against what was done and against what is there now.
 async fn check(rig: &Rig, room: Room) {
-    room.listener.abort();
-    let here: BTreeSet<String> = {
-        let heard = room.heard.lock().unwrap();
-        assert_eq!(heard.faults, Vec::<String>::new(), "{}", room.topic);
-        // A diff waits for its own look-up, and for that of the diff before it.
-        for (n, (seen, _)) in &heard.joins {
-            let late = seen.saturating_duration_since(room.came[*n]);
-            assert!(
-                late < 2 * DEADLINE + SLACK,
-                "{}: u{n} after {late:?}",
-                room.topic
-            );
-        }
-        heard
-            .joins
-            .keys()
-            .filter(|n| !heard.leaves.contains(n))
-            .map(|n| format!("u{n}"))
-            .collect()
-    };
     let path = format!("/api/topics/{}/presences?bare=true&limit=1000", room.topic);
     let list = within(rig.get(&path)).await.json();
     let present = list["presences"].as_array().unwrap().iter();
@@ -287,5 +276,29 @@ async fn check(rig: &Rig, room: Room) {
         .map(|presence| presence["key"].as_str().unwrap().to_owned())
         .filter(|key| key != "ada")
         .collect();
-    assert_eq!(here, present, "{}", room.topic);
+    // The diff of the last change may still be on its way.
+    let told = async {
+        while room.heard.lock().unwrap().here() != present {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let all_told = tokio::time::timeout(PATIENCE, told).await;
+    room.listener.abort();
+    let heard = room.heard.lock().unwrap();
+    assert!(
+        all_told.is_ok(),
+        "{}: {:?} and not {present:?}",
+        room.topic,
+        heard.here()
+    );
+    assert_eq!(heard.faults, Vec::<String>::new(), "{}", room.topic);
+    // A diff waits for its own look-up, and for that of the diff before it.
+    for (n, (seen, _)) in &heard.joins {
+        let late = seen.saturating_duration_since(room.came[*n]);
+        assert!(
+            late < 2 * DEADLINE + SLACK,
+            "{}: u{n} after {late:?}",
+            room.topic
+        );
+    }
 }
