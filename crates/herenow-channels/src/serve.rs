@@ -1,11 +1,13 @@
-//! The accept loop: serves an axum router over TCP, or over what a handshake such as TLS' makes of
-//! it, and lets nobody in who only stands in the door.
+//! The accept loop: serves an axum router over TCP or another [`Listener`]'s connections, or over what
+//! a handshake such as TLS' makes of them, and lets nobody in who only stands in the door.
 //!
 //! `axum::serve` sets no timer, so that a client that never finishes its headers stays for ever,
 //! and leaves Nagle's algorithm on. This loop has both, bounds the connections that have not yet
 //! sent a request, survives running out of file descriptors, and when it stops it drains the
 //! sockets that were opened through it. Handlers find the peer's address as
 //! [`axum::extract::ConnectInfo`].
+
+mod listener;
 
 use std::convert::Infallible;
 use std::future::{self, Future};
@@ -27,13 +29,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+pub use self::listener::Listener;
 use crate::drain::DrainList;
 
 /// First pause after a failed accept. It doubles with each failure in a row.
@@ -177,6 +180,7 @@ pub async fn serve_with(
 }
 
 /// Serves `app` as [`serve_with`] does, over what `handshake` makes of each connection: TLS, say.
+/// The listener may be any [`Listener`].
 ///
 /// A handshake that fails, or takes longer than [`ServeConfig::header_timeout`], ends its
 /// connection and is logged at `debug`; whoever wants to count them does so in `handshake`, whose
@@ -186,14 +190,15 @@ pub async fn serve_with(
 /// # Errors
 ///
 /// As [`serve_with`].
-pub async fn serve_through<Io, Shaken>(
-    listener: TcpListener,
+pub async fn serve_through<L, Io, Shaken>(
+    listener: L,
     app: Router,
     config: ServeConfig,
-    handshake: impl Fn(TcpStream) -> Shaken,
+    handshake: impl Fn(L::Stream) -> Shaken,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError>
 where
+    L: Listener,
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     Shaken: Future<Output = io::Result<Io>> + Send + 'static,
 {
@@ -245,12 +250,13 @@ impl Server {
         }
     }
 
-    async fn accept_until<Io, Shaken>(
+    async fn accept_until<L, Io, Shaken>(
         &mut self,
-        listener: &TcpListener,
-        handshake: &impl Fn(TcpStream) -> Shaken,
+        listener: &L,
+        handshake: &impl Fn(L::Stream) -> Shaken,
         shutdown: impl Future<Output = ()>,
     ) where
+        L: Listener,
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         Shaken: Future<Output = io::Result<Io>> + Send + 'static,
     {
@@ -266,9 +272,6 @@ impl Server {
                 }
             };
             if let Some((stream, peer, permit)) = accepted {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
-                }
                 let (shared, shaken) = (Arc::clone(&self.shared), handshake(stream));
                 self.connections.spawn(async move {
                     if let Some(io) = shake(&shared, peer, shaken).await {
@@ -308,15 +311,15 @@ impl Server {
 
 /// Accepts one connection, as soon as there is room for one more handshake. `None` if that failed;
 /// the pause has then been made. Cancelling it loses no connection.
-async fn accept(
-    listener: &TcpListener,
+async fn accept<L: Listener>(
+    listener: &L,
     handshakes: &Arc<Semaphore>,
     pause: &mut Pause,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+) -> Option<(L::Stream, SocketAddr, OwnedSemaphorePermit)> {
     pause.wait().await;
     let handshake = Arc::clone(handshakes).acquire_owned().await;
     let handshake = handshake.expect("the semaphore is never closed");
-    match listener.accept().await {
+    match future::poll_fn(|context| listener.poll_accept(context)).await {
         Ok((stream, peer)) => {
             pause.reset();
             Some((stream, peer, handshake))

@@ -244,7 +244,7 @@ pub use herenow_channels::testing;
 pub use herenow_channels::{
     Assigns, BroadcastError as SocketBroadcastError, Channel, CheckOrigin, CloseCode,
     ConfigError as SocketConfigError, ConnectInfo, ConnectRefused, Connected, Counter, DrainConfig,
-    DrainReport, Flow, Handle, Info, InfoError, IntoPayload, JoinRefCheck, Joined, Json,
+    DrainReport, Flow, Handle, Info, InfoError, IntoPayload, JoinRefCheck, Joined, Json, Listener,
     LongPollConfig, LongPollError, Metrics as SocketMetrics, Origin, OriginError, Outcome, Params,
     PatternError, PushError, Reason, RefError, Refused, RequestUri, ServeConfig, ServeError,
     Socket, SocketConfig, SocketRef, Sockets, SocketsError, Transport, serve, serve_through,
