@@ -1,0 +1,149 @@
+//! The server, with one thread of its own.
+
+use std::collections::BTreeSet;
+use std::future::{pending, ready};
+use std::ops::Range;
+use std::time::Duration;
+
+use axum::Router;
+use herenow_channels::serve_through;
+use herenow_presence::Presence;
+use herenow_pubsub::PubSub;
+use herenow_server::config::ServerConfig;
+use herenow_server::identity::Authority;
+use herenow_server::run;
+use tokio::runtime::Runtime;
+
+use super::client::{Client, is_joined_by};
+use super::meter::{cpu_of, until};
+use super::wire::Backlog;
+
+/// Connections that are made, or join, at the same time where time is not measured.
+pub(crate) const WAVE: usize = 1_000;
+/// What its thread is called.
+const THREAD: &str = "crowd-server";
+
+/// A server, and the way to it. Dropped, it crashes.
+pub(crate) struct Server {
+    runtime: Option<Runtime>,
+    presence: Presence,
+    backlog: Backlog,
+}
+
+/// The default configuration, but clients that send no heartbeats may stay.
+pub(crate) fn config() -> ServerConfig {
+    let mut config = ServerConfig::default();
+    config.socket.idle_timeout = Duration::from_secs(3_600);
+    config
+}
+
+/// Returns a runtime of one thread.
+pub(crate) fn runtime() -> std::io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let builder = builder.worker_threads(1).thread_name(THREAD);
+    builder.enable_all().build()
+}
+
+/// Returns the CPU time of all servers so far that are still there.
+pub(crate) fn cpu() -> Duration {
+    cpu_of(THREAD)
+}
+
+impl Server {
+    pub(crate) fn start(config: &ServerConfig) -> anyhow::Result<Self> {
+        let (runtime, backlog) = (runtime()?, Backlog::default());
+        let guard = runtime.enter();
+        let pubsub = PubSub::local();
+        let presence = Presence::builder(&pubsub).config(config.presence.clone());
+        let presence = presence.start()?;
+        let authority = match config.jwt.has_keys() {
+            true => Authority::start(config)?,
+            false => Authority::dev(),
+        };
+        let sockets = run::sockets(config, &pubsub, &presence, authority)?;
+        let app = Router::new().nest("/socket", sockets.try_into_router()?);
+        let (listener, http) = (backlog.clone(), config.http.clone());
+        runtime.spawn(serve_through(
+            listener,
+            app,
+            http,
+            |end| ready(Ok(end)),
+            pending(),
+        ));
+        drop(guard);
+        Ok(Self {
+            runtime: Some(runtime),
+            presence,
+            backlog,
+        })
+    }
+
+    pub(crate) fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(&self.backlog, None)
+    }
+
+    /// Connects some and has each join, with what `join` sends, and waits until all are let in.
+    /// Meanwhile `visit` gets each user's texts.
+    pub(crate) fn join_wave(
+        &self,
+        users: Range<usize>,
+        join: impl Fn(&Client, usize),
+        mut visit: impl FnMut(usize, &str),
+    ) -> Vec<Client> {
+        let mut wave = self.connect_wave(users.len());
+        for (client, user) in wave.iter().zip(users.clone()) {
+            join(client, user);
+        }
+        let mut n_joined = 0;
+        let mut read = |wave: &mut [Client]| {
+            for (client, user) in wave.iter_mut().zip(users.clone()) {
+                client.read(|text| {
+                    n_joined += usize::from(is_joined_by(text));
+                    visit(user, text);
+                });
+            }
+            n_joined
+        };
+        until("joins", || read(&mut wave) == users.len());
+        self.flush();
+        read(&mut wave);
+        wave
+    }
+
+    /// Connects some, and waits for their handshakes.
+    pub(crate) fn connect_wave(&self, n: usize) -> Vec<Client> {
+        let mut wave: Vec<_> = (0..n).map(|_| self.connect()).collect();
+        until("handshakes", || {
+            wave.iter_mut().for_each(|client| client.read(|_| {}));
+            wave.iter().all(Client::is_open)
+        });
+        wave
+    }
+
+    /// Waits until all that was tracked is told to those who were there.
+    pub(crate) fn flush(&self) {
+        self.runtime().block_on(self.presence.flush());
+    }
+
+    /// Who is in a topic, as the server has it.
+    pub(crate) fn keys(&self, topic: &str) -> BTreeSet<String> {
+        let presences = self.runtime().block_on(self.presence.list(topic));
+        presences.keys().iter().map(ToString::to_string).collect()
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("it is there until the drop")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(10));
+        }
+    }
+}
