@@ -38,6 +38,7 @@ struct Told {
 struct Reader {
     told: BTreeMap<Place, Told>,
     looked_at: Option<(Version, u64)>,
+    was_sweeping: bool,
     /// How many rows had been held until then, since the beginning.
     n_held: u64,
 }
@@ -88,6 +89,7 @@ impl Reader {
         let joined: BTreeSet<_> = step.changes.iter().filter_map(place_of_join).collect();
         let n_held = mem::replace(&mut self.n_held, shard.stats().n_held);
         let is_held_anew = shard.stats().n_held > n_held;
+        let was_sweeping = mem::replace(&mut self.was_sweeping, shard.is_sweeping());
         for (place, node) in shown {
             let owned = (place.0.clone(), place.1.clone());
             let known = self.told.entry(owned).or_insert(Told {
@@ -100,10 +102,12 @@ impl Reader {
                 known.last_here = Some(now);
                 known.gone_since = None;
             } else if known.gone_since.is_none()
+                || was_sweeping
                 || joined.contains(&place)
                 || is_held_anew && step.heard.iter().any(|(heard, _)| heard == node)
             {
-                // The last: a node that was silent was heard, and with it that this has ended.
+                // The last: a node that was silent was heard, and with it that this has ended. A
+                // sweep holds a row when it comes to it, which a stop of the node may put off.
                 known.gone_since = Some(now);
             }
         }
