@@ -15,8 +15,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use self::hooks::{Listener, end, meta, put};
-use self::rig::Rig;
+use self::hooks::{Listener, meta};
+use self::rig::{Rig, end, put};
 
 /// Waits until the node says so of its streams.
 async fn until_shown(rig: &Rig, name: &str, n: u64) {

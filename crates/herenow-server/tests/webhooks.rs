@@ -16,8 +16,8 @@ use std::time::Duration;
 use herenow_server::config::{ServerConfig, Sources};
 use serde_json::{Value, json};
 
-use self::hooks::{Mood, Receiver, Request, all_words, end, flags, put, words};
-use self::rig::Rig;
+use self::hooks::{Mood, Receiver, Request, all_words, flags, words};
+use self::rig::{Rig, end, put};
 
 async fn start(receiver: &Receiver, more: &[(&str, &str)]) -> Rig {
     Rig::with(&flags(&receiver.url(), more)).await

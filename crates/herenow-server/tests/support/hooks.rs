@@ -27,8 +27,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::rig::Rig;
-
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const SECRET: &str = "the secret of this test's webhooks";
@@ -335,18 +333,4 @@ pub(crate) fn flags<'a>(url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a s
 /// A body that makes somebody present.
 pub(crate) fn meta(device: &str) -> String {
     json!({ "meta": { "device": device } }).to_string()
-}
-
-/// Has the API make a key present with this device.
-pub(crate) async fn put(rig: &Rig, topic: &str, key: &str, device: &str) {
-    let path = format!("/api/topics/{topic}/presences/{key}");
-    let json = "content-type: application/json\r\n";
-    let put = rig.http("PUT", &path, json, &meta(device)).await;
-    assert!(matches!(put.status, 200 | 201), "{}", put.body);
-}
-
-/// Has the API end the presence of a key.
-pub(crate) async fn end(rig: &Rig, topic: &str, key: &str) {
-    let path = format!("/api/topics/{topic}/presences/{key}");
-    assert_eq!(rig.http("DELETE", &path, "", "").await.status, 204);
 }
