@@ -138,6 +138,8 @@ fn host() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
@@ -181,20 +183,202 @@ mod tests {
         assert!(!kept.text.contains("herenow"), "{}", kept.text);
     }
 
+    #[test]
+    fn srv_1220_the_guides_that_packaged_guides_lead_to_are_packaged() {
+        let assets = assets().unwrap();
+        let folder = shell::root().join("crates/herenow-server");
+        let packaged: Vec<PathBuf> = assets
+            .iter()
+            .filter_map(|(file, _)| folder.join(file).canonicalize().ok())
+            .collect();
+        let mut n_links = 0;
+        for document in packaged
+            .iter()
+            .filter(|file| file.extension() == Some("md".as_ref()))
+        {
+            let text = fs::read_to_string(document).unwrap();
+            for link in text.split("](").skip(1) {
+                let link = link.split([')', '#']).next().unwrap_or_default();
+                if link.is_empty() || link.contains("://") {
+                    continue;
+                }
+                let target = document.with_file_name(link).canonicalize().unwrap();
+                let has_to_be = |part: &str| target.starts_with(shell::root().join(part));
+                // The pictures of the dashboard would be a tenth of the package.
+                if !(has_to_be("docs") || has_to_be("ops")) || has_to_be("docs/pictures") {
+                    continue;
+                }
+                assert!(packaged.contains(&target), "{}: {link}", document.display());
+                n_links += 1;
+            }
+        }
+        assert!(
+            n_links > 20,
+            "{n_links} links are not what the documents have"
+        );
+        // As in the repository, or the links would not do.
+        for (file, installed) in &assets {
+            let Some(place) = file
+                .strip_prefix("../../")
+                .filter(|_| installed.contains("/doc/"))
+            else {
+                continue;
+            };
+            let place = place.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let installed = installed.trim_start_matches("usr/share/doc/herenow/");
+            assert_eq!(installed.trim_end_matches('/'), place, "{file}");
+        }
+    }
+
+    #[test]
+    fn srv_1221_secrets_are_made_once_and_a_purge_leaves_nothing() {
+        let machine = Machine::new();
+        machine.run("postinst", &["configure", ""]);
+        let secrets = machine.secrets();
+        assert_eq!(secrets[0].trim_end().len(), 64);
+        assert_eq!(
+            secrets[1]
+                .trim_end()
+                .strip_prefix("operator:admin:")
+                .unwrap()
+                .len(),
+            64
+        );
+        for name in SECRETS {
+            let mode = fs::metadata(machine.0.join(name))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o640, "{name}");
+        }
+        assert!(machine.0.join("user").exists());
+        assert!(
+            !machine.calls().contains("restart"),
+            "installing starts nothing"
+        );
+
+        machine.run("postinst", &["configure", "0.1.0-1"]);
+        assert_eq!(machine.secrets(), secrets, "an upgrade keeps them");
+        let calls = machine.calls();
+        assert!(
+            calls.contains("systemctl --quiet try-restart herenow.service\n"),
+            "{calls}"
+        );
+
+        machine.run("prerm", &["upgrade", "0.1.0-1"]);
+        assert!(
+            !machine.calls().contains("stop"),
+            "an upgrade keeps the socket open"
+        );
+        machine.run("prerm", &["remove"]);
+        let calls = machine.calls();
+        assert!(
+            calls.contains("stop herenow.service herenow.socket\n"),
+            "{calls}"
+        );
+        assert!(
+            calls.contains("disable herenow.service herenow.socket\n"),
+            "{calls}"
+        );
+        machine.run("postrm", &["remove"]);
+        assert_eq!(machine.secrets(), secrets, "so does removing");
+
+        machine.run("postrm", &["purge"]);
+        for gone in ["etc", "lib", "user"] {
+            assert!(!machine.0.join(gone).exists(), "{gone} is left");
+        }
+    }
+
+    #[test]
+    fn srv_1222_systemd_gives_the_service_little() {
+        let unit = shell::root().join("ops/systemd/herenow.service");
+        let arguments = ["security", "--offline=yes", "--threshold=20"];
+        let unit = unit.display().to_string();
+        let kept = shell::run_and_keep(&mut shell::command(
+            "systemd-analyze",
+            &[&arguments[..], &[&unit]].concat(),
+        ));
+        assert!(kept.unwrap().success, "its exposure is over 2.0 of 10");
+    }
+
+    const SECRETS: [&str; 2] = ["etc/jwt.secret", "etc/api.keys"];
+
+    /// A folder in which the maintainer scripts run, with stand-ins for what changes users and
+    /// services; these write down how they were called.
+    struct Machine(PathBuf);
+
+    impl Machine {
+        fn new() -> Self {
+            let folder = shell::root().join("target/xtask-scripts");
+            let _none = fs::remove_dir_all(&folder);
+            for name in ["bin", "etc", "lib/state", "run"] {
+                fs::create_dir_all(folder.join(name)).unwrap();
+            }
+            let machine = Self(folder);
+            for (name, does) in [
+                ("adduser", "touch \"$root/user\""),
+                ("deluser", "rm \"$root/user\""),
+                ("getent", "[ -e \"$root/user\" ]"),
+                ("chown", ":"),
+                ("systemctl", ":"),
+            ] {
+                let root = machine.0.display();
+                let text = format!(
+                    "#!/bin/sh\nroot='{root}'\necho {name} \"$@\" >>\"$root/calls\"\n{does}\n"
+                );
+                let file = machine.0.join("bin").join(name);
+                fs::write(&file, text).unwrap();
+                fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+            }
+            machine
+        }
+
+        fn run(&self, script: &str, arguments: &[&str]) {
+            let text = fs::read_to_string(shell::root().join("ops/debian").join(script)).unwrap();
+            let place = |name: &str| self.0.join(name).display().to_string();
+            let text = text
+                .replace("/etc/herenow", &place("etc"))
+                .replace("/var/lib/herenow", &place("lib"))
+                .replace("/run/systemd/system", &place("run"));
+            fs::write(self.0.join(script), text).unwrap();
+            fs::write(self.0.join("calls"), "").unwrap();
+            let path = std::env::var("PATH").unwrap();
+            let mut command = shell::command("sh", &[&place(script)]);
+            command
+                .args(arguments)
+                .env("PATH", format!("{}:{path}", place("bin")));
+            shell::run(&mut command).unwrap();
+        }
+
+        fn secrets(&self) -> Vec<String> {
+            let read = |name: &str| fs::read_to_string(self.0.join(name)).unwrap();
+            SECRETS.map(read).to_vec()
+        }
+
+        fn calls(&self) -> String {
+            fs::read_to_string(self.0.join("calls")).unwrap()
+        }
+    }
+
+    /// The files of the package, each with where it is installed.
+    fn assets() -> Result<Vec<(String, String)>> {
+        let manifest = shell::root().join("crates/herenow-server/Cargo.toml");
+        let text = fs::read_to_string(manifest).context("cannot read Cargo.toml")?;
+        let manifest: toml::Table = toml::from_str(&text).context("cannot read Cargo.toml")?;
+        let assets = &manifest["package"]["metadata"]["deb"]["assets"];
+        let text = |value: &toml::Value| value.as_str().map(str::to_owned);
+        let assets = assets.as_array().context("there are no assets")?.iter();
+        let assets = assets.map(|asset| Some((text(&asset[0])?, text(&asset[1])?)));
+        assets.collect::<Option<_>>().context("an asset is no text")
+    }
+
     /// Checks that the package is made of files that are in the repository, or made by [`run`].
     fn check() -> Result<()> {
         let folder = shell::root().join("crates/herenow-server");
-        let text =
-            fs::read_to_string(folder.join("Cargo.toml")).context("cannot read Cargo.toml")?;
-        let manifest: toml::Table = toml::from_str(&text).context("cannot read Cargo.toml")?;
-        let deb = &manifest["package"]["metadata"]["deb"];
-        let assets = deb["assets"].as_array().context("there are no assets")?;
-        let files = assets.iter().filter_map(|asset| asset[0].as_str());
-        let scripts = deb["maintainer-scripts"]
-            .as_str()
-            .context("there are no scripts")?;
-        let scripts = ["postinst", "prerm", "postrm"].map(|name| format!("{scripts}/{name}"));
-        for file in files.map(str::to_owned).chain(scripts) {
+        let scripts =
+            ["postinst", "prerm", "postrm"].map(|name| format!("../../ops/debian/{name}"));
+        let files = assets()?.into_iter().map(|(file, _)| file);
+        for file in files.chain(scripts) {
             if !is_made(&file) && !folder.join(&file).is_file() {
                 bail!("the package has {file}, which is no file");
             }

@@ -21,6 +21,7 @@ mod bench;
 mod ci;
 mod e2e;
 mod deb;
+mod fresh;
 mod autobahn;
 mod fuzz;
 mod sim;
@@ -63,6 +64,8 @@ enum Chore {
     Deb(deb::Options),
     /// Builds the server as a program that needs no library of the machine it runs on.
     Static,
+    /// Boots a fresh Debian in a container, and installs, uses and purges the package there.
+    Fresh(fresh::Options),
     /// Runs a cluster for an hour under churn, faults and hostile clients, and compares all the while.
     Soak {
         /// `--minutes`, `--users`, `--seed`, `--folder` (for `soak.csv` and `soak.svg`; `docs/plots`).
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Chore::Sim { arguments } => sim::run(&arguments),
         Chore::Deb(options) => deb::run(&options),
         Chore::Static => deb::run_static(),
+        Chore::Fresh(options) => fresh::run(&options),
         Chore::Soak { arguments } => soak::run(&arguments),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Autobahn => autobahn::run(),

@@ -82,6 +82,22 @@ pub(crate) fn ensure_cargo_deb() -> Result<()> {
     ensure_cargo_tool(&DEB)
 }
 
+/// Installs what makes a Debian in a folder and boots it.
+pub(crate) fn ensure_containers() -> Result<()> {
+    let missing = [
+        ("mmdebstrap", "mmdebstrap"),
+        ("systemd-nspawn", "systemd-container"),
+    ];
+    let missing = missing
+        .iter()
+        .filter(|(name, _)| shell::find(name).is_none());
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    match packages.is_empty() {
+        true => Ok(()),
+        false => install_packages(&packages),
+    }
+}
+
 /// Installs the test runner, and the programs that tests start.
 pub(crate) fn ensure_nextest() -> Result<()> {
     ensure_brokers()?;

@@ -30,9 +30,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -43,6 +43,9 @@ use crate::drain::DrainList;
 const MIN_ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// Longest pause after a failed accept.
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// How long a connection that was let in may take to its first request when the server stops. One
+/// on its way must not be refused; one that never comes, such as a browser's spare, is not waited for.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// The least that hyper takes for its read buffer.
 const MIN_HEADER_BYTES: usize = 8 << 10;
 
@@ -127,7 +130,8 @@ impl HangUp {
 /// Serves `app` on `listener` until `shutdown` completes, with the default [`ServeConfig`].
 ///
 /// Then it accepts no more, drains the sockets opened through it (see
-/// [`DrainConfig`](crate::DrainConfig)), lets requests in hand finish, and returns.
+/// [`DrainConfig`](crate::DrainConfig)), lets requests in hand finish and first ones arrive, for a
+/// second, and returns.
 ///
 /// # Errors
 ///
@@ -227,6 +231,14 @@ struct Shared {
     header_timeout: Duration,
     drains: DrainList,
     stopping: CancellationToken,
+}
+
+impl Shared {
+    /// Waits until the server has been stopping for that long.
+    async fn stopped_for(&self, time: Duration) {
+        self.stopping.cancelled().await;
+        sleep(time).await;
+    }
 }
 
 impl Server {
@@ -376,16 +388,17 @@ fn report_panic(ended: Result<(), JoinError>) {
     }
 }
 
-/// Waits for a handshake, but not for ever and not while the server stops. `None` if it fails.
+/// Waits for a handshake, but not for ever and not for long while the server stops. `None` if it
+/// fails.
 async fn shake<Io>(
     shared: &Shared,
     peer: SocketAddr,
     shaken: impl Future<Output = io::Result<Io>>,
 ) -> Option<Io> {
     let shaken = tokio::select! {
-        biased; // Bare TCP is there at once, and is served also while the server stops.
+        biased; // Bare TCP is there at once.
         shaken = timeout(shared.header_timeout, shaken) => shaken,
-        () = shared.stopping.cancelled() => return None,
+        () = shared.stopped_for(FIRST_REQUEST_GRACE) => return None,
     };
     match shaken {
         Ok(Ok(io)) => return Some(io),
@@ -401,10 +414,11 @@ async fn serve_connection(
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
 ) {
-    let permit = Mutex::new(Some(permit));
+    let (permit, began) = (Mutex::new(Some(permit)), Notify::new());
     let hang_up = HangUp(CancellationToken::new());
     let service = service_fn(|request| {
         drop(permit.lock().take()); // The head of a request is here.
+        began.notify_one();
         respond(&shared, peer, &hang_up, request)
     });
     let connection = shared
@@ -415,7 +429,7 @@ async fn serve_connection(
     let served = async {
         tokio::select! {
             ended = &mut connection => ended,
-            () = shared.stopping.cancelled() => {
+            () = may_end(&shared, &began) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -427,6 +441,18 @@ async fn serve_connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection failed");
+    }
+}
+
+/// Waits until a connection may end because the server stops: not before its first request, which
+/// hyper would hang up on, unless that does not come.
+async fn may_end(shared: &Shared, began: &Notify) {
+    tokio::select! {
+        () = shared.stopped_for(FIRST_REQUEST_GRACE) => {}
+        () = async {
+            shared.stopping.cancelled().await;
+            began.notified().await;
+        } => {}
     }
 }
 

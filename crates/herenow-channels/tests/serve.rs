@@ -221,6 +221,26 @@ async fn soc_125_a_stopping_server_refuses_newcomers_and_finishes_what_it_has() 
 }
 
 #[tokio::test]
+async fn srv_1225_who_was_let_in_before_a_stop_is_answered() {
+    let never = Duration::from_secs(3_600);
+    let server = Running::start(config(|config| config.shutdown_timeout = never)).await;
+    let (mut late, silent) = (server.connect().await, server.connect().await);
+    // The last one in is served, so those before it are in.
+    let mut idle = server.connect().await;
+    assert_eq!(idle.get("/peer").await.status, 200);
+    server.stop.send(()).unwrap();
+    idle.closed().await;
+    assert_eq!(late.get("/peer").await.status, 200);
+    // Nor does it wait for one that never says anything.
+    tokio::time::timeout(DEADLINE, server.served)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    drop(silent);
+}
+
+#[tokio::test]
 async fn soc_126_what_does_not_finish_is_cut_when_the_time_is_over() {
     let shutdown_timeout = Duration::from_millis(50);
     let server = Running::start(config(|config| config.shutdown_timeout = shutdown_timeout)).await;

@@ -5,7 +5,9 @@ mod support;
 use std::collections::BTreeSet;
 use std::num::NonZero;
 
-use herenow_core::{Change, Incarnation, MetaRef, PeerStatus, Shard, ShardConfig, ShardMessage};
+use herenow_core::{
+    Change, Incarnation, MetaRef, MonoTime, NodeName, PeerStatus, Shard, ShardConfig, ShardMessage,
+};
 use support::{at, drain, listed, node, shard_with, topic, track};
 
 const ROOM: &str = "lobby";
@@ -78,9 +80,27 @@ impl Pair {
         }
     }
 
-    /// Folds what is told; it is the list at every moment.
-    fn follow(&mut self) {
-        for change in drain(&mut self.reader).changes {
+    /// Lets the peer answer what the reader asks it for, until it asks no more.
+    fn answer(&mut self) {
+        loop {
+            let asked = self.follow();
+            for (_, message) in asked {
+                self.peer.handle_message(at(30), &node("me"), message);
+            }
+            let answers = drain(&mut self.peer).sent;
+            if answers.is_empty() {
+                return;
+            }
+            for (_, message) in answers {
+                self.reader.handle_message(at(30), &node(PEER), message);
+            }
+        }
+    }
+
+    /// Folds what is told; it is the list at every moment. Returns what the reader sent.
+    fn follow(&mut self) -> Vec<(NodeName, ShardMessage)> {
+        let drained = drain(&mut self.reader);
+        for change in drained.changes {
             match change {
                 Change::Joined(row) => assert!(self.told.insert(row.meta_ref()), "{row:?}"),
                 Change::Left { row, .. } => assert!(self.told.remove(&row.meta_ref()), "{row:?}"),
@@ -92,6 +112,7 @@ impl Pair {
         let room = topic(ROOM);
         let rows = self.reader.rows_of_topic(&room);
         assert_eq!(self.told, rows.map(|row| row.meta_ref()).collect());
+        drained.sent
     }
 
     fn n_listed(&self) -> usize {
@@ -212,4 +233,24 @@ fn rep_564_lives_that_end_faster_than_they_are_swept_do_not_pile_up() {
             reader.n_rows()
         );
     }
+}
+
+#[test]
+fn rep_565_a_life_that_is_heard_again_before_its_rows_are_dropped_shows_each_once() {
+    let mut pair = Pair::new();
+    pair.lose();
+    // The reader itself is stopped for so long that it forgets the peer next.
+    let forgotten = config().permdown_period + config().permdown_period;
+    pair.reader
+        .handle_timeout(MonoTime::since_origin(forgotten));
+    pair.follow();
+    assert_eq!(pair.status(), None);
+    assert!(pair.reader.is_sweeping() && pair.n_listed() > 0);
+    pair.reader
+        .handle_heartbeat(at(30), &node(PEER), Incarnation(1), pair.peer.announced());
+    pair.answer();
+    assert_eq!(pair.n_listed(), N_ROWS as usize);
+    assert_eq!(pair.reader.n_rows(), N_ROWS as usize);
+    pair.sweep_all();
+    assert_eq!(pair.n_listed(), N_ROWS as usize);
 }

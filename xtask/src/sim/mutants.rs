@@ -29,7 +29,7 @@ struct Mutant {
     n_seeds: &'static str,
 }
 
-const MUTANTS: [Mutant; 12] = [
+const MUTANTS: [Mutant; 14] = [
     Mutant {
         name: "the overlap of two deltas is ignored",
         file: "table.rs",
@@ -112,6 +112,20 @@ const MUTANTS: [Mutant; 12] = [
         file: "table.rs",
         text: "self.take_overlapped(delta.from,",
         replacement: "self.take_overlapped(Version::ZERO.min(delta.from),",
+        n_seeds: N_SEEDS,
+    },
+    Mutant {
+        name: "a grace lasts twice as long as it says",
+        file: "readers.rs",
+        text: "now + grace.period, end.reason()",
+        replacement: "now + grace.period * 2, end.reason()",
+        n_seeds: N_SEEDS,
+    },
+    Mutant {
+        name: "a disconnect has no grace",
+        file: "grace.rs",
+        text: "Self::Told(LeaveReason::Closed) | Self::Bye => true,",
+        replacement: "Self::Told(LeaveReason::Closed) | Self::Bye => false,",
         n_seeds: N_SEEDS,
     },
 ];

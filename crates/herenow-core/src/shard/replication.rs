@@ -124,6 +124,7 @@ impl Shard {
     }
 
     fn welcome(&mut self, node: &NodeName, incarnation: Incarnation) {
+        self.end_leaving(node, incarnation);
         let was_alone = self.peers.is_empty();
         self.peers.insert(self.now, node, incarnation);
         if was_alone {

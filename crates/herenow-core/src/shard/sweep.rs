@@ -5,12 +5,13 @@
 //! them. A replica that is no larger than a slice is done with the decision; for a larger one the
 //! host calls [`Shard::handle_sweep`] as long as [`Shard::is_sweeping`]. Whatever else happens
 //! in between is right: a row is visible or not by itself, a replica that turns again begins anew
-//! with rows that need nothing, and the rows of a life that is over are no one's any more.
+//! with rows that need nothing, and the rows of a life that was dropped are no one's any more. If
+//! that life is heard again before the last of them is gone, the rest goes first.
 
 use std::collections::VecDeque;
 
 use crate::grace::End;
-use crate::ids::NodeName;
+use crate::ids::{Incarnation, NodeName};
 use crate::liveness::PeerStatus;
 use crate::row::Version;
 use crate::shard::Shard;
@@ -34,6 +35,14 @@ impl Sweeps {
     /// Returns the tables of lives that are over, as far as they are not dropped yet.
     pub(super) fn leaving(&self) -> impl Iterator<Item = &Table> {
         self.leaving.iter().map(|(table, _)| table)
+    }
+
+    fn take_leaving(&mut self, node: &NodeName, incarnation: Incarnation) -> Option<(Table, End)> {
+        let at = self.leaving.iter().position(|(table, _)| {
+            let id = &table.replica().id;
+            id.node == *node && id.incarnation == incarnation
+        })?;
+        self.leaving.remove(at)
     }
 }
 
@@ -91,6 +100,14 @@ impl Shard {
             && let Some((mut oldest, end)) = self.sweeps.leaving.pop_front()
         {
             self.drop_slice(&mut oldest, end, usize::MAX);
+        }
+    }
+
+    /// Lets the rest of a life go at once that is heard again: its rows arrive anew, and must not be
+    /// visible twice. It takes a node that was itself stopped, so that it has much to catch up with.
+    pub(super) fn end_leaving(&mut self, node: &NodeName, incarnation: Incarnation) {
+        if let Some((mut table, end)) = self.sweeps.take_leaving(node, incarnation) {
+            self.drop_slice(&mut table, end, usize::MAX);
         }
     }
 

@@ -8,9 +8,12 @@
 //! Source: the header of `grace.rs` in `herenow-core`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Duration;
 
-use herenow_core::{Change, Key, LeaveReason, MonoTime, PeerStatus, Shard, Topic, Version};
+use herenow_core::{
+    Change, Key, LeaveReason, MonoTime, NodeName, PeerStatus, Shard, Topic, Version,
+};
 
 use super::{View, Violation};
 use crate::cluster::NodeStep;
@@ -35,6 +38,9 @@ struct Told {
 struct Reader {
     told: BTreeMap<Place, Told>,
     looked_at: Option<(Version, u64)>,
+    was_sweeping: bool,
+    /// How many rows had been held until then, since the beginning.
+    n_held: u64,
 }
 
 #[derive(Debug, Default)]
@@ -76,12 +82,15 @@ impl Reader {
         let (shown, living) = (shown(shard), living(shard));
         let gone = self
             .told
-            .extract_if(.., |place, _| !shown.contains(&(&place.0, &place.1)));
+            .extract_if(.., |place, _| !shown.contains_key(&(&place.0, &place.1)));
         for (place, known) in gone.collect::<Vec<_>>() {
             check_told(view, &place, known, step)?;
         }
         let joined: BTreeSet<_> = step.changes.iter().filter_map(place_of_join).collect();
-        for place in shown {
+        let n_held = mem::replace(&mut self.n_held, shard.stats().n_held);
+        let is_held_anew = shard.stats().n_held > n_held;
+        let was_sweeping = mem::replace(&mut self.was_sweeping, shard.is_sweeping());
+        for (place, node) in shown {
             let owned = (place.0.clone(), place.1.clone());
             let known = self.told.entry(owned).or_insert(Told {
                 last_here: None,
@@ -92,7 +101,13 @@ impl Reader {
             } else if living.contains(&place) {
                 known.last_here = Some(now);
                 known.gone_since = None;
-            } else if known.gone_since.is_none() || joined.contains(&place) {
+            } else if known.gone_since.is_none()
+                || was_sweeping
+                || joined.contains(&place)
+                || is_held_anew && step.heard.iter().any(|(heard, _)| heard == node)
+            {
+                // The last: a node that was silent was heard, and with it that this has ended. A
+                // sweep holds a row when it comes to it, which a stop of the node may put off.
                 known.gone_since = Some(now);
             }
         }
@@ -157,10 +172,12 @@ fn grace_of(view: View<'_>, topic: &Topic) -> (Duration, bool) {
     })
 }
 
-fn shown(shard: &Shard) -> BTreeSet<(&Topic, &Key)> {
+/// The keys that are visible, and the node that one of the rows of each is of.
+fn shown(shard: &Shard) -> BTreeMap<(&Topic, &Key), &NodeName> {
     let topics = shard.topics().map(|(topic, _)| topic);
     let rows = topics.flat_map(|topic| shard.rows_of_topic(topic));
-    rows.map(|row| (row.topic(), row.key())).collect()
+    rows.map(|row| ((row.topic(), row.key()), &row.replica().node))
+        .collect()
 }
 
 /// The keys of all rows in the tables of nodes that are up.
