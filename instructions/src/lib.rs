@@ -6,6 +6,11 @@
 //! instructions` runs it and compares with `baseline.toml`. Everything here happens before or after
 //! what is counted.
 
+#![allow(
+    missing_debug_implementations,
+    reason = "nobody prints what is only counted on"
+)]
+
 mod frames;
 mod rooms;
 mod shards;
