@@ -15,31 +15,31 @@
 //! a batch of its own, in turn with the commands that wait. Few drivers of a node do such a slice at
 //! the same time, or 64 of them would keep everyone else from the cores.
 
-use std::collections::{HashMap, VecDeque};
+mod changes;
+mod writes;
+
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::SystemTime;
 
-use herenow_core::{
-    Change, Diff, Key, LeaveReason, NodeName, Output, PeerEvent, PeerStatus, Row, Shard, Topic,
-    Version,
-};
+use herenow_core::{LeaveReason, NodeName, Output, PeerEvent, PeerStatus, Row, Shard};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
+use self::changes::Changes;
 use crate::cluster::{Clock, Outbox};
 use crate::config::PresenceConfig;
-use crate::diff::{Event, Lives, Stamped};
+use crate::diff::Lives;
 use crate::errors::{TrackError, UpdateError};
-use crate::group::{EntriesEdit, PresenceMeta, Snapshot, Tape, is_same_write};
 use crate::metrics::Metrics;
 use crate::modes::Modes;
-use crate::notifier::{Batch, Inbox};
+use crate::notifier::Inbox;
 use crate::places::Places;
-use crate::queue::{Command, ShardQueue, Tracked, UpdateAnswer, Updated, Write};
+use crate::queue::{Command, ShardQueue, Tracked, UpdateAnswer, Updated};
 use crate::status::ShardStatus;
 use crate::view::Views;
 
@@ -87,13 +87,6 @@ pub(crate) enum Reply {
     Ended(oneshot::Sender<usize>, usize),
     Flush(oneshot::Sender<()>),
     Bye(oneshot::Sender<()>),
-}
-
-/// The changes of one topic in one batch, while they are collected.
-struct Changing {
-    edit: EntriesEdit,
-    tape: Option<Arc<Tape>>,
-    changes: Vec<Stamped>,
 }
 
 impl Driver {
@@ -208,119 +201,13 @@ impl Driver {
         }
     }
 
-    fn on_track(&mut self, write: Write, answer: oneshot::Sender<Result<Tracked, TrackError>>) {
-        if answer.is_closed() {
-            return; // The caller is gone: there is nothing to undo yet.
-        }
-        let outcome = self.try_track(write);
-        let row = outcome.as_ref().ok().cloned();
-        let outcome = outcome.map(|row| Tracked::new(&self.part.queue, row));
-        self.replies.push(Reply::Track(answer, outcome, row));
-    }
-
-    fn try_track(&mut self, write: Write) -> Result<Arc<Row>, TrackError> {
-        let Write {
-            owner,
-            topic,
-            key,
-            meta,
-        } = write;
-        // What is held under a key makes room for the key's return.
-        let n_metas = match self.shard.is_in_grace(&topic, &key) {
-            true => 0,
-            false => self.n_metas(&topic, key.as_str()),
-        };
-        let max = self.config.max_metas_per_key;
-        if n_metas >= max && self.shard.row(owner, &topic, &key).is_none() {
-            let (topic, key) = (topic.to_string(), key.to_string());
-            return Err(TrackError::TooManyMetas {
-                topic,
-                key,
-                n_metas,
-                max,
-            });
-        }
-        let already = |_| TrackError::AlreadyTracked {
-            topic: topic.to_string(),
-            key: key.to_string(),
-        };
-        let now = self.clock.now();
-        let row = self
-            .shard
-            .handle_track(now, owner, topic.clone(), key.clone(), meta);
-        let row = row.map_err(already)?;
-        self.metrics.n_tracked.count();
-        Ok(row)
-    }
-
-    /// Returns how many presences a key has, those of this batch included where it matters.
-    fn n_metas(&self, topic: &Topic, key: &str) -> usize {
-        let published = self
-            .part
-            .views
-            .peek(topic.as_str(), |entries| entries.metas(key).len());
-        let published = published.unwrap_or(0);
-        if published + self.replies.len() < self.config.max_metas_per_key {
-            return published;
-        }
-        let is_new = |reply: &&Reply| match reply {
-            Reply::Track(_, _, Some(row)) => row.topic() == topic && row.key().as_str() == key,
-            Reply::Track(_, _, None)
-            | Reply::Update(..)
-            | Reply::Untrack(..)
-            | Reply::Ended(..)
-            | Reply::Flush(_)
-            | Reply::Bye(_) => false,
-        };
-        published + self.replies.iter().filter(is_new).count()
-    }
-
-    fn on_update(
-        &mut self,
-        write: Write,
-        expected: Option<Version>,
-    ) -> Result<Updated, UpdateError> {
-        let Write {
-            owner,
-            topic,
-            key,
-            meta,
-        } = write;
-        if let Some(expected) = expected
-            && let Some(row) = self.shard.row(owner, &topic, &key)
-            && row.version() != expected
-        {
-            return Ok(Updated::Conflict(row.clone()));
-        }
-        let now = self.clock.now();
-        let row = self.shard.handle_update(now, owner, &topic, &key, meta);
-        let row = row.map_err(|_| UpdateError::NotTracked {
-            topic: topic.to_string(),
-            key: key.to_string(),
-        })?;
-        self.metrics.n_updated.count();
-        Ok(Updated::Done(row))
-    }
-
-    /// Takes back a track whose caller was gone before the answer, unless it was replaced since.
-    fn on_undo(&mut self, row: &Arc<Row>) {
-        let current = self.shard.row(row.owner(), row.topic(), row.key());
-        if current.is_some_and(|current| is_same_write(current, row)) {
-            let (now, reason) = (self.clock.now(), LeaveReason::Closed);
-            self.shard
-                .handle_untrack(now, row.owner(), row.topic(), row.key(), reason);
-            self.metrics.n_undone.count();
-        }
-    }
-
     /// Performs what the shard put out, publishes, answers and notifies, in this order.
     async fn settle(&mut self) {
-        let mut topics: HashMap<Topic, Changing, foldhash::fast::RandomState> = HashMap::default();
-        let mut order = Vec::new();
+        let mut changes = Changes::default();
         let now = SystemTime::now();
         while let Some(output) = self.shard.poll_output() {
             match output {
-                Output::Diff(diff) => self.collect(diff, now, &mut topics, &mut order),
+                Output::Diff(diff) => self.collect(diff, now, &mut changes),
                 Output::Broadcast(message) => self.outbox.broadcast(&message),
                 Output::Send { to, message } => self.outbox.send(&to, &message),
                 Output::Peer {
@@ -336,7 +223,7 @@ impl Driver {
         self.part
             .announced
             .store(self.shard.announced().0, Ordering::Release);
-        let batches = self.publish(topics, order);
+        let batches = self.publish(changes);
         let flushes = self.answer();
         if !batches.is_empty() {
             self.part.inbox.push(batches.into_iter()).await;
@@ -364,88 +251,6 @@ impl Driver {
         match self.outbox.shard {
             0 => tracing::info!(%peer, "{what}"),
             shard => tracing::debug!(shard, %peer, "{what}"),
-        }
-    }
-
-    fn collect(
-        &self,
-        diff: Diff,
-        now: SystemTime,
-        topics: &mut HashMap<Topic, Changing, foldhash::fast::RandomState>,
-        order: &mut Vec<Topic>,
-    ) {
-        for change in diff.changes {
-            let topic = topic_of(&change);
-            if !topics.contains_key(topic) {
-                let before = self.part.views.read(topic);
-                let changing = Changing {
-                    edit: before.entries().edit(),
-                    tape: before.tape().cloned(),
-                    changes: Vec::new(),
-                };
-                topics.insert(topic.clone(), changing);
-                order.push(topic.clone());
-            }
-            let changing = topics.get_mut(topic).expect("it was just put there");
-            let event = apply(&mut changing.edit, change);
-            changing.changes.push(Stamped {
-                version: self.version + 1,
-                at: now,
-                event,
-            });
-        }
-    }
-
-    fn publish(
-        &mut self,
-        mut topics: HashMap<Topic, Changing, foldhash::fast::RandomState>,
-        order: Vec<Topic>,
-    ) -> Vec<Batch> {
-        if order.is_empty() {
-            return Vec::new();
-        }
-        self.version += 1;
-        self.metrics.n_batches.count();
-        let mut batches = Vec::with_capacity(order.len());
-        for topic in order {
-            let Some(changing) = topics.remove(&topic) else {
-                continue;
-            };
-            self.count_events(&changing.changes);
-            let big_room = self.config.big_room_of(topic.as_str());
-            let after = Snapshot::new(topic, self.version, changing.edit.finish());
-            let after = Arc::new(after.with_tape(changing.tape, big_room));
-            let changes = changing.changes;
-            let nodes = self.nodes.clone();
-            batches.push(Batch {
-                changes,
-                after,
-                nodes,
-            });
-        }
-        let snapshots = batches.iter().map(|batch| batch.after.clone());
-        self.part.views.publish(self.version, snapshots);
-        let touched = batches.iter().flat_map(|batch| {
-            let keys = batch
-                .changes
-                .iter()
-                .filter_map(|change| placed(&change.event));
-            keys.map(|key| (key, &batch.after))
-        });
-        self.part.places.set(touched);
-        batches
-    }
-
-    fn count_events(&self, changes: &[Stamped]) {
-        for change in changes {
-            match &change.event {
-                Event::Joined { .. } => self.metrics.n_joins.count(),
-                Event::Left { .. } => self.metrics.n_leaves.count(),
-                Event::Updated { .. } => {
-                    self.metrics.n_joins.count();
-                    self.metrics.n_leaves.count();
-                }
-            }
         }
     }
 
@@ -493,59 +298,14 @@ async fn give_way() {
     .await;
 }
 
-/// The key whose place a change may have changed: any but one more presence where it is already.
-fn placed(event: &Event) -> Option<&Key> {
-    match event {
-        Event::Joined { first: false, .. } => None,
-        Event::Joined { meta, .. }
-        | Event::Updated { new: meta, .. }
-        | Event::Left { meta, .. } => Some(meta.key()),
-    }
-}
-
-fn topic_of(change: &Change) -> &Topic {
-    match change {
-        Change::Joined(row) | Change::Left { row, .. } => row.topic(),
-        Change::Updated { new, .. } => new.topic(),
-    }
-}
-
-/// Applies a change to the topic and says what it means.
-fn apply(edit: &mut EntriesEdit, change: Change) -> Event {
-    match change {
-        Change::Joined(row) => {
-            let n_before = edit.insert(row.clone());
-            Event::Joined {
-                meta: PresenceMeta(row),
-                first: n_before == 0,
-            }
-        }
-        Change::Updated { old, new } => {
-            edit.remove(&old);
-            edit.insert(new.clone());
-            Event::Updated {
-                old: PresenceMeta(old),
-                new: PresenceMeta(new),
-            }
-        }
-        Change::Left { row, reason } => {
-            let n_left = edit.remove(&row).unwrap_or(0);
-            Event::Left {
-                meta: PresenceMeta(row),
-                last: n_left == 0,
-                reason,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use herenow_core::{Incarnation, Meta, OwnerId, ReplicaId, ShardIndex};
+    use herenow_core::{Incarnation, Key, Meta, OwnerId, ReplicaId, ShardIndex, Topic, Version};
     use tokio::sync::Notify;
 
     use super::*;
     use crate::notifier::Item;
+    use crate::queue::Write;
 
     fn driver() -> Driver {
         let (config, clock) = (Arc::new(PresenceConfig::default()), Clock::new());

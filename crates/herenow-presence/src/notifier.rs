@@ -16,6 +16,8 @@
 //! or a timer. What must never happen: a change in no diff, or in two; a diff before an earlier one
 //! of its topic; a lane that stays when nothing is under way.
 
+mod modes;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
@@ -32,12 +34,13 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
+use self::modes::Room;
 use crate::config::PresenceConfig;
 use crate::diff::{Event, Lives, PresenceDiff, Stamped};
 use crate::fetch::Fetcher;
 use crate::group::{FieldMap, Presences, Snapshot};
 use crate::metrics::Metrics;
-use crate::modes::{Mode, ModeNews, Modes, PRESENCE_MODE, render_count};
+use crate::modes::Modes;
 use crate::observer::ObserverQueue;
 use crate::view::Views;
 
@@ -134,16 +137,6 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<PresenceConfig>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fetcher: Option<Arc<Fetcher>>,
-}
-
-/// A topic whose mode is not exact.
-struct Room {
-    mode: Mode,
-    /// When its count was told, and whether the next one is on the agenda.
-    counted: Instant,
-    is_count_due: bool,
-    /// The key that changed last: samples begin behind it.
-    pivot: Option<Key>,
 }
 
 type Fetching = Pin<Box<dyn Future<Output = (Topic, FieldMap)> + Send>>;
@@ -395,85 +388,6 @@ impl Notifier {
             observer.push(diff, presences, &self.shared.metrics);
         }
         self.mind_mode(&after, n_subscribers, pivot);
-    }
-
-    fn mode_of(&self, topic: &Topic) -> Mode {
-        self.rooms.get(topic).map_or(Mode::Exact, |room| room.mode)
-    }
-
-    /// Changes the mode of a topic if it has another size now, and sees to its counts. After the diff
-    /// that led there, so that a list which comes with the mode lacks nothing and repeats nothing.
-    fn mind_mode(&mut self, after: &Arc<Snapshot>, n_subscribers: usize, pivot: Option<Key>) {
-        let (topic, config) = (after.topic(), &self.shared.config);
-        let before = self.mode_of(topic);
-        let size = (after.entries().n_metas(), n_subscribers);
-        let (big_room, window) = (
-            config.big_room_of(topic.as_str()),
-            config.window_of(topic.as_str()),
-        );
-        let (mode, interval) = (before.next(size, big_room, window), big_room.count_interval);
-        let now = Instant::now();
-        if mode != before {
-            self.shared.metrics.n_mode_changes.count();
-            tracing::debug!(%topic, mode = mode.as_str(), n_presences = size.0, "presence mode");
-            let mut news = self.modes.change(after, mode);
-            self.rooms.remove(topic);
-            if mode != Mode::Exact {
-                let room = Room {
-                    mode,
-                    counted: now,
-                    is_count_due: false,
-                    pivot: None,
-                };
-                self.rooms.insert(topic.clone(), room);
-            }
-            if mode == Mode::Summary {
-                let pivot = pivot.as_ref().map(Key::as_str);
-                let count = render_count(after, pivot, big_room.max_sample);
-                news = self.modes.set_count(topic, count).unwrap_or(news);
-            }
-            return self.tell(topic, news);
-        }
-        if let Some(room) = self.rooms.get_mut(topic).filter(|_| mode == Mode::Summary) {
-            room.pivot = pivot;
-            if !std::mem::replace(&mut room.is_count_due, true) {
-                let due = (room.counted + interval).max(now);
-                self.counts.insert((due, topic.clone()));
-            }
-        }
-    }
-
-    /// Tells the counts that are due.
-    fn tell_counts(&mut self, now: Instant) {
-        while self.counts.first().is_some_and(|(due, _)| *due <= now) {
-            let Some((_, topic)) = self.counts.pop_first() else {
-                return;
-            };
-            let Some(room) = self.rooms.get_mut(&topic) else {
-                continue; // Its mode has changed since.
-            };
-            (room.is_count_due, room.counted) = (false, now);
-            let max = self.shared.config.big_room_of(topic.as_str()).max_sample;
-            let snapshot = self.views.read(&topic);
-            let count = render_count(&snapshot, room.pivot.as_ref().map(Key::as_str), max);
-            if let Some(news) = self.modes.set_count(&topic, count) {
-                self.tell(&topic, news);
-            }
-        }
-    }
-
-    fn tell(&mut self, topic: &Topic, news: ModeNews) {
-        if !self.modes.is_asked() {
-            return;
-        }
-        let n_subscribers = self.shared.pubsub.n_subscribers(topic.as_str());
-        self.n_deliveries += n_subscribers;
-        if n_subscribers > 0 {
-            let payload = Payload::Local(Arc::new(news));
-            self.shared
-                .pubsub
-                .local_broadcast(topic.as_str(), PRESENCE_MODE, payload);
-        }
     }
 
     fn answer_flushes(&mut self) {

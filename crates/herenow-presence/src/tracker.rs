@@ -5,34 +5,29 @@
 //! shut down; a task that panics closes its shard's queue, so that callers get an error rather than
 //! wait.
 
+mod writes;
+
 use std::future::Future;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use herenow_core::{
-    Incarnation, Key, LeaveReason, Meta, NodeName, ReplicaId, Row, Shard, ShardIndex, Topic,
-    Version,
-};
+use herenow_core::{Incarnation, Key, NodeName, ReplicaId, Shard, ShardIndex, Topic};
 use herenow_pubsub::Link;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Clock, Misfits, Outbox, Pulse, open_link};
 use crate::config::ConfigError;
 use crate::driver::{Driver, Part, nodes_up};
-use crate::errors::{NameError, TrackError, UpdateError};
 use crate::group::{Entries, Snapshot};
-use crate::meta::MetaError;
 use crate::notifier::{Notifier, Shared};
 use crate::observer::{Hook, ObserverQueue};
-use crate::owner::Owner;
 use crate::places::first_of;
-use crate::queue::{Command, ShardQueue, Updated, Write};
+use crate::queue::{Command, ShardQueue};
 use crate::status::ClusterStatus;
 use crate::view::{Views, largest_of};
 
@@ -258,147 +253,6 @@ impl Tracker {
         sizes.fold((0, 0), |(topics, metas), (t, m)| (topics + t, metas + m))
     }
 
-    pub(crate) async fn track(
-        &self,
-        owner: &Owner,
-        topic: &str,
-        key: &str,
-        json: String,
-    ) -> Result<Arc<Row>, TrackError> {
-        let queue = &self.part(topic).queue;
-        let write = self.write::<TrackError>(owner, topic, key, json)?;
-        let deadline = self.shared.config.write_deadline;
-        let tracking = async {
-            let (answer, answered) = oneshot::channel();
-            if !queue.push_write(Command::Track { write, answer }).await {
-                return Err(TrackError::Closed);
-            }
-            // Dropped anywhere before `accept`, the answer undoes itself.
-            answered.await.map_err(|_| TrackError::Closed)?
-        };
-        let tracked = timeout(deadline, tracking).await.unwrap_or_else(|_| {
-            self.shared.metrics.n_late_writes.count();
-            Err(TrackError::Late { deadline })
-        })?;
-        let row = tracked.accept();
-        owner.hold(queue);
-        Ok(row)
-    }
-
-    /// Replaces a meta; with `expected`, only if the row is still of that version.
-    pub(crate) async fn update(
-        &self,
-        owner: &Owner,
-        topic: &str,
-        key: &str,
-        json: String,
-        expected: Option<Version>,
-    ) -> Result<Updated, UpdateError> {
-        let queue = &self.part(topic).queue;
-        let write = self.write::<UpdateError>(owner, topic, key, json)?;
-        let updating = async {
-            let (answer, answered) = oneshot::channel();
-            if !queue
-                .push_write(Command::Update {
-                    write,
-                    expected,
-                    answer,
-                })
-                .await
-            {
-                return Err(UpdateError::Closed);
-            }
-            answered.await.map_err(|_| UpdateError::Closed)?
-        };
-        let deadline = self.shared.config.write_deadline;
-        timeout(deadline, updating).await.unwrap_or_else(|_| {
-            self.shared.metrics.n_late_writes.count();
-            Err(UpdateError::Late { deadline })
-        })
-    }
-
-    /// Returns the row as the shard has it.
-    pub(crate) async fn read_row(
-        &self,
-        owner: &Owner,
-        topic: &str,
-        key: &str,
-    ) -> Result<Arc<Row>, UpdateError> {
-        let not_tracked = || UpdateError::NotTracked {
-            topic: topic.to_owned(),
-            key: key.to_owned(),
-        };
-        let (name, its_key) = self.names(topic, key)?;
-        let (answer, answered) = oneshot::channel();
-        let command = Command::ReadRow {
-            owner: owner.id(),
-            topic: name,
-            key: its_key,
-            answer,
-        };
-        if !self.part(topic).queue.push(command) {
-            return Err(UpdateError::Closed);
-        }
-        let deadline = self.shared.config.write_deadline;
-        let row = timeout(deadline, answered).await;
-        let row = row.map_err(|_| UpdateError::Late { deadline })?;
-        row.map_err(|_| UpdateError::Closed)?
-            .ok_or_else(not_tracked)
-    }
-
-    pub(crate) async fn untrack(&self, owner: &Owner, topic: &str, key: &str) -> bool {
-        let Ok((name, key)) = self.names(topic, key) else {
-            return false;
-        };
-        let queue = &self.part(topic).queue;
-        let (answer, answered) = oneshot::channel();
-        queue.push(Command::Untrack {
-            owner: owner.id(),
-            topic: name,
-            key,
-            answer,
-        });
-        let was_there = answered.await.unwrap_or(false);
-        if was_there {
-            owner.release(queue);
-        }
-        was_there
-    }
-
-    /// Lets a key go that is in grace here. Returns whether it was.
-    pub(crate) async fn end_grace(&self, topic: &str, key: &str, reason: LeaveReason) -> bool {
-        let Ok((name, key)) = self.names(topic, key) else {
-            return false;
-        };
-        let (answer, answered) = oneshot::channel();
-        self.part(topic).queue.push(Command::EndGrace {
-            topic: name,
-            key,
-            reason,
-            answer,
-        });
-        answered.await.unwrap_or(false)
-    }
-
-    pub(crate) async fn untrack_all(&self, owner: &Owner) -> usize {
-        let mut waiting = Vec::new();
-        for queue in owner.release_all() {
-            let (answer, answered) = oneshot::channel();
-            let (owner, reason) = (owner.id(), LeaveReason::Left);
-            queue.push(Command::EndOwner {
-                owner,
-                reason,
-                answer: Some(answer),
-            });
-            waiting.push(answered);
-        }
-        let mut n_left = 0;
-        for answered in waiting {
-            n_left += answered.await.unwrap_or(0);
-        }
-        n_left
-    }
-
     pub(crate) async fn flush(&self) {
         self.ask_all(Command::Flush).await;
     }
@@ -446,42 +300,6 @@ impl Tracker {
         for answered in waiting {
             let _ = answered.await; // Closed: there is nothing left to wait for.
         }
-    }
-
-    fn write<E: From<NameError> + From<MetaError>>(
-        &self,
-        owner: &Owner,
-        topic: &str,
-        key: &str,
-        json: String,
-    ) -> Result<Write, E> {
-        let (topic, key) = self.names(topic, key)?;
-        let len = json.len();
-        let meta = Meta::new(json).map_err(|_| MetaError::TooLarge {
-            len,
-            max: herenow_core::MAX_META_BYTES,
-        })?;
-        Ok(Write {
-            owner: owner.id(),
-            topic,
-            key,
-            meta,
-        })
-    }
-
-    fn names(&self, topic: &str, key: &str) -> Result<(Topic, Key), NameError> {
-        let config = &self.shared.config;
-        NameError::check("topic", topic, config.max_topic_bytes)?;
-        NameError::check("key", key, config.max_key_bytes)?;
-        // The registry's own copy if somebody listens there, the view's if somebody is present.
-        let name = match self.views(topic).find(topic) {
-            Some(snapshot) => snapshot.topic().clone(),
-            None => Topic::new(self.shared.pubsub.intern(topic))
-                .map_err(|_| NameError::too_long("topic", topic, herenow_core::MAX_TOPIC_BYTES))?,
-        };
-        let key = Key::new(key)
-            .map_err(|_| NameError::too_long("key", key, herenow_core::MAX_KEY_BYTES))?;
-        Ok((name, key))
     }
 }
 

@@ -16,19 +16,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use self::hooks::{Listener, meta};
-use self::rig::Rig;
-
-async fn put(rig: &Rig, topic: &str, key: &str, device: &str) {
-    let path = format!("/api/topics/{topic}/presences/{key}");
-    let json = "content-type: application/json\r\n";
-    let put = rig.http("PUT", &path, json, &meta(device)).await;
-    assert!(matches!(put.status, 200 | 201), "{}", put.body);
-}
-
-async fn end(rig: &Rig, topic: &str, key: &str) {
-    let path = format!("/api/topics/{topic}/presences/{key}");
-    assert_eq!(rig.http("DELETE", &path, "", "").await.status, 204);
-}
+use self::rig::{Rig, end, put};
 
 /// Waits until the node says so of its streams.
 async fn until_shown(rig: &Rig, name: &str, n: u64) {

@@ -67,22 +67,12 @@ impl EngineStats {
     }
 }
 
-#[cfg(any(feature = "zenoh", feature = "nats", feature = "redis"))]
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
-}
-
 #[cfg(feature = "zenoh")]
 mod zenoh {
+    use herenow_pubsub::broker::in_words;
     use herenow_zenoh::{Discovery, Tls, ZenohAdapter, ZenohConfig};
 
-    use super::{Arc, ClusterConfig, EngineStats, Opened, in_words};
+    use super::{Arc, ClusterConfig, EngineStats, Opened};
     use crate::config;
 
     /// zenoh's own group for finding peers.
@@ -135,8 +125,9 @@ mod zenoh {
 #[cfg(feature = "nats")]
 mod nats {
     use herenow_nats::{Identity, NatsAdapter, NatsConfig, Tls};
+    use herenow_pubsub::broker::in_words;
 
-    use super::{ClusterConfig, EngineStats, Opened, in_words};
+    use super::{ClusterConfig, EngineStats, Opened};
 
     pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
         let mut nats = NatsConfig::new(node);
@@ -166,9 +157,10 @@ mod nats {
 
 #[cfg(feature = "redis")]
 mod redis {
+    use herenow_pubsub::broker::in_words;
     use herenow_redis::{Identity, RedisAdapter, RedisConfig, Tls};
 
-    use super::{ClusterConfig, EngineStats, Opened, in_words};
+    use super::{ClusterConfig, EngineStats, Opened};
 
     pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
         let mut redis = RedisConfig::new(node);

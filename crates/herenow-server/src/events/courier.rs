@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use herenow_pubsub::broker::Backoff;
+use herenow_pubsub::broker::{Backoff, in_words};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
@@ -255,14 +255,8 @@ impl Failure {
     fn silence(error: reqwest::Error) -> Self {
         // Its URL can have a secret in it.
         let error = error.without_url();
-        let mut why = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            why += &format!(": {error}");
-            cause = error.source();
-        }
         Self {
-            why,
+            why: in_words(&error),
             is_answer: false,
             retry_after: None,
         }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use herenow_presence::{Key, Topic};
+use herenow_pubsub::broker::in_words;
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -105,15 +106,4 @@ impl Ask for Callback {
 fn failed(reason: String) -> AskError {
     let is_wrong = false;
     AskError { reason, is_wrong }
-}
-
-/// An error with its causes, which say what happened.
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
 }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use herenow_pubsub::broker::in_words;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -48,7 +49,7 @@ struct Pace {
 /// Why keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
-    #[error("{}", chain(.0))]
+    #[error("{}", in_words(.0))]
     Http(reqwest::Error),
     #[error("the answer is {0}")]
     Status(reqwest::StatusCode),
@@ -155,15 +156,4 @@ impl Jwks {
         }
         Ok(Key::from_jwks(&body)?)
     }
-}
-
-/// An error with its causes, which say what happened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::network::Network;
@@ -62,11 +63,10 @@ impl Cluster {
                 loop {
                     let status = self.status(at).await;
                     let nodes = status["nodes"].as_array().unwrap();
-                    let rows = nodes.iter().filter_map(|node| node["n_rows"].as_u64());
                     let is_complete = nodes
                         .iter()
                         .all(|node| node["state"] == "up" && node["lag"] == 0);
-                    if rows.sum::<u64>() == n_alive as u64 && is_complete && nodes.len() == 3 {
+                    if n_rows(&status) == n_alive as u64 && is_complete && nodes.len() == 3 {
                         return;
                     }
                     sleep(LOOK).await;
@@ -75,6 +75,12 @@ impl Cluster {
             within("all nodes agree on who lives", agrees).await;
         }
     }
+}
+
+/// How many rows a node knows of, by what it says of the cluster.
+pub(super) fn n_rows(status: &Value) -> u64 {
+    let nodes = status["nodes"].as_array().unwrap().iter();
+    nodes.filter_map(|node| node["n_rows"].as_u64()).sum()
 }
 
 /// Watches that none of these lists changes for so long.

@@ -3,6 +3,7 @@
 use serde_json::json;
 use tokio::time::sleep;
 
+use super::cuts::n_rows;
 use super::{Cluster, Engine, LOOK, User, names, signal, until, within};
 
 /// Longer than any test.
@@ -27,12 +28,7 @@ async fn until_all_are_back(cluster: &Cluster, at: usize, n_users: u64) {
     let all_are_back = async {
         loop {
             let status = cluster.status(at).await;
-            let nodes = status["nodes"].as_array().unwrap();
-            let n_rows: u64 = nodes
-                .iter()
-                .filter_map(|node| node["n_rows"].as_u64())
-                .sum();
-            if n_rows == n_users && status["grace"]["n_now"] == json!(0) {
+            if n_rows(&status) == n_users && status["grace"]["n_now"] == json!(0) {
                 return;
             }
             sleep(LOOK).await;

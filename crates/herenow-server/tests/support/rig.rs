@@ -166,6 +166,21 @@ impl Rig {
     }
 }
 
+/// Has the API make a key present with this device.
+pub(crate) async fn put(rig: &Rig, topic: &str, key: &str, device: &str) {
+    let path = format!("/api/topics/{topic}/presences/{key}");
+    let meta = json!({ "meta": { "device": device } });
+    let json = "content-type: application/json\r\n";
+    let put = rig.http("PUT", &path, json, &meta.to_string()).await;
+    assert!(matches!(put.status, 200 | 201), "{}", put.body);
+}
+
+/// Has the API end the presence of a key.
+pub(crate) async fn end(rig: &Rig, topic: &str, key: &str) {
+    let path = format!("/api/topics/{topic}/presences/{key}");
+    assert_eq!(rig.http("DELETE", &path, "", "").await.status, 204);
+}
+
 /// Waits, but not for ever.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future)

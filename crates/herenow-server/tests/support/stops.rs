@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use herenow_client::{ChannelSender, Payload};
 use tokio::time::sleep;
 
+use super::cuts::n_rows;
 use super::{Cluster, DOWN, Engine, LOOK, PATIENCE, User, names, signal, split, until};
 
 /// How long a socket that is open may need for an answer; one that needs longer is not believed.
@@ -43,11 +44,7 @@ pub(crate) async fn a_rolling_restart_loses_nobody(engine: Engine) {
     for at in 0..3 {
         let status = cluster.status(at).await;
         let nodes = status["nodes"].as_array().unwrap();
-        let n_rows: u64 = nodes
-            .iter()
-            .filter_map(|node| node["n_rows"].as_u64())
-            .sum();
-        assert_eq!(n_rows, 10, "no ghost: {status}");
+        assert_eq!(n_rows(&status), 10, "no ghost: {status}");
         assert_eq!(nodes.len(), 3, "no earlier life: {status}");
     }
 }

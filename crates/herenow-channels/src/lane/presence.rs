@@ -1,0 +1,446 @@
+//! What a client is told of its topic's presence: a state, and exactly the diffs after it.
+//!
+//! The lane owns how far its client has come: the version of the state that it has (`seen`), that of
+//! the state pushed last (`cut`), that up to which waiting diffs were folded (`folded_to`), and
+//! whether it was sent a diff at all. The versions change under the mailbox's lock, together with the frame
+//! that makes them true. Diffs that cannot go out yet, and the parts of a state that are still to
+//! come, are the mailbox's to keep, bounded and in order.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use herenow_presence::{PresenceDiff, Presences};
+use herenow_protocol::event;
+use herenow_pubsub::{Broadcast, LocalPayload, Once, Payload as Outgoing};
+
+use super::{Lane, PushError};
+use crate::mailbox::{Feed, MailboxClosed, Taken};
+use crate::payload::IntoPayload;
+use crate::reason::CloseOrder;
+
+/// Bytes up to which parts of a state are handed to the writer together.
+const MAX_FED: usize = 64 * 1024;
+
+impl Lane {
+    /// Pushes a state whose JSON all pushes of that state share, and remembers how new it is.
+    ///
+    /// A large one is sent in parts, as the client reads them. They are pushes with the channel's
+    /// join ref, so that a client that has joined again since does not take them for news.
+    pub(super) fn push_presences(
+        &self,
+        event: &str,
+        presences: &Presences,
+    ) -> Result<(), PushError> {
+        if presences.topic().as_str() != &*self.topic {
+            return self.send_frame(self.around(event, presences.json()));
+        }
+        let (frame, version, feed) = if event == event::PRESENCE_STATE {
+            let mut parts = presences.parts();
+            let version = parts.version();
+            let state = parts.next().unwrap_or_else(|| presences.json());
+            let mut feed = parts.peekable();
+            let has_more = feed.peek().is_some();
+            (
+                self.around(event, state),
+                version,
+                has_more.then(|| Box::new(feed)),
+            )
+        } else {
+            let frame = self.around(event, presences.json());
+            (frame, presences.version(), None)
+        };
+        let is_muted = || event == event::PRESENCE_STATE && self.is_summary();
+        let note_version = || {
+            if self.is_refused.load(Ordering::Relaxed)
+                || is_muted()
+                || version < self.folded_to.load(Ordering::Relaxed)
+            {
+                return false;
+            }
+            self.cut.store(version, Ordering::Relaxed);
+            // By any other name it is not what the client applies diffs to.
+            if event == event::PRESENCE_STATE && !self.has_diffs.load(Ordering::Relaxed) {
+                self.seen.fetch_max(version, Ordering::Relaxed);
+            }
+            true
+        };
+        let (slot, is_held) = (self.slot, &self.is_held);
+        let is_queued = match event {
+            event::PRESENCE_STATE => {
+                self.mailbox
+                    .push_state(slot, is_held, frame, note_version, feed)?
+            }
+            _ => self.mailbox.push_for(slot, is_held, frame, note_version)?,
+        };
+        if is_queued || is_muted() {
+            return Ok(());
+        }
+        if !self.is_refused.load(Ordering::Relaxed) {
+            let text = "slow reader: a presence state is older than the diffs folded for it";
+            self.mailbox.order_close(CloseOrder::slow_reader(text));
+        }
+        Err(PushError::Closed)
+    }
+
+    /// Delivers the part of a diff that the client's state does not have yet; `once` is that of its
+    /// dispatch, if it is being dispatched.
+    pub(super) fn deliver_diff(
+        &self,
+        broadcast: &Broadcast,
+        diff: &PresenceDiff,
+        mut once: Option<&mut Once>,
+    ) -> Result<(), MailboxClosed> {
+        let mut done = 0;
+        loop {
+            let seen = self.seen.load(Ordering::Relaxed);
+            let cut = self.cut.load(Ordering::Relaxed);
+            let from = seen.max(done);
+            if diff.to() <= from || self.is_deaf.load(Ordering::Relaxed) || self.is_summary() {
+                return Ok(());
+            }
+            let is_cut = from.max(diff.from()) < cut && cut < diff.to();
+            let to = if is_cut { cut } else { diff.to() };
+            let frame = if from <= diff.from() && !is_cut {
+                if !diff.has_effect() {
+                    done = self.done_unless_moved((seen, cut), done, to);
+                    continue;
+                }
+                let slot = self.shared_slot(0, 0);
+                self.diff_frame(broadcast, once.as_deref_mut(), slot, diff.json())
+            } else {
+                let Some(part) = diff.json_between(from, to) else {
+                    done = self.done_unless_moved((seen, cut), done, to);
+                    continue;
+                };
+                let slot = self.shared_slot(from, to);
+                self.diff_frame(broadcast, once.as_deref_mut(), slot, part)
+            };
+            let Some(frame) = frame else { return Ok(()) };
+            // A state may be pushed meanwhile, by the channel in its own task.
+            let is_still_right = || {
+                let is_right = self.seen.load(Ordering::Relaxed) == seen
+                    && self.cut.load(Ordering::Relaxed) == cut
+                    && !self.is_summary()
+                    && !self.is_deaf.load(Ordering::Relaxed);
+                self.has_diffs.fetch_or(is_right, Ordering::Relaxed);
+                is_right
+            };
+            let (slot, is_held) = (self.slot, &self.is_held);
+            let is_queued = match &mut once {
+                Some(once) => self
+                    .mailbox
+                    .push_in(slot, is_held, frame, is_still_right, once)?,
+                None => self
+                    .mailbox
+                    .push_for(slot, is_held, frame, is_still_right)?,
+            };
+            if is_queued {
+                done = to;
+            }
+        }
+    }
+
+    /// Returns how far a diff is done with after a part of it that is nothing to this client: to
+    /// its end, unless a state was pushed meanwhile, for which it may be something.
+    fn done_unless_moved(&self, (seen, cut): (u64, u64), done: u64, to: u64) -> u64 {
+        let is_same =
+            self.seen.load(Ordering::Relaxed) == seen && self.cut.load(Ordering::Relaxed) == cut;
+        if is_same { to } else { done }
+    }
+
+    /// Keeps a diff for later if it cannot go out now; tells whether it did.
+    pub(super) fn try_set_aside(&self, diff: &Arc<PresenceDiff>) -> bool {
+        let fold = |diffs: &[Arc<PresenceDiff>]| {
+            let seen = self.seen.load(Ordering::Relaxed);
+            let cut = self.cut.load(Ordering::Relaxed).max(seen);
+            self.folded_to.store(diff.to(), Ordering::Relaxed);
+            let before = PresenceDiff::fold_between(seen, cut, diffs);
+            let after = PresenceDiff::fold_since(cut, diffs);
+            Vec::from_iter(before.into_iter().chain(after))
+        };
+        self.mailbox
+            .try_set_aside(self.slot, &self.is_held, diff, fold)
+    }
+
+    /// Delivers some of what was kept aside for the reader.
+    pub(crate) fn deliver_aside(&self, taken: Taken) {
+        let diffs = match taken {
+            Taken::Feed(feed) => return self.deliver_parts(feed),
+            Taken::Diffs(diffs) => diffs,
+        };
+        let Some(diff) = PresenceDiff::fold(&diffs) else {
+            return;
+        };
+        let payload = Outgoing::Local(diff.clone());
+        let broadcast = Broadcast::new(self.topic.clone(), event::PRESENCE_DIFF, payload);
+        // Closed: the session is about to end.
+        let _closed = self.deliver_diff(&broadcast, &diff, None);
+    }
+
+    /// Sends as many parts of a state as make a write worth while, one at least.
+    fn deliver_parts(&self, mut feed: Box<Feed>) {
+        let mut n_bytes = 0;
+        let max = MAX_FED.min(self.mailbox.fold_bytes());
+        while let Some(part) = feed.next_if(|part| n_bytes == 0 || n_bytes + part.len() <= max) {
+            n_bytes += part.len();
+            if self
+                .send_frame(self.around(event::PRESENCE_DIFF, part))
+                .is_err()
+            {
+                return; // The session is about to end.
+            }
+        }
+        if feed.peek().is_some() {
+            self.mailbox.return_feed(self.slot, feed);
+        }
+    }
+}
+
+impl IntoPayload for Presences {
+    fn into_payload(self) -> Result<Outgoing, serde_json::Error> {
+        Ok(Outgoing::Local(Arc::new(self) as Arc<dyn LocalPayload>))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use herenow_presence::Presence;
+    use herenow_protocol::{JoinRef, Payload, PresenceFold, Serializer};
+    use herenow_pubsub::{PubSub, Sink};
+    use parking_lot::Mutex;
+    use serde_json::Value;
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::mailbox::Mailbox;
+
+    /// Collects the diffs of a topic, to be delivered when the test wants.
+    #[derive(Default)]
+    struct Diffs(Mutex<Vec<Broadcast>>);
+
+    impl Sink for Diffs {
+        fn deliver(&self, broadcast: &Broadcast, _: &mut Once) {
+            self.0.lock().push(broadcast.clone());
+        }
+    }
+
+    fn held_lane() -> Lane {
+        let mailbox = Mailbox::new(Arc::default(), Arc::default(), None);
+        let mut state = herenow_protocol::SocketState::new();
+        let join = herenow_protocol::Message {
+            join_ref: Some("1".into()),
+            message_ref: Some("1".into()),
+            topic: "room:1".into(),
+            event: event::JOIN.into(),
+            payload: Payload::empty(),
+        };
+        let action = state.handle_message(&Default::default(), join, |_| true);
+        let herenow_protocol::Action::Join(request) = action else {
+            panic!("{action:?}")
+        };
+        let topic = Arc::from("room:1");
+        Lane::new(mailbox, Serializer::V2, request.slot, topic, None, &[])
+    }
+
+    fn frames(lane: &Lane) -> Vec<String> {
+        let frames = lane.mailbox.take_frames();
+        let texts = frames.iter().map(|frame| frame.to_encoded().unwrap());
+        texts
+            .map(|text| String::from_utf8(text.bytes.to_vec()).unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn soc_402_a_diff_does_not_overtake_one_that_is_being_delivered() {
+        let (pubsub, diffs) = (PubSub::local(), Arc::new(Diffs::default()));
+        let presence = Presence::new(&pubsub);
+        let _attachment = pubsub.attach("room:1", diffs.clone());
+        let ada = presence.track_on("room:1", "ada", ()).await;
+        assert!(ada.is_err(), "a meta is an object");
+        let ada = presence
+            .track_on("room:1", "ada", serde_json::json!({}))
+            .await
+            .unwrap();
+        presence.flush().await;
+        ada.untrack().await;
+        presence.flush().await;
+        let diffs = std::mem::take(&mut *diffs.0.lock());
+        let [join, leave] = &diffs[..] else {
+            panic!("{diffs:?}")
+        };
+        let lane = held_lane();
+        lane.deliver(join, &mut Once::new());
+        lane.release();
+        let aside = lane.mailbox.take_aside();
+        // The connection's task has taken the join out; the leave comes before it is delivered.
+        lane.deliver(leave, &mut Once::new());
+        assert!(frames(&lane).is_empty(), "the leave waits for the join");
+        aside
+            .into_iter()
+            .for_each(|(_, taken)| lane.deliver_aside(taken));
+        for (_, taken) in lane.mailbox.take_aside() {
+            lane.deliver_aside(taken);
+        }
+        let texts = frames(&lane);
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts[0].contains(r#""joins":{"ada""#), "{texts:?}");
+        assert!(texts[1].contains(r#""leaves":{"ada""#), "{texts:?}");
+        assert!(lane.mailbox.take_aside().is_empty());
+    }
+
+    /// The diff of a join, and a state that has it.
+    async fn join_and_state() -> (Broadcast, Presences) {
+        let (pubsub, diffs) = (PubSub::local(), Arc::new(Diffs::default()));
+        let presence = Presence::new(&pubsub);
+        let _attachment = pubsub.attach("room:1", diffs.clone());
+        let ada = presence.track_on("room:1", "ada", serde_json::json!({}));
+        let _ada = ada.await.unwrap();
+        presence.flush().await;
+        let join = diffs.0.lock()[0].clone();
+        (join, presence.list("room:1").await)
+    }
+
+    #[tokio::test]
+    async fn soc_440_a_lane_that_follows_one_whose_client_has_diffs_trims_none() {
+        let (join, state) = join_and_state().await;
+        let old = held_lane();
+        old.release();
+        old.deliver(&join, &mut Once::new());
+        let lane = held_lane();
+        lane.succeed(&old);
+        lane.release();
+        lane.push(event::PRESENCE_STATE, state).unwrap();
+        lane.deliver(&join, &mut Once::new());
+        assert_eq!(frames(&lane).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn soc_441_a_diff_that_the_channel_pushes_itself_is_trimmed_as_others_are() {
+        let (join, state) = join_and_state().await;
+        let lane = held_lane();
+        lane.release();
+        lane.push(event::PRESENCE_STATE, state).unwrap();
+        lane.push(event::PRESENCE_DIFF, join.payload.clone())
+            .unwrap();
+        assert_eq!(frames(&lane).len(), 1, "the state has the join already");
+        lane.push("other_event", join.payload).unwrap();
+        assert_eq!(frames(&lane).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn soc_403_what_waits_for_a_reader_is_bounded_by_the_presences() {
+        let (pubsub, diffs) = (PubSub::local(), Arc::new(Diffs::default()));
+        let presence = Presence::new(&pubsub);
+        let _attachment = pubsub.attach("room:1", diffs.clone());
+        let _stays = presence
+            .track_on("room:1", "ada", serde_json::json!({}))
+            .await
+            .unwrap();
+        for _ in 0..1_500 {
+            let here = presence
+                .track_on("room:1", "bob", serde_json::json!({}))
+                .await;
+            here.unwrap().untrack().await;
+        }
+        presence.flush().await;
+        let lane = held_lane();
+        for diff in &*diffs.0.lock() {
+            lane.deliver(diff, &mut Once::new());
+        }
+        lane.release();
+        let taken = lane.mailbox.take_aside().pop().unwrap().1;
+        let Taken::Diffs(diffs) = &taken else {
+            panic!("{taken:?}")
+        };
+        let n_changes: usize = diffs.iter().map(|diff| diff.n_changes()).sum();
+        assert!(n_changes < 2_048, "{n_changes} changes wait");
+        lane.deliver_aside(taken);
+        let texts = frames(&lane);
+        assert!(
+            texts[0].contains("ada") && !texts[0].contains("bob"),
+            "{texts:?}"
+        );
+    }
+
+    /// A topic of 300 whose list is in parts, its diffs, and who is in it.
+    async fn large_room() -> (Presence, Arc<Diffs>, Vec<herenow_presence::Here>) {
+        let (pubsub, diffs) = (PubSub::local(), Arc::new(Diffs::default()));
+        let mut config = herenow_presence::PresenceConfig::default();
+        config.big_room.parts_from_bytes = 1_000;
+        config.big_room.part_bytes = NonZero::new(2_000).unwrap();
+        let presence = Presence::builder(&pubsub).config(config).start().unwrap();
+        let mut crowd = Vec::new();
+        for n in 0..300 {
+            let key = format!("user-{n:03}");
+            let here = presence.track_on("room:1", key, serde_json::json!({}));
+            crowd.push(here.await.unwrap());
+        }
+        presence.flush().await;
+        std::mem::forget(pubsub.attach("room:1", diffs.clone()));
+        (presence, diffs, crowd)
+    }
+
+    /// Takes all that a lane has for its client, and folds it as the client does.
+    fn folded(lane: &Lane) -> (Vec<String>, usize) {
+        let (mut fold, join_ref) = (PresenceFold::new(), JoinRef::from("1"));
+        let mut n_states = 0;
+        loop {
+            let mut frames = frames(lane);
+            let aside = lane.mailbox.take_aside();
+            if frames.is_empty() && aside.is_empty() {
+                break;
+            }
+            aside
+                .into_iter()
+                .for_each(|(_, taken)| lane.deliver_aside(taken));
+            frames.extend(self::frames(lane));
+            for text in frames {
+                let (_, _, _, event, payload): (Value, Value, Value, String, Box<RawValue>) =
+                    serde_json::from_str(&text).unwrap();
+                n_states += usize::from(event == event::PRESENCE_STATE);
+                let payload = Payload::Json(payload.get().to_owned().into());
+                let folded = fold.handle_event(&join_ref, &event, &payload, &mut |_| {});
+                folded.unwrap();
+            }
+        }
+        let keys = fold.state().list().map(|(key, _)| key.to_owned());
+        (keys.collect(), n_states)
+    }
+
+    async fn keys(presence: &Presence) -> Vec<String> {
+        let keys = presence.list("room:1").await.keys();
+        keys.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn soc_542_a_newer_state_takes_the_place_of_one_that_is_being_sent() {
+        let (presence, _diffs, mut crowd) = large_room().await;
+        let lane = held_lane();
+        let old = presence.list("room:1").await;
+        crowd.drain(150..).for_each(drop);
+        presence.flush().await;
+        lane.push(event::PRESENCE_STATE, old).unwrap();
+        let new = presence.list("room:1").await;
+        lane.push(event::PRESENCE_STATE, new).unwrap();
+        lane.release();
+        assert_eq!(folded(&lane), (keys(&presence).await, 2));
+    }
+
+    #[tokio::test]
+    async fn soc_543_diffs_wait_for_all_parts_of_the_state_before_them() {
+        let (presence, diffs, mut crowd) = large_room().await;
+        let lane = held_lane();
+        lane.push(event::PRESENCE_STATE, presence.list("room:1").await)
+            .unwrap();
+        // Those in the last parts leave: their leaves must not come before their joins.
+        crowd.drain(150..).for_each(drop);
+        presence.flush().await;
+        for diff in std::mem::take(&mut *diffs.0.lock()) {
+            lane.deliver(&diff, &mut Once::new());
+        }
+        lane.release();
+        assert_eq!(folded(&lane), (keys(&presence).await, 1));
+    }
+}

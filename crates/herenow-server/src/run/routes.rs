@@ -1,0 +1,105 @@
+//! What is served at which path: one router for clients, one for programs and operators.
+//!
+//! They may be served on one listener or on two; that is for whoever serves them. The paths of the
+//! API are in the table of [`api`].
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::response::IntoResponse;
+use herenow_channels::Sockets;
+use tokio::net::TcpListener;
+
+use super::RunError;
+use super::parts::{Parts, check_origin, is_loopback};
+use crate::api;
+use crate::config::ServerConfig;
+use crate::demo;
+use crate::door::{self, Door};
+use crate::echo;
+use crate::health::{self, Ready};
+use crate::metrics::{self, Source};
+use crate::supabase;
+use crate::tls::TlsMetrics;
+
+/// What clients ask: sockets of all dialects, with what belongs to them. `listener` is the main one.
+pub(super) fn for_clients(
+    config: &ServerConfig,
+    parts: &Parts,
+    listener: &TcpListener,
+) -> Result<Router, RunError> {
+    let app = app(config, &parts.sockets, &parts.ready)?;
+    Ok(app.merge(realtime(config, parts, listener)?))
+}
+
+/// What programs and operators ask: the API, the metrics, the dashboard.
+pub(super) fn for_operators(
+    config: &ServerConfig,
+    parts: &Parts,
+    tls: Arc<TlsMetrics>,
+) -> Result<Router, RunError> {
+    let mounts = [&parts.sockets].into_iter().chain(&parts.dialect);
+    let table = api::table(&parts.api);
+    let source = Source {
+        api: parts.api.clone(),
+        mounts: mounts.cloned().collect(),
+        tokens: parts.authority.metrics().clone(),
+        limits: parts.limits.clone(),
+        tls,
+        routes: table.listed().to_vec(),
+        request_times: table.times().clone(),
+    };
+    let metrics = metrics::router(source, config.observe.is_open);
+    let routes = table.into_router().merge(metrics);
+    Ok(routes.merge(parts.dashboard.router()?))
+}
+
+/// The routes of the dialect, if it is served.
+fn realtime(
+    config: &ServerConfig,
+    parts: &Parts,
+    listener: &TcpListener,
+) -> Result<Router, RunError> {
+    let Some(sockets) = &parts.dialect else {
+        return Ok(Router::new());
+    };
+    let is_local = parts.authority.is_dev() && is_loopback(listener);
+    let routes = supabase::routes(config, &parts.presence, &parts.authority, is_local);
+    let socket = guarded(config, sockets, &parts.ready)?;
+    Ok(Router::new().nest(supabase::PATH, socket.merge(routes)))
+}
+
+/// The routes that every server has, and what it answers where there is none.
+pub(super) fn app(
+    config: &ServerConfig,
+    sockets: &Sockets,
+    ready: &Ready,
+) -> Result<Router, RunError> {
+    let socket = guarded(config, sockets, ready)?;
+    let health = health::router(ready.clone());
+    let mut app = Router::new()
+        .nest("/socket", socket)
+        .merge(demo::router())
+        .merge(health);
+    if config.ws_echo {
+        let check_origin = check_origin(&config.check_origin)?;
+        app = app.merge(echo::router(&config.socket, check_origin)?);
+    }
+    Ok(app.fallback(nothing_there))
+}
+
+/// The routes of sockets, behind the door that is shut while the server joins or drains.
+fn guarded(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
+    let door = middleware::from_fn_with_state(Door::new(config, ready), door::admit);
+    Ok(sockets.clone().try_into_router()?.layer(door))
+}
+
+/// Answers a path that nothing is at.
+async fn nothing_there() -> impl IntoResponse {
+    let text = "there is nothing here; there is /demo, /healthz, /readyz, and for clients of \
+                Phoenix channels /socket, which they complete to /socket/websocket or \
+                /socket/longpoll, for clients of Supabase Realtime /realtime/v1\n";
+    (StatusCode::NOT_FOUND, text)
+}
