@@ -1,9 +1,10 @@
 //! `cargo xtask bench`: the benchmarks of the parts, and how to measure the whole.
 //!
 //! `cargo xtask bench server` loads the released server, and `cargo xtask bench cluster` measures
-//! clusters; each makes one table of it.
+//! clusters; each makes one table of it. `cargo xtask bench instructions` counts instead of timing.
 
 mod cluster;
+mod instructions;
 
 use anyhow::Result;
 
@@ -14,6 +15,7 @@ pub(crate) fn run(criterion: &[String]) -> Result<()> {
     match criterion {
         [first, rest @ ..] if first == "cluster" => return cluster::run(rest),
         [first, rest @ ..] if first == "server" => return server(rest),
+        [first, rest @ ..] if first == "instructions" => return instructions::run(rest),
         _ => {}
     }
     shell::run(&mut shell::cargo(&[
@@ -24,6 +26,7 @@ pub(crate) fn run(criterion: &[String]) -> Result<()> {
         "herenow-server",
     ]))?;
     let mut command = shell::cargo(&["bench", "--locked", "--workspace", "--benches"]);
+    command.args(["--exclude", "instructions"]);
     if !criterion.is_empty() {
         command.arg("--").args(criterion);
     }

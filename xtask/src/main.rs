@@ -77,10 +77,11 @@ enum Chore {
     /// Runs the Autobahn suite for WebSockets, where it is installed, against a server built here.
     Autobahn,
     /// Runs the benchmarks of the parts; `bench server` loads the whole, `bench cluster` measures
-    /// clusters.
+    /// clusters, `bench instructions` counts the hot paths and compares.
     Bench {
         /// Passed to Criterion, for instance part of a benchmark's name; or `cluster`, and then
-        /// `zenoh`, `nats` or `redis` for one engine only; or `server`, and then words of works.
+        /// `zenoh`, `nats` or `redis` for one engine only; or `server`, and then words of works; or
+        /// `instructions`, and then words of names, or `--write`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         criterion: Vec<String>,
     },
