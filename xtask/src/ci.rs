@@ -2,18 +2,19 @@
 
 use anyhow::{Result, bail};
 
-use crate::{conformance, imports, layers, length, shell, tools};
+use crate::{conformance, imports, layers, length, logs, shell, tools};
 
 /// A check: what it looks at, and how.
 type Check = (&'static str, fn() -> Result<()>);
 
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     ("format", format),
     ("lints", lints),
     ("docs", docs),
     ("import order", imports::run),
     ("dependencies between crates", layers::run),
     ("file length", length::run),
+    ("privacy of logs", logs::run),
     ("scenarios", conformance::check),
     ("unused dependencies", unused_dependencies),
     ("licences and sources", licences),

@@ -16,6 +16,7 @@ mod conformance;
 mod imports;
 mod layers;
 mod length;
+mod logs;
 
 mod bench;
 mod ci;

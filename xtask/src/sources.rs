@@ -267,7 +267,7 @@ pub(crate) fn attribute_end(tokens: &[Spanned<'_>], at: usize) -> Option<usize> 
 }
 
 /// Returns the index of the bracket that closes the one at `open`, or the last index.
-fn closing(tokens: &[Spanned<'_>], open: usize) -> usize {
+pub(crate) fn closing(tokens: &[Spanned<'_>], open: usize) -> usize {
     let mut depth = 0_usize;
     for (index, spanned) in tokens.iter().enumerate().skip(open) {
         match spanned.token {

@@ -33,16 +33,18 @@ const DEB: CargoTool = CargoTool {
     version: "3.8.0",
 };
 
-/// Programs of tests and the packages they are in: the brokers, what cuts networks, what
-/// judges units, and what checks alarms. Debian's
-/// are in `/usr/sbin` or on the path.
-const TEST_PROGRAMS: [(&str, &str); 6] = [
+/// Programs of tests and the packages they are in: the brokers, what cuts networks, what judges
+/// units, what checks alarms, and what the guides' commands need. Debian's are in `/usr/sbin` or on
+/// the path.
+const TEST_PROGRAMS: [(&str, &str); 8] = [
     ("nats-server", "nats-server"),
     ("redis-server", "redis-server"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("promtool", "prometheus"),
     ("systemd-analyze", "systemd"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
 ];
 
 /// Where Debian keeps the programs of PostgreSQL, those of each version by themselves. One that is

@@ -60,7 +60,11 @@ impl Receiver for Heard {
                     tracing::debug!(peer = from, max = MAX_HEARD, "figures dropped");
                 }
             }
-            Err(error) => tracing::warn!(peer = from, %error, "figures not understood"),
+            Err(error) => {
+                // Not its text, which can repeat what was sent.
+                let (line, column) = (error.line(), error.column());
+                tracing::warn!(peer = from, line, column, "figures not understood");
+            }
         }
     }
 

@@ -45,7 +45,14 @@ impl Receiver for Heard {
                 }
             }
             Err(error) => {
-                tracing::warn!(peer = from, %error, "message about fields not understood")
+                // Not its text, which can repeat what was sent.
+                let (line, column) = (error.line(), error.column());
+                tracing::warn!(
+                    peer = from,
+                    line,
+                    column,
+                    "message about fields not understood"
+                );
             }
         }
     }

@@ -51,7 +51,14 @@ impl Receiver for Heard {
         let message = match serde_json::from_slice(&bytes) {
             Ok(message) => message,
             Err(error) => {
-                tracing::warn!(peer = from, %error, "message about leases not understood");
+                // Not its text, which can repeat what was sent.
+                let (line, column) = (error.line(), error.column());
+                tracing::warn!(
+                    peer = from,
+                    line,
+                    column,
+                    "message about leases not understood"
+                );
                 return;
             }
         };
