@@ -5,12 +5,13 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
+import path from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { launch, openPage } from "../lib/browser.js";
 import { Client, COMBINATIONS } from "../lib/clients.js";
-import { reservePort, startServer } from "../lib/server.js";
+import { binary, reservePort, startServer } from "../lib/server.js";
 import { until } from "../lib/until.js";
 
 const root = new URL("../../", import.meta.url);
@@ -130,4 +131,31 @@ test("SRV-1012 the Django application makes tokens, asks who is here, and hears 
 
   const forged = await fetch(`${django}/herenow`, { method: "POST", body: '{"events": []}', headers: { "webhook-signature": "v1,none" } });
   assert.equal(forged.status, 401, "what is not signed is not believed");
+});
+
+test("SRV-1163 the commands of the axum guide serve guests with names, and watch shows them", async (context) => {
+  const page = await readFile(new URL("docs/guides/axum.md", root), "utf8");
+  const [, block] = page.match(/```sh\n([^]*?)```/u);
+  const [serve, watch, ...others] = block.trim().split("\n");
+  assert.deepEqual(others, []);
+  assert.equal(serve, "cargo run -p presence-with-sqlite");
+  const [, words] = watch.match(/^cargo run -p herenow-server -- (.*)$/u);
+  assert.ok(words.includes("127.0.0.1:4002"));
+  const address = `127.0.0.1:${await reservePort()}`;
+  const run = (program, args, env = {}) => {
+    const child = spawn(program, args, { env: { PATH: process.env.PATH, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+    context.after(() => child.kill("SIGKILL"));
+    const running = { output: "" };
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (data) => (running.output += data));
+    }
+    return running;
+  };
+  const example = run(path.join(path.dirname(binary()), "presence-with-sqlite"), [], { LISTEN: address });
+  const plain = () => example.output.replaceAll(/\u001b\[[0-9;]*m/gu, "");
+  await until(() => `the guests are here\n${plain()}`, () => plain().includes("guests are here n_guests=50"));
+  assert.match(plain(), /users read query=\d+ topic=room:lobby n_keys=50 n_users=50/u, "one query for fifty");
+  const seen = run(binary(), words.replace("127.0.0.1:4002", address).split(" "));
+  const shown = () => seen.output.split("\n").filter((line) => line.startsWith("{"));
+  await until(() => `all are shown with their names\n${seen.output}`, () => shown().filter((line) => /"User \d+"/u.test(line)).length >= 50);
 });

@@ -1,5 +1,5 @@
 //! docs/guides/axum.md: its code is this example's, its versions are the workspace's, and its calls
-//! do what it says.
+//! do what it says. Its commands are run by the end-to-end tests.
 
 #![allow(
     clippy::unwrap_used,
