@@ -88,6 +88,15 @@ impl TrustedProxies {
         })))
     }
 
+    /// Returns the address of the client that a request with these headers is from: that of `peer`,
+    /// the other end of its connection, or what a trusted proxy says that it is.
+    ///
+    /// For routes beside those of [`Sockets`](crate::Sockets), whose handlers have it in
+    /// [`ConnectInfo::client`](crate::ConnectInfo::client).
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        self.look(Some(peer), headers).client
+    }
+
     fn trusts(&self, address: IpAddr) -> bool {
         self.0
             .networks

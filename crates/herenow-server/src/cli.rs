@@ -125,7 +125,7 @@ fn serve() -> clap::Command {
             "Every key of the configuration file is a flag and an environment variable too: --help \
              lists them all. A flag goes over the environment, that over the file.",
         )
-        .after_long_help(topic_keys())
+        .after_long_help(entry_keys())
         .args(arguments())
 }
 
@@ -145,13 +145,24 @@ fn arguments() -> Vec<Arg> {
             "What is done on which topics, as a TOML list such as \
              '[{ pattern = \"room:*\", presence = true, broadcast = true }]' [env: HERENOW_TOPICS]",
         );
+    let webhooks = Arg::new(config::WEBHOOKS)
+        .long(config::WEBHOOKS)
+        .value_name("LIST")
+        .help_heading("Keys at the top of the file")
+        .hide_short_help(true)
+        .help(
+            "Webhooks with filters of their own, as a TOML list such as \
+             '[{ url = \"https://example.com/joins\", events = [\"joined\"] }]' \
+             [env: HERENOW_WEBHOOKS]",
+        );
     let default = ServerConfig::default();
     let flags = config::keys().map(|key| flag(key, &default));
-    [file].into_iter().chain(flags).chain([topics]).collect()
+    let lists = [topics, webhooks];
+    [file].into_iter().chain(flags).chain(lists).collect()
 }
 
-/// The keys of an entry of `topics`, which are no flags of their own.
-fn topic_keys() -> String {
+/// The keys of entries of `topics` and `webhooks`, which are no flags of their own.
+fn entry_keys() -> String {
     let default = TopicConfig::new("");
     let mut text =
         "Keys of an entry of [[topics]], of which the first that matches holds:".to_owned();
@@ -162,6 +173,11 @@ fn topic_keys() -> String {
         let known = known.map_or_else(String::new, |known| format!(" [default: {known}]"));
         let (name, value, help) = (key.name, key.value_name(), sentence(key.help));
         text += &format!("\n      {name} = <{value}>\n          {help}{known}\n");
+    }
+    text += "\nKeys of an entry of [[webhooks]], a receiver of events:\n";
+    for key in config::TARGET_KEYS {
+        let (name, value, help) = (key.name, key.value_name(), sentence(key.help));
+        text += &format!("\n      {name} = <{value}>\n          {help}\n");
     }
     text + "\nEvery key is a flag and an environment variable too. A flag goes over the environment, \
             that over the file."
@@ -213,7 +229,9 @@ fn sources(
     matches: &ArgMatches,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Sources {
-    let names = config::keys().map(|key| key.name).chain([config::TOPICS]);
+    let names = config::keys()
+        .map(|key| key.name)
+        .chain([config::TOPICS, config::WEBHOOKS]);
     let given = names.filter_map(|name| {
         let values = matches.get_many::<String>(name)?;
         let values: Vec<&str> = values.map(String::as_str).collect();

@@ -36,9 +36,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use self::courier::Courier;
+pub(crate) use self::courier::WebhookStats;
 pub(crate) use self::event::Filter;
 use self::journal::Journal;
-pub(crate) use self::journal::Resume;
+pub(crate) use self::journal::{Resume, StreamStats};
 pub(crate) use self::teller::Teller;
 use crate::config::ServerConfig;
 use crate::health::Ready;
@@ -89,7 +90,7 @@ impl Events {
         node: &str,
         ready: &Ready,
     ) -> Result<Self, EventsError> {
-        let couriers = Courier::of(&config.webhook, node)?;
+        let couriers = Courier::of(config, node)?;
         let is_on = Arc::new(AtomicBool::new(!couriers.is_empty()));
         let journal = Journal::new(&config.events, is_on.clone());
         let queues = couriers.iter().map(|courier| courier.queue().clone());
@@ -152,13 +153,29 @@ impl Events {
         }
     }
 
+    /// Returns what each webhook has got, and what it has not.
+    pub(crate) fn webhooks(&self) -> Vec<WebhookStats> {
+        let couriers = self.0.couriers.iter();
+        couriers.map(|courier| courier.stats()).collect()
+    }
+
+    /// Returns what listeners have got, and what they have not.
+    pub(crate) fn streams(&self) -> StreamStats {
+        self.0.journal.stats()
+    }
+
+    /// Returns how many events were told to nobody because this node was too busy.
+    pub(crate) fn n_missed(&self) -> u64 {
+        self.0.teller.n_missed()
+    }
+
     /// Returns what `GET /api/node` shows of it.
     pub(crate) fn show(&self) -> Value {
         let webhooks = self.0.couriers.iter().map(|courier| courier.show());
         json!({
             "webhooks": webhooks.collect::<Vec<_>>(),
             "streams": self.0.journal.show(),
-            "n_missed": self.0.teller.n_missed(),
+            "n_missed": self.n_missed(),
         })
     }
 }

@@ -37,6 +37,7 @@ use serde_json::value::RawValue;
 
 use self::link::Heard;
 pub(crate) use self::link::Scope;
+pub(crate) use self::source::SourceStats;
 use self::source::{Ask, Source};
 use crate::config::{FetchConfig, FieldsFrom, ServerConfig};
 
@@ -191,6 +192,11 @@ impl Fields {
             Some((_, link)) => link.broadcast(scope.encode()),
             None => Ok(()),
         }
+    }
+
+    /// What each source has done, for the metrics.
+    pub(crate) fn stats(&self) -> Vec<SourceStats> {
+        self.0.sources.iter().map(Source::stats).collect()
     }
 
     /// How each source does, for people and their programs.

@@ -91,6 +91,20 @@ pub(crate) struct Permit {
     user: Option<Box<str>>,
 }
 
+/// A request is over a limit.
+#[derive(Debug)]
+pub(crate) struct TooMany {
+    /// Names the limit.
+    pub(crate) reason: String,
+    pub(crate) retry_after: Duration,
+}
+
+impl From<TooMany> for ConnectRefused {
+    fn from(over: TooMany) -> Self {
+        Self::too_many(over.reason, over.retry_after)
+    }
+}
+
 impl Limits {
     pub(crate) fn new(config: LimitsConfig) -> Self {
         Self(Arc::new(Inner {
@@ -108,7 +122,18 @@ impl Limits {
     ///
     /// 429 with a reason that names the limit, counted and logged.
     pub(crate) fn admit(&self, info: &ConnectInfo) -> Result<Permit, ConnectRefused> {
-        self.admit_address(info.client(), self.0.began.elapsed())
+        self.admit_client(info.client())
+            .map_err(ConnectRefused::from)
+    }
+
+    /// Lets a request in that is no connection's, by its client's address; it counts as a connection
+    /// until the permit is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMany`], counted and logged.
+    pub(crate) fn admit_client(&self, client: Option<IpAddr>) -> Result<Permit, TooMany> {
+        self.admit_address(client, self.0.began.elapsed())
             .map_err(|over| self.refuse(&over))
     }
 
@@ -150,7 +175,7 @@ impl Limits {
         Ok(permit)
     }
 
-    fn refuse(&self, over: &Over) -> ConnectRefused {
+    fn refuse(&self, over: &Over) -> TooMany {
         let (reason, counter) = (over.to_string(), over.counter(&self.0.counters));
         let n_refused = counter.fetch_add(1, Ordering::Relaxed) + 1;
         let now_ms = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -162,7 +187,11 @@ impl Limits {
             logged.store(now_ms, Ordering::Relaxed);
             tracing::warn!(reason, n_refused, "connection refused");
         }
-        ConnectRefused::too_many(reason, over.retry_after())
+        let retry_after = over.retry_after();
+        TooMany {
+            reason,
+            retry_after,
+        }
     }
 
     /// Returns what was refused so far.
@@ -196,7 +225,7 @@ impl Permit {
             let n_sockets = users.get(id).copied().unwrap_or_default();
             if max > 0 && n_sockets >= max {
                 drop(users);
-                return Err(self.limits.refuse(&Over::SocketsPerUser { max }));
+                return Err(self.limits.refuse(&Over::SocketsPerUser { max }).into());
             }
             users.insert(id.into(), n_sockets + 1);
             drop(users);

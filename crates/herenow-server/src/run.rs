@@ -22,8 +22,8 @@ use crate::cluster::ClusterError;
 use crate::config::{ConfigError, Mode, ServerConfig};
 use crate::demo;
 pub use crate::events::EventsError;
+use crate::fetch::Fields;
 pub use crate::fetch::FieldsError;
-use crate::health::Ready;
 use crate::host;
 use crate::identity::{Authority, AuthorityError};
 use crate::signals;
@@ -152,14 +152,16 @@ pub async fn check(config: &ServerConfig) -> Vec<RunError> {
         errors.push(error);
         Authority::dev()
     });
-    errors.extend(Tls::load(&config.tls).err().map(RunError::from));
+    let tls = Tls::load(&config.tls);
+    // A certificate that is over is used, if it is the only one; it is not fine.
+    let wrong = tls.map_or_else(Some, |tls| tls.as_ref().and_then(Tls::wrong_time));
+    errors.extend(wrong.map(RunError::from));
+    errors.extend(Fields::new(config).err().map(RunError::from));
     let pubsub = PubSub::local();
     let presence = Presence::builder(&pubsub).config(presence_config(config));
     match presence.start() {
         Ok(presence) => {
-            let sockets = sockets(config, &pubsub, &presence, authority);
-            let app = sockets.and_then(|sockets| routes::app(config, &sockets, &Ready::new()));
-            errors.extend(app.err());
+            errors.extend(routes::check(config, &pubsub, &presence, &authority).err());
             presence.shutdown().await;
         }
         Err(error) => errors.push(error.into()),

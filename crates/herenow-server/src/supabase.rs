@@ -33,6 +33,7 @@ use herenow_presence::Presence;
 use self::access::Access;
 use self::dialect::Supabase;
 use self::member::Member;
+pub(crate) use self::rest::Gate;
 use self::rest::Rest;
 use crate::config::{ServerConfig, SupabaseConfig};
 use crate::identity::{Authority, PRIVATE_PREFIX};
@@ -92,13 +93,15 @@ pub(crate) fn routes(
     presence: &Presence,
     authority: &Authority,
     is_local: bool,
+    gate: Gate,
 ) -> Router {
     let shared = shared(config, presence, authority);
-    rest::router(Rest {
+    let rest = Rest {
         shared,
         is_local,
         max_body_bytes: config.api.max_body_bytes,
-    })
+    };
+    rest::router(rest, gate)
 }
 
 fn shared(config: &ServerConfig, presence: &Presence, authority: &Authority) -> Arc<Shared> {

@@ -5,7 +5,9 @@
 //! the start, when SIGHUP says so, and when `Tls::keep_current` finds that a file has changed;
 //! connections that are open keep what they have. Files that do not make a certificate change
 //! nothing, are logged once, and are read again when they change again: a renewal often writes one
-//! file a moment after the other.
+//! file a moment after the other. So it is with a certificate that is over, which would be worse than
+//! the one before; one that is yet to begin is taken when its time has come. At the start there is
+//! none before it, and it is better than nothing.
 
 use std::fs;
 use std::io;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
@@ -26,6 +29,8 @@ use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
 use crate::config::{TlsConfig, TlsVersion, digest};
 
@@ -56,9 +61,26 @@ pub enum TlsError {
         /// What is wrong.
         problem: String,
     },
+    /// The certificate is over, or yet to begin.
+    #[error("tls.cert {path}: the certificate {}", .time.problem())]
+    Time {
+        /// The file.
+        path: String,
+        /// What is wrong with its time.
+        time: WrongTime,
+    },
     /// The library refuses.
     #[error("{0}")]
     Refused(#[from] rustls::Error),
+}
+
+/// A time in which a certificate is no good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrongTime {
+    /// It ended then, in seconds since 1970.
+    Over(i64),
+    /// It begins then.
+    Early(i64),
 }
 
 /// TLS of all listeners.
@@ -91,6 +113,8 @@ struct Certificate {
     current: RwLock<Arc<CertifiedKey>>,
     /// What the files were when they were read last, whatever came of it.
     seen: Mutex<[Option<Stamp>; 2]>,
+    /// When they are to be read again, changed or not: when a certificate begins.
+    again: Mutex<Option<i64>>,
 }
 
 /// By what a file is known to be another: inode, time of change, size.
@@ -144,6 +168,13 @@ impl Tls {
     /// What TLS has done so far: nothing, without it.
     pub(crate) fn metrics(tls: Option<&Self>) -> Arc<TlsMetrics> {
         tls.map_or_else(Arc::default, |tls| tls.metrics.clone())
+    }
+
+    /// Returns what is wrong with the time of the certificate, if something is now.
+    pub(crate) fn wrong_time(&self) -> Option<TlsError> {
+        let time = WrongTime::of(&self.certificate.current.read(), now())?;
+        let path = self.certificate.cert.clone();
+        Some(TlsError::Time { path, time })
     }
 
     /// Reads the files again, changed or not; the certificate stays if they do not make one.
@@ -218,28 +249,81 @@ impl Certificate {
     fn load(cert: &str, key: &str) -> Result<Self, TlsError> {
         let seen = stamps(cert, key);
         let current = read(cert, key)?;
-        tracing::info!(cert, digest = shown(&current), "TLS certificate loaded");
+        let digest = shown(&current);
+        match WrongTime::of(&current, now()) {
+            None => tracing::info!(cert, digest, "TLS certificate loaded"),
+            Some(time) => {
+                let problem = time.problem();
+                tracing::error!(
+                    cert,
+                    digest,
+                    problem,
+                    "TLS certificate loaded out of its time"
+                );
+            }
+        }
         Ok(Self {
             cert: cert.to_owned(),
             key: key.to_owned(),
             current: RwLock::new(Arc::new(current)),
             seen: Mutex::new(seen),
+            again: Mutex::new(None),
         })
     }
 
     fn has_changed(&self) -> bool {
-        stamps(&self.cert, &self.key) != *self.seen.lock()
+        let is_time = self.again.lock().is_some_and(|again| again <= now());
+        is_time || stamps(&self.cert, &self.key) != *self.seen.lock()
     }
 
     /// Returns the digest of the certificate that holds from now on.
     fn reload(&self) -> Result<String, TlsError> {
         // Before they are read: what changes meanwhile is found the next time.
         *self.seen.lock() = stamps(&self.cert, &self.key);
+        *self.again.lock() = None;
         let current = read(&self.cert, &self.key)?;
+        if let Some(time) = WrongTime::of(&current, now()) {
+            if let WrongTime::Early(begins) = time {
+                *self.again.lock() = Some(begins);
+            }
+            let path = self.cert.clone();
+            return Err(TlsError::Time { path, time });
+        }
         let digest = shown(&current);
         *self.current.write() = Arc::new(current);
         Ok(digest)
     }
+}
+
+impl WrongTime {
+    /// What is wrong at `now` with the time of the first certificate; one that cannot be read is for
+    /// clients to judge.
+    fn of(key: &CertifiedKey, now: i64) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(key.cert.first()?).ok()?;
+        let validity = certificate.validity();
+        let (begins, ends) = (
+            validity.not_before.timestamp(),
+            validity.not_after.timestamp(),
+        );
+        match now {
+            _ if now > ends => Some(Self::Over(ends)),
+            _ if now < begins => Some(Self::Early(begins)),
+            _ => None,
+        }
+    }
+
+    fn problem(self) -> String {
+        let shown = |seconds| Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+        match self {
+            Self::Over(ends) => format!("expired at {}", shown(ends)),
+            Self::Early(begins) => format!("is not valid before {}", shown(begins)),
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    Timestamp::now().as_second()
 }
 
 impl ResolvesServerCert for Certificate {

@@ -1,8 +1,9 @@
 //! Traces for OpenTelemetry, to where `otel.endpoint` says.
 //!
-//! Spans are made all over our crates, at the level `debug`: of handshakes, joins, look-ups and
-//! requests to the API. While nobody asks for them, each is one comparison. This module asks for
-//! them and sends a part over OTLP; a collector that is away costs the spans and nothing else.
+//! Spans are made all over our crates, at the level `debug`: of handshakes, joins, look-ups,
+//! deliveries to webhooks and requests to the API. While nobody asks for them, each is one
+//! comparison. This module asks for them and sends a part over OTLP; a collector that is away costs
+//! the spans and nothing else.
 //!
 //! Only a program that was built with the feature `otel` can.
 

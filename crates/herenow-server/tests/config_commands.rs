@@ -92,6 +92,55 @@ fn srv_921_check_says_what_only_the_start_would_find_and_takes_flags_and_variabl
 }
 
 #[test]
+fn srv_1166_check_looks_at_what_clients_of_supabase_are_served_by_too() {
+    let check = |arguments: &[&str]| {
+        let all = [&["config", "check"], arguments].concat();
+        let (code, out, error) = herenow(&all, &[]);
+        (code, format!("{out}{error}"))
+    };
+    let fine = [
+        "--supabase-max-payload-bytes=2MiB",
+        "--supabase-private-only",
+    ];
+    assert_eq!(
+        check(&fine),
+        (Some(0), "the configuration is fine\n".to_owned())
+    );
+    for (arguments, wrong) in [
+        (
+            &["--supabase-publishable-keys=short"][..],
+            "flag --supabase-publishable-keys: supabase.publishable_keys is wrong in entry 1",
+        ),
+        (
+            &["--supabase-max-payload-bytes=16MiB"],
+            "supabase.max_payload_bytes is 16MiB, but socket.max_message_bytes is 8MB (default)",
+        ),
+        (
+            &[
+                "--supabase-max-payload-bytes=1MiB",
+                "--socket-max-message-bytes=64KiB",
+            ],
+            "supabase.max_payload_bytes is 1MiB, but socket.max_message_bytes is 64KiB",
+        ),
+        (
+            &["--http-trusted-proxies=10.0.0.0/99"],
+            "http.trusted_proxies",
+        ),
+        (&["--fetch-url=http://"], "fetch.url"),
+    ] {
+        let (code, said) = check(arguments);
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(said.matches(wrong).count(), 1, "{wrong}: {said}");
+    }
+    // Where it is not served, its limits are nobody's.
+    let off = [
+        "--supabase-enabled=false",
+        "--supabase-max-payload-bytes=16MiB",
+    ];
+    assert_eq!(check(&off).0, Some(0));
+}
+
+#[test]
 fn srv_922_show_says_each_value_with_its_source_and_no_secret() {
     let file = File::new(
         "srv-922",

@@ -8,9 +8,11 @@
 #[path = "support/rig.rs"]
 mod rig;
 
+use std::net::SocketAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use herenow_server::run;
+use herenow_pubsub::conformance::reserve_port;
 use serde_json::{Value, json};
 
 use self::rig::{Client, Rig};
@@ -96,11 +98,7 @@ async fn srv_783_the_page_is_at_the_root_and_may_load_its_own_files_only() {
 
 #[tokio::test]
 async fn srv_784_the_dashboard_is_where_the_api_is() {
-    // Listened on and let go again: nobody takes it within the test.
-    let address = {
-        let probe = run::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
-        probe.local_addr().unwrap()
-    };
+    let address = SocketAddr::from(([127, 0, 0, 1], reserve_port()));
     let mut rig = Rig::with(&[("api.listen", &address.to_string())]).await;
     let root = rig.get("/").await;
     assert_eq!((root.status, root.header("location")), (307, Some("/demo")));

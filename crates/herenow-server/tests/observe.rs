@@ -8,6 +8,10 @@
 
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "support/hooks.rs"]
+mod hooks;
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/tokens.rs"]
 mod tokens;
 #[path = "observe/limits.rs"]
@@ -16,6 +20,10 @@ mod limits;
 mod metrics;
 #[path = "observe/operation.rs"]
 mod operation;
+#[path = "observe/privacy.rs"]
+mod privacy;
+#[path = "observe/told.rs"]
+mod told;
 #[cfg(feature = "otel")]
 #[path = "observe/traces.rs"]
 mod traces;

@@ -7,6 +7,8 @@
 
 #[path = "support/certificates.rs"]
 mod certificates;
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/rig.rs"]
 mod rig;
 
@@ -14,6 +16,7 @@ use std::fs;
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
+use herenow_pubsub::conformance::reserve_port;
 use herenow_server::config::{ServerConfig, Sources};
 use herenow_server::run;
 use herenow_server::watch::{self, Output, WatchError, WatchOptions};
@@ -25,6 +28,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use self::certificates::{Authority, Secure, shown};
+use self::log::Log;
 use self::rig::{Rig, within};
 
 /// A server with a certificate of the authority, and other keys set.
@@ -155,6 +159,56 @@ async fn srv_902_a_new_certificate_is_used_without_a_restart_and_open_connection
     assert_eq!(next(&mut ada, "said").await["text"], "new");
     push(&mut ada, "answered", json!({ "text": "old" })).await;
     assert_eq!(next(&mut bob, "answered").await["text"], "old");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1161_a_certificate_that_is_over_or_yet_to_begin_does_not_take_the_place_of_a_good_one()
+{
+    let authority = Authority::new("srv-1161");
+    let good = authority.install();
+    let (log, _guard) = Log::start();
+    let rig = server(&authority, &[("tls.reload_interval", "20ms")]).await;
+    let stream = authority.connect(rig.address).await.unwrap();
+    assert_eq!(shown(&stream), good.der);
+    for (from, to, problem) in [
+        (
+            2001,
+            2002,
+            "the certificate expired at 2002-01-01T00:00:00Z",
+        ),
+        (
+            3001,
+            3002,
+            "the certificate is not valid before 3001-01-01T00:00:00Z",
+        ),
+    ] {
+        authority.install_for(from, to);
+        log.until("the TLS certificate stays as it was").await;
+        log.until(problem).await;
+        let stream = authority.connect(rig.address).await.unwrap();
+        assert_eq!(shown(&stream), good.der, "the old one stays");
+    }
+    let new = authority.install();
+    log.until("TLS certificate reloaded").await;
+    let stream = authority.connect(rig.address).await.unwrap();
+    assert_eq!(shown(&stream), new.der);
+    let metrics = get(stream, "/metrics").await;
+    let failed = metrics
+        .lines()
+        .find(|line| line.starts_with("herenow_tls_reloads_total{result=\"failed\"}"));
+    let n_failed: f64 = failed.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap();
+    assert!(n_failed >= 2.0, "{n_failed}");
+    rig.stop().await;
+    // At the start there is no better one: it is said, and taken.
+    let expired = authority.install_for(2001, 2002);
+    let rig = server(&authority, &[]).await;
+    log.until("TLS certificate loaded out of its time").await;
+    assert!(
+        authority.connect(rig.address).await.is_err(),
+        "clients refuse {}",
+        expired.pem
+    );
     rig.stop().await;
 }
 
@@ -306,10 +360,7 @@ async fn srv_909_stopping_closes_sockets_under_tls_in_order() {
 async fn srv_910_the_apis_own_listener_speaks_tls_too() {
     let authority = Authority::new("srv-910");
     authority.install();
-    // On an address of its own nobody else takes the port between these two lines.
-    let taken = run::listen(([127, 0, 0, 91], 0).into()).await.unwrap();
-    let address = taken.local_addr().unwrap();
-    drop(taken);
+    let address = SocketAddr::from(([127, 0, 0, 1], reserve_port()));
     let rig = server(&authority, &[("api.listen", &address.to_string())]).await;
     let stream = authority.connect(rig.address).await.unwrap();
     let missing = get(stream, "/api/topics").await;

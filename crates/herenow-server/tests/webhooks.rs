@@ -316,6 +316,92 @@ async fn srv_690_a_webhook_hears_of_its_topics_and_its_events_only() {
 }
 
 #[tokio::test]
+async fn srv_1154_webhooks_have_filters_names_and_secrets_of_their_own() {
+    let [general, calls, joins] = [
+        Receiver::start(Mood::Takes).await,
+        Receiver::start(Mood::HangsUp).await,
+        Receiver::with_secret(Mood::Takes, "another secret of this test").await,
+    ];
+    let webhooks = format!(
+        "[{{ name = \"calls\", url = \"{}\", topics = [\"call:*\"] }}, \
+          {{ url = \"{}\", events = [\"joined\"], secret = \"another secret of this test\" }}]",
+        calls.url(),
+        joins.url(),
+    );
+    let more = [
+        ("webhook.events", "joined,left"),
+        ("webhooks", webhooks.as_str()),
+        ("webhook.drain_timeout", "100ms"),
+        ("topics", r#"[{ pattern = "*", presence = true }]"#),
+    ];
+    let rig = Rig::with(&flags(&general.url(), &more)).await;
+    for topic in ["room:1", "call:1"] {
+        put(&rig, topic, "ada", "x").await;
+        end(&rig, topic, "ada").await;
+    }
+    let of = |mut told: Vec<String>| {
+        told.sort();
+        told
+    };
+    let [joined, left] = ["joined {} ada first tracked", "left {} ada last left"]
+        .map(|words| ["call:1", "room:1"].map(|topic| words.replace("{}", topic)));
+    let all = [joined.clone(), left.clone()].concat();
+    assert_eq!(of(all_words(&general.taken(4).await)), all);
+    assert_eq!(of(all_words(&joins.taken(2).await)), joined);
+    calls.become_(Mood::Takes);
+    let expected = [joined[0].clone(), left[0].clone()];
+    assert_eq!(all_words(&calls.taken(2).await), expected);
+    let node = rig.get("/api/node").await.json();
+    let shown = node["events"]["webhooks"].as_array().unwrap();
+    let names: Vec<&Value> = shown.iter().map(|webhook| &webhook["name"]).collect();
+    assert_eq!(json!(names), json!(["1", "calls", "3"]));
+    let metrics = rig.get("/metrics").await.body;
+    for name in ["1", "calls", "3"] {
+        let sample = format!("herenow_webhook_events_delivered_total{{webhook=\"{name}\"}} ");
+        assert!(metrics.contains(&sample), "{sample}");
+    }
+    rig.stop().await;
+}
+
+#[test]
+fn srv_1155_what_is_wrong_with_a_webhook_of_the_list_is_named_with_its_place() {
+    let file = "[[webhooks]]\nname = \"a\"\n\
+                [[webhooks]]\nurl = \"https://example.com/hidden-path\"\nevent = [\"joined\"]\n\
+                [[webhooks]]\nurl = \"http://example.com/hidden-path\"\nname = \"a\"\n\
+                secret = \"whsec_this is no base64!\"\n\
+                [[webhooks]]\nurl = \"https://example.com\"\nname = \"1\"\n\
+                secret_file = \"/nowhere\"\n";
+    let error = ServerConfig::parse(file, std::path::Path::new("my.toml")).unwrap_err();
+    let error = error.to_string();
+    let lines: Vec<&str> = error.lines().skip(1).collect();
+    let expected = [
+        "my.toml line 1: webhooks[0].url is missing",
+        "my.toml line 5: there is no key `webhooks[1].event`, did you mean `events`?",
+        "my.toml line 6: webhooks[2].name is \"a\", but webhooks[0].name is the same (my.toml line \
+         1): by their names they are told apart",
+        "my.toml line 12: webhooks[3].name is \"1\", it must be a small letter, then small letters, \
+         digits, - and _, 32 at most",
+        "my.toml line 1: webhooks[0].secret, or webhook.secret for all, is missing",
+        "my.toml line 1: webhooks[1].secret, or webhook.secret for all, is missing",
+        "my.toml line 1: webhooks[2].secret is something else, it must be at least 16 bytes, as \
+         they stand or as base64 behind whsec_",
+        "my.toml line 1: webhooks[2].url is http://example.com, but webhook.allow_http is false \
+         (default): what comes over plain HTTP can be read on the way; use https",
+        "my.toml line 1: cannot read webhooks[3].secret_file /nowhere: No such file or directory \
+         (os error 2)",
+    ];
+    let lines: Vec<&str> = lines
+        .iter()
+        .map(|line| line.trim_start_matches("  - "))
+        .collect();
+    assert_eq!(lines, expected);
+    assert!(
+        !error.contains("hidden-path") && !error.contains("base64!"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn srv_691_a_server_that_stops_delivers_what_waits_and_who_leaves_by_it() {
     let receiver = Receiver::start(Mood::Refuses(500)).await;
     let mut rig = start(&receiver, &[("webhook.max_backoff", "50ms")]).await;

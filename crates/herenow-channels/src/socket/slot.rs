@@ -53,6 +53,16 @@ pub(super) enum Stage {
     },
 }
 
+impl Stage {
+    /// The span of the join that is under way.
+    pub(super) fn span(&self) -> Option<&Span> {
+        match self {
+            Self::Joining(joining) => Some(&joining.span),
+            Self::Open | Self::Ending { .. } => None,
+        }
+    }
+}
+
 /// A join that is not settled.
 pub(super) struct Joining {
     /// When the client's message came.

@@ -156,7 +156,7 @@ pub(super) fn check(
             Ok(text) => read_keys(&mut config.api.keys, &path, &text, &mut errors),
             Err(cause) => errors.push(ConfigError::SecretFile {
                 origin: origin("api.keys_file"),
-                key: "api.keys_file",
+                key: "api.keys_file".to_owned(),
                 path,
                 cause,
             }),

@@ -26,6 +26,7 @@ use self::socket::{LONGPOLL_KEYS, SOCKET_KEYS};
 use self::supabase::SUPABASE_KEYS;
 use self::tls::TLS_KEYS;
 pub(crate) use self::topic::TOPIC_KEYS;
+pub(crate) use self::webhook::TARGET_KEYS;
 use self::webhook::{EVENTS_KEYS, WEBHOOK_KEYS};
 use super::kind::{Key, Kind};
 use super::{LogFormat, ServerConfig};
@@ -38,7 +39,7 @@ const GIB: usize = 1 << 30;
 
 /// Keys at the top of the file and of its sections, in the order in which help lists them.
 ///
-/// `topics`, the one key that is a list of tables, is read by [`super::load`].
+/// `topics` and `webhooks`, which are lists of tables, are read by [`super::load`].
 pub(crate) fn keys() -> impl Iterator<Item = &'static Key<ServerConfig>> {
     [
         SERVER_KEYS,

@@ -1,22 +1,25 @@
 //! Reads the sources one over the other: defaults, file, environment, flags.
 
+mod lists;
+mod rules;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{TOPIC_KEYS, keys};
+use super::keys::keys;
 use super::kind::{Raw, Refusal};
 use super::names::{PREFIX, flag_name, variable_name};
-use super::units::show_size;
-use super::{
-    ConfigError, ConfigErrors, Conflict, Engine, Key, Origin, ServerConfig, TopicConfig, api,
-    cluster, fetch, jwt, tls, webhook,
-};
+use super::{ConfigError, ConfigErrors, Key, Origin, ServerConfig};
 
-/// The key that is a list of tables.
+/// The key that is the list of topics' tables.
 pub(crate) const TOPICS: &str = "topics";
+/// The key that is the list of webhooks' tables.
+pub(crate) const WEBHOOKS: &str = "webhooks";
+/// The keys that are lists of tables.
+pub(crate) const LISTS: [&str; 2] = [TOPICS, WEBHOOKS];
 
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "HERENOW_CONFIG";
@@ -165,8 +168,8 @@ impl Loader {
             let name = format!("{section}{}", key.get_ref());
             let origin = place.origin(key.span().start);
             let is_section = keys().any(|key| key.name.starts_with(&format!("{name}.")));
-            if name == TOPICS {
-                self.read_topics(value.get_ref(), &origin, |value| {
+            if LISTS.contains(&name.as_str()) {
+                self.read_list(&name, value.get_ref(), &origin, &|value| {
                     place.origin(value.span().start)
                 });
             } else if let Some(key) = keys().find(|key| key.name == name) {
@@ -208,9 +211,9 @@ impl Loader {
     }
 
     fn read_text(&mut self, origin: Origin, name: &str, value: &str) {
-        if name == TOPICS {
+        if LISTS.contains(&name) {
             match DeValue::parse(value) {
-                Ok(list) => self.read_topics(list.get_ref(), &origin, |_| origin.clone()),
+                Ok(list) => self.read_list(name, list.get_ref(), &origin, &|_| origin.clone()),
                 Err(error) => {
                     let message = error.message().to_owned();
                     self.errors.push(ConfigError::Syntax { origin, message });
@@ -231,199 +234,6 @@ impl Loader {
             Err(refusal) => self
                 .errors
                 .push(refused(origin, key.name.to_owned(), refusal)),
-        }
-    }
-
-    /// Reads the list of topics, which replaces the one of a source below as a whole.
-    fn read_topics(
-        &mut self,
-        list: &DeValue<'_>,
-        origin: &Origin,
-        locate: impl Fn(&Spanned<DeValue<'_>>) -> Origin,
-    ) {
-        let tables = list.as_array().map(|list| {
-            let table = |item| Some((locate(item), item.get_ref().as_table()?));
-            list.iter().map(table).collect::<Option<Vec<_>>>()
-        });
-        let Some(Some(tables)) = tables else {
-            let (key, value) = (TOPICS.to_owned(), Raw::Toml(list).show());
-            let expected = "a list of tables, [[topics]] in the file".to_owned();
-            let origin = origin.clone();
-            return self.errors.push(ConfigError::WrongType {
-                origin,
-                key,
-                value,
-                expected,
-            });
-        };
-        let mut topics: Vec<(Origin, TopicConfig)> = Vec::new();
-        for (index, (origin, table)) in tables.into_iter().enumerate() {
-            let mut topic = TopicConfig::new("");
-            let n_errors = self.errors.len();
-            for (key, value) in in_order(table) {
-                self.read_topic_key(&mut topic, index, key, value, &locate);
-            }
-            if !topic.pattern.is_empty() {
-                self.check_first_of_its_pattern(&topics, &origin, &topic);
-            } else if self.errors.len() == n_errors {
-                let key = format!("topics[{index}].pattern");
-                self.errors.push(ConfigError::Missing {
-                    origin: origin.clone(),
-                    key,
-                });
-            }
-            topics.push((origin, topic));
-        }
-        self.origins.insert(TOPICS, origin.clone());
-        self.config.topics = topics.into_iter().map(|(_, topic)| topic).collect();
-    }
-
-    fn check_first_of_its_pattern(
-        &mut self,
-        before: &[(Origin, TopicConfig)],
-        origin: &Origin,
-        topic: &TopicConfig,
-    ) {
-        let twin = |(_, other): &(Origin, TopicConfig)| other.pattern == topic.pattern;
-        if let Some(first) = before.iter().position(twin) {
-            self.errors.push(ConfigError::Conflict(Box::new(Conflict {
-                origin: origin.clone(),
-                key: format!("topics[{}].pattern", before.len()),
-                value: format!("{:?}", topic.pattern),
-                other: format!("topics[{first}].pattern"),
-                other_value: "the same".to_owned(),
-                other_origin: before[first].0.clone(),
-                rule: "the first match is used, so the second would never be",
-            })));
-        }
-    }
-
-    fn read_topic_key(
-        &mut self,
-        topic: &mut TopicConfig,
-        index: usize,
-        key: &Spanned<impl AsRef<str>>,
-        value: &Spanned<DeValue<'_>>,
-        locate: impl Fn(&Spanned<DeValue<'_>>) -> Origin,
-    ) {
-        let key = key.get_ref().as_ref();
-        let name = format!("topics[{index}].{key}");
-        let origin = locate(value);
-        match TOPIC_KEYS.iter().find(|known| known.name == key) {
-            Some(known) => {
-                if let Err(refusal) = known.read(Raw::Toml(value.get_ref()), topic) {
-                    self.errors.push(refused(origin, name, refusal));
-                }
-            }
-            None => {
-                let suggestion = closest(key, TOPIC_KEYS.iter().map(|key| key.name.to_owned()));
-                self.errors.push(ConfigError::UnknownKey {
-                    origin,
-                    key: name,
-                    suggestion,
-                });
-            }
-        }
-    }
-
-    /// Rules between values; each alone is within its limits already.
-    fn check_together(&mut self) {
-        let socket = &self.config.socket;
-        if socket.fold_queue_bytes > socket.max_queue_bytes {
-            self.errors.push(ConfigError::Conflict(Box::new(Conflict {
-                origin: self.origin("socket.fold_queue_bytes"),
-                key: "socket.fold_queue_bytes".to_owned(),
-                value: show_size(socket.fold_queue_bytes),
-                other: "socket.max_queue_bytes".to_owned(),
-                other_value: show_size(socket.max_queue_bytes),
-                other_origin: self.origin("socket.max_queue_bytes"),
-                rule: "the first must not be above the second, or folding begins too late",
-            })));
-        }
-        self.check_cluster();
-        let origins = &self.origins;
-        let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Default);
-        self.errors.extend(api::check(&mut self.config, &origin));
-        self.errors.extend(fetch::check(&self.config, &origin));
-        self.errors.extend(webhook::check(&self.config, &origin));
-    }
-
-    fn check_cluster(&mut self) {
-        let origins = &self.origins;
-        let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Default);
-        let is_set = |key: &str| origins.contains_key(key);
-        let show = |config: &ServerConfig, key: &str| {
-            let key = keys().find(|known| known.name == key);
-            key.and_then(|key| key.show_default(config))
-                .unwrap_or_else(|| "set".to_owned())
-        };
-        let config = &self.config;
-        let conflicts = keys().filter(|key| is_set(key.name)).filter_map(|key| {
-            let cluster = cluster::conflict(config, key.name, &is_set);
-            let jwt = || jwt::conflict(config, key.name, &is_set);
-            let fetch = || fetch::conflict(config, key.name, &is_set);
-            cluster.or_else(jwt).or_else(fetch)
-        });
-        for (key, other, rule) in conflicts {
-            self.errors.push(ConfigError::Conflict(Box::new(Conflict {
-                origin: origin(key),
-                key: key.to_owned(),
-                value: show(config, key),
-                other: other.to_owned(),
-                other_value: show(config, other),
-                other_origin: origin(other),
-                rule,
-            })));
-        }
-        let missing = cluster::missing(config, &is_set).into_iter();
-        let missing = missing.chain(tls::missing(&is_set));
-        self.errors
-            .extend(missing.map(|(because, key)| ConfigError::Missing {
-                origin: origin(because),
-                key: key.to_owned(),
-            }));
-        if let Some(engine) = config.cluster.engine
-            && !engine.is_built()
-        {
-            self.errors.push(ConfigError::EngineNotBuilt {
-                origin: origin("cluster.engine"),
-                engine,
-                built: Engine::built(),
-            });
-        }
-        let (cluster, jwt) = (&config.cluster.secret_file, &config.jwt.secret_file);
-        let webhook = config.webhook.secret_file.clone();
-        let (url, token) = (&config.fetch.database_url_file, &config.fetch.token_file);
-        let files = [
-            ("cluster.secret_file", "cluster.secret", cluster.clone()),
-            ("jwt.secret_file", "jwt.secret", jwt.clone()),
-            ("fetch.database_url_file", "fetch.database_url", url.clone()),
-            ("fetch.token_file", "fetch.token", token.clone()),
-            ("webhook.secret_file", "webhook.secret", webhook),
-        ];
-        for (file_key, key, path) in files {
-            if let Some(path) = path {
-                self.read_secret(file_key, key, &path);
-            }
-        }
-    }
-
-    /// Reads a secret from its file; line breaks at the end are not part of it.
-    fn read_secret(&mut self, file_key: &'static str, key: &'static str, path: &str) {
-        let origin = self.origin(file_key);
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                let text = text.trim_end_matches(['\r', '\n']);
-                if let Some(key) = keys().find(|known| known.name == key) {
-                    self.read_key(key, origin, Raw::Text(text));
-                }
-            }
-            Err(cause) => self.errors.push(ConfigError::SecretFile {
-                origin,
-                key: file_key,
-                path: path.to_owned(),
-                cause,
-            }),
         }
     }
 
@@ -459,9 +269,9 @@ impl Place<'_> {
     }
 }
 
-/// The names of all keys, topics too.
+/// The names of all keys, lists of tables too.
 fn key_names() -> impl Iterator<Item = &'static str> {
-    keys().map(|key| key.name).chain([TOPICS])
+    keys().map(|key| key.name).chain(LISTS)
 }
 
 /// The entries of a table in the order in which they are written, so that errors are too.

@@ -3,10 +3,10 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{TOPIC_KEYS, keys};
-use super::load::{Loaded, TOPICS};
+use super::keys::{TARGET_KEYS, TOPIC_KEYS, keys};
+use super::load::{Loaded, TOPICS, WEBHOOKS};
 use super::names::{flag_name, has_short_name, variable_name};
-use super::{Key, Origin, ServerConfig, TopicConfig};
+use super::{Key, Origin, ServerConfig, TopicConfig, WebhookTarget};
 
 /// The column at which the sources begin, where the value leaves room.
 const SOURCE_COLUMN: usize = 48;
@@ -62,6 +62,23 @@ pub(crate) fn show(loaded: &Loaded) -> String {
             let _ = writeln!(text, "{mark}{} = {value}", key.name);
         }
     }
+    let origin = loaded.origin(WEBHOOKS);
+    let mark = self::mark(&origin);
+    for target in &loaded.config.webhooks {
+        text += "\n";
+        push_line(&mut text, &format!("{mark}[[webhooks]]"), &origin);
+        for key in TARGET_KEYS {
+            match key.toml(target).filter(|_| !is_general(target, key)) {
+                Some(value) => {
+                    let _ = writeln!(text, "{mark}{} = {value}", key.name);
+                }
+                None if key.name == "secret" && target.secret.is_some() => {
+                    let _ = writeln!(text, "# secret is set");
+                }
+                None => {}
+            }
+        }
+    }
     text
 }
 
@@ -95,6 +112,13 @@ pub(crate) fn reference() -> String {
             key.name,
             known.filter(|_| !is_left_open(&default, key)),
         );
+    }
+    text += "\n## `[[webhooks]]`\n\nA list of tables: receivers of events with filters of their own, beside those of \
+             `webhook.urls`. The limits of `[webhook]` hold for each. In the environment and as a flag it is the same \
+             list as TOML: `HERENOW_WEBHOOKS='[{ url = \"https://example.com/joins\", events = [\"joined\"] }]'`.\n\n";
+    text += head;
+    for key in TARGET_KEYS {
+        push_row(&mut text, key, key.name, None);
     }
     text
 }
@@ -136,6 +160,15 @@ fn is_left_open(topic: &TopicConfig, key: &Key<TopicConfig>) -> bool {
         "count_interval" => topic.size.count_interval.is_none(),
         "max_sample" => topic.size.max_sample.is_none(),
         _ => key.show_default(topic).is_none(),
+    }
+}
+
+/// Tells whether a key of a webhook is left to the general one.
+fn is_general(target: &WebhookTarget, key: &Key<WebhookTarget>) -> bool {
+    match key.name {
+        "topics" => target.topics.is_none(),
+        "events" => target.events.is_none(),
+        _ => false,
     }
 }
 

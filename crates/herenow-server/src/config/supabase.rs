@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::digest;
+use super::{ServerConfig, digest};
 
 /// What an entry of `supabase.publishable_keys` must be.
 pub(super) const KEY_FORM: &str =
@@ -38,6 +38,20 @@ impl Default for SupabaseConfig {
             max_payload_bytes: 1 << 20,
         }
     }
+}
+
+/// Two keys that do not go together, and why, if `key` is one of them.
+pub(super) fn conflict(
+    config: &ServerConfig,
+    key: &'static str,
+) -> Option<(&'static str, &'static str, &'static str)> {
+    let max_message_bytes = config.socket.max_message_bytes;
+    let is_larger = config.supabase.max_payload_bytes > max_message_bytes;
+    (key == "supabase.max_payload_bytes" && config.supabase.enabled && is_larger).then_some((
+        key,
+        "socket.max_message_bytes",
+        "the first must not be above the second, which closes the connection",
+    ))
 }
 
 /// A key that every user of an application has, as its digest. It says that a client is the

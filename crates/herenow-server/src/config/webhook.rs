@@ -1,4 +1,5 @@
-//! [`WebhookConfig`] and [`EventsConfig`]: who is told of events, and within which limits.
+//! [`WebhookConfig`], [`WebhookTarget`] and [`EventsConfig`]: who is told of events, and within which
+//! limits.
 
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use super::jwt::is_plain_and_remote;
 use super::units::show_duration;
 use super::{ConfigError, Conflict, Origin, Secret, ServerConfig};
 
-/// Where events are posted to. Without a URL nowhere.
+/// Where events are posted to, and the limits of all webhooks.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct WebhookConfig {
-    /// Where to, nowhere. Each gets all of it.
+    /// Where to, nowhere. Each gets all of it. Those with filters of their own are
+    /// [`ServerConfig::webhooks`].
     pub urls: Vec<String>,
     /// Whether a URL may be plain HTTP elsewhere than on loopback, no.
     pub allow_http: bool,
@@ -49,6 +51,38 @@ pub struct WebhookConfig {
     pub max_queued_bytes: usize,
     /// Time for delivering what waits when the server stops, 5 s.
     pub drain_timeout: Duration,
+}
+
+/// A webhook with filters of its own: an entry of `[[webhooks]]`. What it leaves open is as in
+/// [`WebhookConfig`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WebhookTarget {
+    /// What it is called in metrics and in the log; its place among all webhooks, from 1, without
+    /// one.
+    pub name: Option<String>,
+    /// Where to.
+    pub url: String,
+    /// What requests are signed with.
+    pub secret: Option<Secret>,
+    /// A file to read the secret from, none.
+    pub secret_file: Option<String>,
+    /// Of which topics: patterns.
+    pub topics: Option<Vec<String>>,
+    /// Of which kinds of events.
+    pub events: Option<Vec<String>>,
+}
+
+/// Somebody who is told of events, with all that holds for them.
+#[derive(Debug, Clone)]
+pub(crate) struct Receiver<'a> {
+    /// Its name, or its place among all.
+    pub(crate) label: String,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) url: &'a str,
+    pub(crate) secret: Option<&'a Secret>,
+    pub(crate) topics: &'a [String],
+    pub(crate) events: &'a [String],
 }
 
 /// The stream of events at `GET /api/events`.
@@ -90,6 +124,51 @@ impl Default for WebhookConfig {
     }
 }
 
+impl WebhookTarget {
+    /// One at `url` that hears of what [`WebhookConfig`] says.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            name: None,
+            url: url.into(),
+            secret: None,
+            secret_file: None,
+            topics: None,
+            events: None,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Who is told of events: first `webhook.urls`, then `[[webhooks]]`.
+    pub(crate) fn receivers(&self) -> Vec<Receiver<'_>> {
+        let general = &self.webhook;
+        let simple = general.urls.iter().map(|url| Receiver {
+            label: String::new(),
+            name: None,
+            url,
+            secret: general.secret.as_ref(),
+            topics: &general.topics,
+            events: &general.events,
+        });
+        let own = self.webhooks.iter().map(|target| Receiver {
+            label: String::new(),
+            name: target.name.as_deref(),
+            url: &target.url,
+            secret: target.secret.as_ref().or(general.secret.as_ref()),
+            topics: target.topics.as_ref().unwrap_or(&general.topics),
+            events: target.events.as_ref().unwrap_or(&general.events),
+        });
+        let all = (1..).zip(simple.chain(own));
+        let labelled = all.map(|(place, receiver)| Receiver {
+            label: receiver
+                .name
+                .map_or_else(|| place.to_string(), str::to_owned),
+            ..receiver
+        });
+        labelled.collect()
+    }
+}
+
 impl Default for EventsConfig {
     fn default() -> Self {
         Self {
@@ -112,10 +191,14 @@ pub(crate) const EVENT_WORDS: [&str; 5] = [
 
 /// What the secret must be.
 const SECRET_FORM: &str = "at least 16 bytes, as they stand or as base64 behind whsec_";
+/// Why a URL must not be plain HTTP to another machine.
+const PLAIN: &str = "what comes over plain HTTP can be read on the way; use https";
 /// What a secret that is base64 begins with, as Standard Webhooks has it.
 const BASE64_SECRET: &str = "whsec_";
 /// The shortest key to sign with, in bytes.
 const MIN_KEY_BYTES: usize = 16;
+/// The longest name of a webhook.
+const MAX_NAME_BYTES: usize = 32;
 
 /// Returns the key that a secret stands for; `None` if it is none.
 pub(crate) fn signing_key(secret: &str) -> Option<Vec<u8>> {
@@ -142,6 +225,13 @@ pub(super) fn is_pattern(text: &str) -> bool {
     !text.is_empty() && !prefix.contains('*')
 }
 
+/// Tells whether a webhook can be called `text`: a name is never the number of a place.
+pub(super) fn is_name(text: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    let begins = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+    begins && text.len() <= MAX_NAME_BYTES && text.bytes().all(is_part)
+}
+
 /// Tells what of the webhooks' settings is missing or does not go together.
 pub(super) fn check(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Vec<ConfigError> {
     let (webhook, mut errors) = (&config.webhook, Vec::new());
@@ -158,13 +248,12 @@ pub(super) fn check(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> V
     };
     for url in webhook.urls.iter().filter(|url| is_plain_and_remote(url)) {
         if !webhook.allow_http {
-            let rule = "what comes over plain HTTP can be read on the way; use https";
             conflict(
                 "webhook.urls",
                 shown(url),
                 "webhook.allow_http",
                 "false".to_owned(),
-                rule,
+                PLAIN,
             );
         }
     }
@@ -189,6 +278,70 @@ pub(super) fn check(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> V
             });
         }
         None | Some(_) => {}
+    }
+    errors
+}
+
+/// Reads the secrets of `[[webhooks]]` out of their files, and tells what of an entry is missing or
+/// does not go together.
+pub(super) fn check_targets(
+    config: &mut ServerConfig,
+    origin: &dyn Fn(&str) -> Origin,
+) -> Vec<ConfigError> {
+    let (general, mut errors) = (&config.webhook, Vec::new());
+    for (index, target) in config.webhooks.iter_mut().enumerate() {
+        let key = |name: &str| format!("webhooks[{index}].{name}");
+        if target.secret.is_some() && target.secret_file.is_some() {
+            errors.push(ConfigError::Conflict(Box::new(Conflict {
+                origin: origin("webhooks"),
+                key: key("secret_file"),
+                value: "set".to_owned(),
+                other: key("secret"),
+                other_value: "set".to_owned(),
+                other_origin: origin("webhooks"),
+                rule: "only one of them can hold the secret",
+            })));
+        }
+        if let Some(path) = &target.secret_file {
+            match std::fs::read_to_string(path) {
+                Ok(text) => {
+                    let text = text.trim_end_matches(['\r', '\n']);
+                    target.secret = Some(Secret::new(text));
+                }
+                Err(cause) => errors.push(ConfigError::SecretFile {
+                    origin: origin("webhooks"),
+                    key: key("secret_file"),
+                    path: path.clone(),
+                    cause,
+                }),
+            }
+        }
+        let own = target.secret.as_ref();
+        if own.is_some_and(|secret| signing_key(secret.expose()).is_none()) {
+            errors.push(ConfigError::WrongType {
+                origin: origin("webhooks"),
+                key: key("secret"),
+                value: "something else".to_owned(),
+                expected: SECRET_FORM.to_owned(),
+            });
+        }
+        if own.is_none() && target.secret_file.is_none() && general.secret.is_none() {
+            errors.push(ConfigError::Missing {
+                origin: origin("webhooks"),
+                key: format!("{}, or webhook.secret for all,", key("secret")),
+            });
+        }
+        if is_plain_and_remote(&target.url) && !general.allow_http {
+            errors.push(ConfigError::Conflict(Box::new(Conflict {
+                origin: origin("webhooks"),
+                key: key("url"),
+                value: shown(&target.url),
+                other: "webhook.allow_http".to_owned(),
+                other_value: "false".to_owned(),
+                other_origin: origin("webhook.allow_http"),
+                rule: PLAIN,
+            })));
+        }
     }
     errors
 }

@@ -20,18 +20,23 @@ use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span, debug_span};
 
 use super::EventsError;
 use super::event::{Filter, Loss};
 use super::queue::{Batch, Next, Queue};
 use super::signature::Signer;
-use crate::config::WebhookConfig;
+use crate::config::{Receiver, ServerConfig, WebhookConfig};
 
 /// How much of an answer is read, so that its connection can be used again.
 const MAX_ANSWER_BYTES: usize = 16 << 10;
 
 /// See the module's documentation.
 pub(super) struct Courier {
+    /// What it is called in metrics.
+    label: String,
+    origin: String,
     queue: Arc<Queue>,
     url: Url,
     client: Client,
@@ -44,7 +49,26 @@ pub(super) struct Courier {
     is_failing: AtomicBool,
     n_batches: AtomicU64,
     n_attempts: AtomicU64,
+    n_retries: AtomicU64,
     n_failures: AtomicU64,
+}
+
+/// What a webhook has got, and what it has not.
+#[derive(Debug)]
+pub(crate) struct WebhookStats {
+    /// What it is called, with few values that are known beforehand.
+    pub(crate) name: String,
+    pub(crate) is_failing: bool,
+    /// Events that wait or are under way, and their bytes.
+    pub(crate) n_waiting: usize,
+    pub(crate) waiting_bytes: usize,
+    pub(crate) n_delivered: u64,
+    /// Events lost, by why.
+    pub(crate) lost: Vec<(&'static str, u64)>,
+    pub(crate) n_requests: u64,
+    /// Those that were made because one before had failed.
+    pub(crate) n_retries: u64,
+    pub(crate) n_failures: u64,
 }
 
 /// Why a receiver does not have a batch.
@@ -57,22 +81,29 @@ struct Failure {
 }
 
 impl Courier {
-    /// One for each webhook that is configured.
-    pub(super) fn of(config: &WebhookConfig, node: &str) -> Result<Vec<Arc<Self>>, EventsError> {
-        if config.urls.is_empty() {
+    /// One for each webhook that is configured, in their order.
+    pub(super) fn of(config: &ServerConfig, node: &str) -> Result<Vec<Arc<Self>>, EventsError> {
+        let receivers = config.receivers();
+        if receivers.is_empty() {
             return Ok(Vec::new());
         }
         // An error says that there is one already.
         let _is_there = rustls::crypto::ring::default_provider().install_default();
-        let config = Arc::new(config.clone());
-        let couriers = config.urls.iter().map(|url| Self::new(&config, url, node));
+        let limits = Arc::new(config.webhook.clone());
+        let couriers = receivers
+            .iter()
+            .map(|receiver| Self::new(&limits, receiver, node));
         couriers.map(|courier| courier.map(Arc::new)).collect()
     }
 
-    fn new(config: &Arc<WebhookConfig>, url: &str, node: &str) -> Result<Self, EventsError> {
+    fn new(
+        config: &Arc<WebhookConfig>,
+        receiver: &Receiver<'_>,
+        node: &str,
+    ) -> Result<Self, EventsError> {
         let wrong = |setting| EventsError::Setting { setting };
-        let url = Url::parse(url).map_err(|_| wrong("webhook.urls"))?;
-        let secret = config.secret.as_ref().map(|secret| secret.expose());
+        let url = Url::parse(receiver.url).map_err(|_| wrong("webhook.urls"))?;
+        let secret = receiver.secret.map(|secret| secret.expose());
         let signer = secret.and_then(Signer::new);
         let client = Client::builder()
             .user_agent(concat!("herenow/", env!("CARGO_PKG_VERSION")))
@@ -82,12 +113,15 @@ impl Courier {
             .build()
             .map_err(EventsError::Client)?;
         // A path can be a secret; the origin is not.
-        let name = url.origin().ascii_serialization();
+        let origin = url.origin().ascii_serialization();
+        let name = receiver.name.unwrap_or(&origin).to_owned();
         let filter = Filter::all()
-            .of_patterns(&config.topics)
-            .of_kinds(config.events.iter().map(String::as_str));
-        tracing::info!(webhook = name, "telling a webhook of events");
+            .of_patterns(receiver.topics)
+            .of_kinds(receiver.events.iter().map(String::as_str));
+        tracing::info!(webhook = name, origin, "telling a webhook of events");
         Ok(Self {
+            label: receiver.label.clone(),
+            origin,
             queue: Arc::new(Queue::new(name, filter, config.clone())),
             url,
             client,
@@ -100,6 +134,7 @@ impl Courier {
             is_failing: AtomicBool::new(false),
             n_batches: AtomicU64::new(0),
             n_attempts: AtomicU64::new(0),
+            n_retries: AtomicU64::new(0),
             n_failures: AtomicU64::new(0),
         })
     }
@@ -116,7 +151,15 @@ impl Courier {
             while under_way.len() < self.config.concurrency {
                 match self.queue.next(Instant::now()) {
                     Next::Batch(batch) => {
-                        under_way.spawn(self.clone().deliver(batch));
+                        let (webhook, n_events) = (&*self.label, batch.n_events());
+                        let span = debug_span!(
+                            "webhook",
+                            webhook,
+                            n_events,
+                            n_attempts = Empty,
+                            is_delivered = Empty
+                        );
+                        under_way.spawn(self.clone().deliver(batch).instrument(span));
                     }
                     Next::At(time) => {
                         due = Some(time);
@@ -150,17 +193,35 @@ impl Courier {
         }
     }
 
-    pub(super) fn show(&self) -> Value {
+    pub(super) fn stats(&self) -> WebhookStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let queue = self.queue.stats();
+        let lost = |loss: Loss| (loss.word(), queue.lost.of(loss));
+        WebhookStats {
+            name: self.label.clone(),
+            is_failing: self.is_failing.load(Ordering::Relaxed),
+            n_waiting: queue.n_held,
+            waiting_bytes: queue.held_bytes,
+            n_delivered: queue.n_delivered,
+            lost: Loss::OF_WEBHOOKS.map(lost).into(),
+            n_requests: read(&self.n_attempts),
+            n_retries: read(&self.n_retries),
+            n_failures: read(&self.n_failures),
+        }
+    }
+
+    pub(super) fn show(&self) -> Value {
+        let stats = self.stats();
         json!({
-            "origin": self.queue.name(),
-            "is_failing": self.is_failing.load(Ordering::Relaxed),
-            "n_waiting": self.queue.n_held(),
+            "name": stats.name,
+            "origin": self.origin,
+            "is_failing": stats.is_failing,
+            "n_waiting": stats.n_waiting,
             "limit": self.config.max_queued,
-            "n_delivered": self.queue.n_delivered(),
-            "n_lost": self.queue.n_lost(),
-            "n_requests": read(&self.n_attempts),
-            "n_failures": read(&self.n_failures),
+            "n_delivered": stats.n_delivered,
+            "n_lost": stats.lost.iter().map(|(_, n)| n).sum::<u64>(),
+            "n_requests": stats.n_requests,
+            "n_failures": stats.n_failures,
         })
     }
 
@@ -169,9 +230,10 @@ impl Courier {
         let mut n_failed = 0;
         let (mut id, mut body) = (self.next_id(), batch.body(&self.node));
         loop {
-            let failure = match self.attempt(&id, body.clone()).await {
+            let span = debug_span!("webhook_request", status = Empty);
+            let failure = match self.attempt(&id, body.clone()).instrument(span).await {
                 Ok(()) => {
-                    self.on_success();
+                    self.on_success(n_failed);
                     return self.queue.on_delivered(batch);
                 }
                 Err(failure) => failure,
@@ -179,7 +241,7 @@ impl Courier {
             n_failed += 1;
             self.on_failure(&failure, n_failed);
             if n_failed >= self.config.max_attempts {
-                return self.lose(Loss::Refused, batch, &failure);
+                return self.lose(Loss::Refused, batch, &failure, n_failed);
             }
             if failure.is_answer && batch.parts.len() > 1 {
                 self.queue.take_back_half(&mut batch);
@@ -190,13 +252,17 @@ impl Courier {
             let wait = wait.min(self.config.max_backoff);
             let is_old = |came: Instant| came.elapsed() + wait > self.config.max_age;
             if batch.came().is_some_and(is_old) {
-                return self.lose(Loss::TooOld, batch, &failure);
+                return self.lose(Loss::TooOld, batch, &failure, n_failed);
             }
             sleep(wait).await;
+            self.n_retries.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn lose(&self, loss: Loss, batch: Batch, failure: &Failure) {
+    fn lose(&self, loss: Loss, batch: Batch, failure: &Failure, n_failed: usize) {
+        let span = Span::current();
+        span.record("n_attempts", n_failed);
+        span.record("is_delivered", false);
         let (webhook, n_events) = (self.queue.name(), batch.n_events());
         let (why, reason) = (&failure.why, loss.word());
         tracing::warn!(webhook, n_events, reason, why, "events for a webhook lost");
@@ -217,6 +283,7 @@ impl Courier {
             .body(body);
         let mut answer = request.send().await.map_err(Failure::silence)?;
         let (status, retry_after) = (answer.status(), retry_after(&answer));
+        Span::current().record("status", status.as_u16());
         let mut n_read = 0;
         // What it says beside the status is of no interest, nor is it when that breaks off.
         while n_read < MAX_ANSWER_BYTES
@@ -230,7 +297,10 @@ impl Courier {
         }
     }
 
-    fn on_success(&self) {
+    fn on_success(&self, n_failed: usize) {
+        let span = Span::current();
+        span.record("n_attempts", n_failed + 1);
+        span.record("is_delivered", true);
         if self.is_failing.swap(false, Ordering::Relaxed) {
             tracing::info!(webhook = self.queue.name(), "webhook is back");
         }

@@ -230,6 +230,10 @@ impl Loss {
         Self::NotKept,
     ];
 
+    /// Why webhooks can lack events.
+    pub(super) const OF_WEBHOOKS: [Self; 4] =
+        [Self::QueueFull, Self::TooOld, Self::Refused, Self::Missed];
+
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",

@@ -47,6 +47,28 @@ pub(crate) struct Journal {
     n_opened: AtomicU64,
     n_slow: AtomicU64,
     n_refused: AtomicU64,
+    n_sent: AtomicU64,
+    n_too_slow: AtomicU64,
+    n_not_kept: AtomicU64,
+}
+
+/// What listeners have got, and what they have not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StreamStats {
+    /// Those who listen.
+    pub(crate) n_open: usize,
+    pub(crate) n_opened: u64,
+    /// Those that were closed for being too slow.
+    pub(crate) n_slow: u64,
+    pub(crate) n_refused: u64,
+    /// Events that are kept.
+    pub(crate) n_kept: usize,
+    /// Events, counted for each who got it.
+    pub(crate) n_sent: u64,
+    /// Events that readers who were closed had not read.
+    pub(crate) n_too_slow: u64,
+    /// Events that were not kept until a reader came back.
+    pub(crate) n_not_kept: u64,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +152,9 @@ impl Journal {
             n_opened: AtomicU64::new(0),
             n_slow: AtomicU64::new(0),
             n_refused: AtomicU64::new(0),
+            n_sent: AtomicU64::new(0),
+            n_too_slow: AtomicU64::new(0),
+            n_not_kept: AtomicU64::new(0),
         })
     }
 
@@ -206,6 +231,7 @@ impl Journal {
                 let (wanted, first) = (resume.number.saturating_add(1), ring.first());
                 if wanted < first {
                     let n_events = first - wanted;
+                    self.n_not_kept.fetch_add(n_events, Ordering::Relaxed);
                     greeting.extend_from_slice(lost(Loss::NotKept, Some(n_events)).as_bytes());
                 }
                 wanted.clamp(first, ring.next)
@@ -269,6 +295,7 @@ impl Journal {
 
     fn count_slow(&self, n_behind: u64) {
         self.n_slow.fetch_add(1, Ordering::Relaxed);
+        self.n_too_slow.fetch_add(n_behind, Ordering::Relaxed);
         let max = self.config.max_kept;
         tracing::warn!(
             n_behind,
@@ -277,16 +304,30 @@ impl Journal {
         );
     }
 
-    pub(super) fn show(&self) -> Value {
+    pub(super) fn stats(&self) -> StreamStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let ring = self.ring.lock();
+        StreamStats {
+            n_open: ring.readers.len(),
+            n_opened: read(&self.n_opened),
+            n_slow: read(&self.n_slow),
+            n_refused: read(&self.n_refused),
+            n_kept: ring.kept.len(),
+            n_sent: read(&self.n_sent),
+            n_too_slow: read(&self.n_too_slow),
+            n_not_kept: read(&self.n_not_kept),
+        }
+    }
+
+    pub(super) fn show(&self) -> Value {
+        let stats = self.stats();
         json!({
-            "n_open": ring.readers.len(),
+            "n_open": stats.n_open,
             "limit": self.config.max_streams,
-            "n_opened": read(&self.n_opened),
-            "n_too_slow": read(&self.n_slow),
-            "n_refused": read(&self.n_refused),
-            "n_kept": ring.kept.len(),
+            "n_opened": stats.n_opened,
+            "n_too_slow": stats.n_slow,
+            "n_refused": stats.n_refused,
+            "n_kept": stats.n_kept,
         })
     }
 }
@@ -354,7 +395,7 @@ impl Reader {
             self.is_ended = true;
             return Some(closed("too_slow", Some(n_events)));
         }
-        let mut chunk = Vec::new();
+        let (mut chunk, mut n_events) = (Vec::new(), 0);
         let skipped = usize::try_from(place.next - first).unwrap_or(usize::MAX);
         for kept in ring.kept.iter().skip(skipped) {
             if chunk.len() >= CHUNK_BYTES {
@@ -364,8 +405,10 @@ impl Reader {
             let is_wanted = |(kind, topic): &(Kind, Topic)| self.filter.wants(*kind, topic);
             if kept.what.as_ref().is_none_or(is_wanted) {
                 chunk.extend_from_slice(&kept.frame);
+                n_events += u64::from(kept.what.is_some());
             }
         }
+        self.journal.n_sent.fetch_add(n_events, Ordering::Relaxed);
         if chunk.is_empty() && is_closed {
             self.is_ended = true;
             return Some(closed("stopping", None));

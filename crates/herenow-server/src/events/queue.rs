@@ -66,12 +66,23 @@ pub(super) enum Next {
 pub(super) struct Queue {
     filter: Filter,
     config: Arc<WebhookConfig>,
-    /// Where to, for the log.
+    /// What the log calls the receiver.
     name: String,
     state: Mutex<State>,
     pub(super) wake: Notify,
     n_delivered: AtomicU64,
-    n_lost: AtomicU64,
+    /// By why.
+    n_lost: [AtomicU64; Loss::ALL.len()],
+}
+
+/// What a queue holds and has done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QueueStats {
+    /// Events that wait or are under way, and their bytes.
+    pub(super) n_held: usize,
+    pub(super) held_bytes: usize,
+    pub(super) n_delivered: u64,
+    pub(super) lost: Losses,
 }
 
 #[derive(Debug)]
@@ -117,7 +128,7 @@ impl Queue {
             }),
             wake: Notify::new(),
             n_delivered: AtomicU64::new(0),
-            n_lost: AtomicU64::new(0),
+            n_lost: Default::default(),
         }
     }
 
@@ -135,7 +146,7 @@ impl Queue {
             return;
         }
         if !has_room {
-            self.n_lost.fetch_add(1, Ordering::Relaxed);
+            self.count_lost(Loss::QueueFull, 1);
             state.losses.add(Loss::QueueFull, 1);
             if !std::mem::replace(&mut state.is_full, true) {
                 let (n_events, n_bytes) = (state.n_held, state.held_bytes);
@@ -178,7 +189,7 @@ impl Queue {
     /// Takes note that events did not even come here.
     pub(super) fn lose(&self, loss: Loss, n_events: usize) {
         let n_events = n_events as u64;
-        self.n_lost.fetch_add(n_events, Ordering::Relaxed);
+        self.count_lost(loss, n_events);
         self.state.lock().losses.add(loss, n_events);
         self.wake.notify_one();
     }
@@ -198,7 +209,7 @@ impl Queue {
         }
         let (parts, n_old) = state.fill(&self.config, now);
         state.losses.add(Loss::TooOld, n_old);
-        self.n_lost.fetch_add(n_old, Ordering::Relaxed);
+        self.count_lost(Loss::TooOld, n_old);
         self.note_room(&mut state);
         let losses = std::mem::take(&mut state.losses);
         match parts.is_empty() && losses.is_empty() {
@@ -235,7 +246,7 @@ impl Queue {
     /// Takes note that a batch is given up; what was lost before is told later.
     pub(super) fn on_lost(&self, loss: Loss, batch: Batch) {
         let n_events = batch.n_events() as u64;
-        self.n_lost.fetch_add(n_events, Ordering::Relaxed);
+        self.count_lost(loss, n_events);
         let mut losses = batch.losses;
         losses.add(loss, n_events);
         self.state.lock().losses.add_all(&losses);
@@ -292,12 +303,18 @@ impl Queue {
         self.state.lock().n_held
     }
 
-    pub(super) fn n_delivered(&self) -> u64 {
-        self.n_delivered.load(Ordering::Relaxed)
+    pub(super) fn stats(&self) -> QueueStats {
+        let state = self.state.lock();
+        QueueStats {
+            n_held: state.n_held,
+            held_bytes: state.held_bytes,
+            n_delivered: self.n_delivered.load(Ordering::Relaxed),
+            lost: Losses(self.n_lost.each_ref().map(|n| n.load(Ordering::Relaxed))),
+        }
     }
 
-    pub(super) fn n_lost(&self) -> u64 {
-        self.n_lost.load(Ordering::Relaxed)
+    fn count_lost(&self, loss: Loss, n_events: u64) {
+        self.n_lost[loss as usize].fetch_add(n_events, Ordering::Relaxed);
     }
 }
 
@@ -386,7 +403,7 @@ impl Losses {
 
     fn add_all(&mut self, other: &Self) {
         for loss in Loss::ALL {
-            self.add(loss, other.0[loss as usize]);
+            self.add(loss, other.of(loss));
         }
     }
 
@@ -394,11 +411,12 @@ impl Losses {
         *self == Self::default()
     }
 
+    pub(super) fn of(&self, loss: Loss) -> u64 {
+        self.0[loss as usize]
+    }
+
     fn records(&self) -> Vec<String> {
-        let told = Loss::ALL
-            .into_iter()
-            .filter(|loss| self.0[*loss as usize] > 0);
-        told.map(|loss| loss.record(Some(self.0[loss as usize])))
-            .collect()
+        let told = Loss::ALL.into_iter().filter(|loss| self.of(*loss) > 0);
+        told.map(|loss| loss.record(Some(self.of(loss)))).collect()
     }
 }

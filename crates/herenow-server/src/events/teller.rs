@@ -21,7 +21,11 @@
 //! A node that is still joining its cluster learns of presences that have been there for long, which
 //! do not occupy anything.
 
-use std::collections::{HashMap, VecDeque};
+mod hidden;
+mod home;
+mod numbers;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,18 +35,16 @@ use herenow_presence::{
     Topic,
 };
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use self::hidden::Hidden;
+use self::home::home_of;
+use self::numbers::Numbers;
 use super::event::{Kind, Loss, Record, Told, Who, reason_word};
 use super::journal::Journal;
 use super::queue::Queue;
 use crate::health::Ready;
 
-/// Presences of nodes that are down that are remembered, in each of two generations.
-const MAX_HIDDEN: usize = 500_000;
-/// How long they are, at least; a node that is down for longer is forgotten by its peers as well.
-const HIDDEN_TIME: Duration = Duration::from_secs(20 * 60);
 /// Events that another node is to tell that are kept in case it does not.
 const MAX_OWED: usize = 100_000;
 
@@ -81,21 +83,6 @@ struct Owed {
     node: NodeName,
     meta_ref: MetaRef,
     record: Record,
-}
-
-/// Numbers of events. Those of a topic ascend by one as long as somebody is in it; whoever comes
-/// after that begins above all numbers that there were.
-#[derive(Default)]
-struct Numbers {
-    n_told: u64,
-    topics: HashMap<Topic, u64>,
-}
-
-/// Presences that this node said had left because their node is down, and whether it told so.
-struct Hidden {
-    young: HashMap<MetaRef, bool>,
-    old: HashMap<MetaRef, bool>,
-    since: Instant,
 }
 
 /// What a diff is told as.
@@ -138,11 +125,7 @@ impl Teller {
                 own: Numbers::default(),
                 seen: Numbers::default(),
                 round: 0,
-                hidden: Hidden {
-                    young: HashMap::new(),
-                    old: HashMap::new(),
-                    since: Instant::now(),
-                },
+                hidden: Hidden::new(),
                 owed: VecDeque::new(),
                 nodes: Vec::new(),
             }),
@@ -162,7 +145,7 @@ impl Teller {
         let is_heard = round.is_some();
         if let Some(round) = round.filter(|round| *round != state.round) {
             state.round = round;
-            state.seen.topics.clear();
+            state.seen.forget_all();
         }
         if !state.nodes.iter().eq(diff.nodes()) {
             state.nodes = diff.nodes().cloned().collect();
@@ -181,8 +164,8 @@ impl Teller {
             self.journal.push(&records);
         }
         if n_after == 0 {
-            state.own.topics.remove(topic);
-            state.seen.topics.remove(topic);
+            state.own.forget(topic);
+            state.seen.forget(topic);
         }
     }
 
@@ -390,277 +373,5 @@ fn count_before(diff: &PresenceDiff, n_after: usize) -> usize {
     (n_after + n_left).saturating_sub(n_joined)
 }
 
-/// The node that tells what is of a topic and of nobody.
-fn home_of<'a>(topic: &Topic, nodes: impl Iterator<Item = &'a NodeName>) -> Option<&'a str> {
-    let mut nodes = nodes.map(NodeName::as_str).peekable();
-    let first = nodes.next()?;
-    if nodes.peek().is_none() {
-        return Some(first); // A node alone is everything's home.
-    }
-    let weight = |node: &str| {
-        let mut hash = Sha256::new();
-        hash.update(node);
-        hash.update([0]);
-        hash.update(topic.as_str());
-        <[u8; 32]>::from(hash.finalize())
-    };
-    let weighed = std::iter::once(first)
-        .chain(nodes)
-        .map(|node| (weight(node), node));
-    weighed.max().map(|(_, node)| node)
-}
-
-/// The numbers of the first of some events: among all of the node, and among those of the topic.
-struct First {
-    n_told: u64,
-    seq: u64,
-}
-
-impl Numbers {
-    /// Takes the numbers of the next events of a topic.
-    fn take(&mut self, topic: &Topic, n_events: usize) -> First {
-        let n_events = n_events as u64;
-        let n_told = self.n_told + 1;
-        if n_events == 0 {
-            return First { n_told, seq: 0 };
-        }
-        self.n_told += n_events;
-        let seq = match self.topics.get_mut(topic) {
-            Some(last) => {
-                *last += n_events;
-                *last + 1 - n_events
-            }
-            None => {
-                // No topic can have got further than all of them together.
-                self.topics.insert(topic.clone(), self.n_told);
-                n_told
-            }
-        };
-        First { n_told, seq }
-    }
-}
-
-impl Hidden {
-    fn put(&mut self, meta_ref: MetaRef, is_told: bool) {
-        if self.since.elapsed() > HIDDEN_TIME || self.young.len() >= MAX_HIDDEN {
-            self.old = std::mem::take(&mut self.young);
-            self.since = Instant::now();
-        }
-        self.young.insert(meta_ref, is_told);
-    }
-
-    /// Returns whether this node told that the presence had left, if it had.
-    fn take(&mut self, meta_ref: MetaRef) -> Option<bool> {
-        if self.young.is_empty() && self.old.is_empty() {
-            return None;
-        }
-        let young = self.young.remove(&meta_ref);
-        young.or_else(|| self.old.remove(&meta_ref))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use herenow_presence::{Presence, PresenceConfig};
-    use herenow_pubsub::{MemoryCluster, PubSub};
-    use serde_json::{Value, json};
-
-    use super::super::event::Filter;
-    use super::super::queue::Next;
-    use super::*;
-    use crate::config::{EventsConfig, WebhookConfig};
-
-    #[test]
-    fn srv_681_a_topic_has_one_home_and_keeps_it_when_another_node_goes() {
-        let names = ["a", "b", "c"].map(|name| NodeName::new(name).unwrap());
-        let mut n_of_each = [0; 3];
-        for n in 0..300 {
-            let topic = Topic::new(format!("room:{n}")).unwrap();
-            let home = home_of(&topic, names.iter()).unwrap();
-            let at = names.iter().position(|name| name.as_str() == home).unwrap();
-            n_of_each[at] += 1;
-            for gone in names.iter().filter(|name| name.as_str() != home) {
-                let left = names.iter().filter(|name| *name != gone);
-                assert_eq!(home_of(&topic, left), Some(home));
-            }
-        }
-        assert!(n_of_each.iter().all(|n| *n > 60), "{n_of_each:?}");
-        assert_eq!(home_of(&Topic::new("x").unwrap(), [].iter()), None);
-    }
-
-    #[test]
-    fn srv_682_numbers_of_a_topic_ascend_by_one_and_never_come_again() {
-        let mut numbers = Numbers::default();
-        let (one, two) = (Topic::new("one").unwrap(), Topic::new("two").unwrap());
-        assert_eq!(numbers.take(&one, 2).seq, 1);
-        assert_eq!(numbers.take(&two, 1).seq, 3);
-        assert_eq!(numbers.take(&one, 3).seq, 3);
-        assert_eq!(numbers.take(&two, 2).seq, 4);
-        numbers.topics.remove(&one);
-        let again = numbers.take(&one, 1);
-        assert_eq!((again.seq, again.n_told), (9, 9));
-        assert_eq!(numbers.take(&one, 1).seq, 10);
-    }
-
-    struct Node {
-        name: &'static str,
-        presence: Presence,
-        queue: Arc<Queue>,
-    }
-
-    impl Node {
-        fn start(cluster: &MemoryCluster, name: &'static str) -> Self {
-            let config = WebhookConfig {
-                max_delay: Duration::ZERO,
-                ..WebhookConfig::default()
-            };
-            let config = Arc::new(config);
-            let queue = Arc::new(Queue::new(name.to_owned(), Filter::all(), config));
-            let ready = Ready::new();
-            ready.become_ready();
-            let journal = Journal::new(&EventsConfig::default(), Arc::default());
-            let down_period = PresenceConfig::default().shard.down_period;
-            let teller = Teller::new(name, &ready, vec![queue.clone()], journal, down_period);
-            let presence = Presence::builder(&PubSub::new(cluster.adapter(name)))
-                .handle_metas(teller)
-                .start();
-            Self {
-                name,
-                presence: presence.unwrap(),
-                queue,
-            }
-        }
-
-        /// What it has told since the last time: event, topic and reason.
-        fn told(&self) -> Vec<(String, String, String)> {
-            let mut told = Vec::new();
-            while let Next::Batch(batch) = self.queue.next(Instant::now()) {
-                for item in batch.parts.iter().flat_map(|part| &part.items) {
-                    let event: Value = serde_json::from_slice(&item.json).unwrap();
-                    let text = |name: &str| event[name].as_str().unwrap().to_owned();
-                    told.push((text("event"), text("topic"), text("reason")));
-                }
-                self.queue.on_delivered(batch);
-            }
-            told
-        }
-
-        async fn knows(&self, n_nodes: usize) {
-            while self.presence.cluster().await.nodes.len() != n_nodes {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-
-        async fn sees(&self, n_topics: usize) {
-            while self.presence.topics().len() != n_topics {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            self.presence.flush().await;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn srv_703_what_a_dead_node_was_to_tell_of_another_one_is_told_by_its_successor() {
-        let cluster = MemoryCluster::new();
-        let nodes = ["a", "b", "c", "d"].map(|name| Node::start(&cluster, name));
-        let [a, b, c, d] = &nodes;
-        for node in &nodes {
-            node.knows(4).await;
-        }
-        let mut here = Vec::new();
-        for n in 0..40 {
-            let topic = format!("room:{n}");
-            here.push(b.presence.track_on(&topic, "ada", json!({})).await.unwrap());
-        }
-        here.push(
-            c.presence
-                .track_on("lobby", "bob", json!({}))
-                .await
-                .unwrap(),
-        );
-        for node in &nodes {
-            node.sees(41).await;
-        }
-        let occupied = nodes.iter().map(|node| {
-            let told = node.told().into_iter();
-            told.filter(|(event, ..)| event == "topic_occupied").count()
-        });
-        let occupied: Vec<usize> = occupied.collect();
-        assert_eq!(occupied.iter().sum::<usize>(), 41, "{occupied:?}");
-        assert!(occupied.iter().all(|n| *n > 0), "{occupied:?}");
-
-        cluster.kill("b");
-        cluster.kill("c"); // Which nobody notices at first.
-        cluster.report_gone("b");
-        a.sees(1).await;
-        d.sees(1).await;
-        let mut told = [a.told(), d.told()].concat();
-        let n_told = told.len();
-        assert!(n_told > 0 && n_told < 80, "{n_told}");
-        a.sees(0).await;
-        d.sees(0).await;
-        told.extend([a.told(), d.told()].concat());
-        told.sort();
-        let mut expected = Vec::new();
-        for topic in (0..40)
-            .map(|n| format!("room:{n}"))
-            .chain(["lobby".to_owned()])
-        {
-            for event in ["left", "topic_vacated"] {
-                expected.push((event.to_owned(), topic.clone(), "node_down".to_owned()));
-            }
-        }
-        expected.sort();
-        assert_eq!(told, expected, "each once");
-        assert_eq!(nodes.each_ref().map(|node| node.name), ["a", "b", "c", "d"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn srv_704_who_told_that_users_of_a_node_had_left_tells_that_they_are_back() {
-        let cluster = MemoryCluster::new();
-        let nodes = ["a", "b", "c"].map(|name| Node::start(&cluster, name));
-        let [a, b, c] = &nodes;
-        for node in &nodes {
-            node.knows(3).await;
-        }
-        let mut here = Vec::new();
-        for n in 0..20 {
-            let topic = format!("room:{n}");
-            here.push(c.presence.track_on(&topic, "ada", json!({})).await.unwrap());
-        }
-        for node in &nodes {
-            node.sees(20).await;
-            node.told();
-        }
-        cluster.partition(&["c"]);
-        a.sees(0).await;
-        b.sees(0).await;
-        let gone = [a.told(), b.told()];
-        cluster.heal();
-        a.sees(20).await;
-        b.sees(20).await;
-        let back = [a.told(), b.told()];
-        let turned = |told: &[(String, String, String)]| {
-            let mut told: Vec<_> = told
-                .iter()
-                .map(|(event, topic, _)| (event.clone(), topic.clone()))
-                .collect();
-            for (event, _) in &mut told {
-                match event.as_str() {
-                    "left" => *event = "joined".to_owned(),
-                    "topic_vacated" => *event = "topic_occupied".to_owned(),
-                    _ => {}
-                }
-            }
-            told.sort();
-            told
-        };
-        assert_eq!(gone[0].len() + gone[1].len(), 40);
-        assert!(gone.iter().all(|told| !told.is_empty()));
-        for (gone, back) in gone.iter().zip(&back) {
-            assert_eq!(turned(gone), turned(back));
-            assert!(back.iter().all(|(.., reason)| reason == "node_up"));
-        }
-        assert_eq!(c.told(), [], "they were there all the while");
-    }
-}
+mod tests;

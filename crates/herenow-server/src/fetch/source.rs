@@ -63,22 +63,53 @@ pub(super) struct Source {
     deadline: Duration,
     max_keys: usize,
     max_fields_bytes: usize,
-    stats: Stats,
+    counters: Counters,
 }
 
 /// What a source has done.
 #[derive(Debug, Default)]
-struct Stats {
+struct Counters {
     n_look_ups: AtomicU64,
     n_queries: AtomicU64,
+    n_answered: AtomicU64,
     n_keys_asked: AtomicU64,
     n_keys_cached: AtomicU64,
+    n_keys_answered: AtomicU64,
     n_keys_stale: AtomicU64,
     n_keys_without: AtomicU64,
     n_fields_refused: AtomicU64,
     n_failed: AtomicU64,
     n_late: AtomicU64,
     n_paused: AtomicU64,
+}
+
+/// What a source has done, and how it is.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceStats {
+    /// The key of the configuration that it comes from.
+    pub(crate) source: String,
+    pub(super) state: State,
+    /// Keys whose fields are kept, and their bytes.
+    pub(crate) n_cached: usize,
+    pub(crate) cached_bytes: usize,
+    /// Diffs and lists that needed fields.
+    pub(super) n_look_ups: u64,
+    pub(super) n_queries: u64,
+    /// Queries that were answered.
+    pub(crate) n_answered: u64,
+    pub(crate) n_keys_asked: u64,
+    /// Keys by where their fields came from: what was known, an answer, what was known and is old,
+    /// nothing.
+    pub(crate) n_keys_cached: u64,
+    pub(crate) n_keys_answered: u64,
+    pub(crate) n_keys_stale: u64,
+    pub(crate) n_keys_without: u64,
+    pub(crate) n_fields_refused: u64,
+    pub(crate) n_failed: u64,
+    /// Queries that were not answered in time, and look-ups that did not get to ask in time.
+    pub(crate) n_late: u64,
+    /// Look-ups that asked nobody, because the source had a pause.
+    pub(crate) n_paused: u64,
 }
 
 /// One look-up under way.
@@ -97,6 +128,13 @@ struct Flight<'a> {
     source: &'a Source,
     names: Vec<Name>,
     _ended: watch::Sender<()>,
+}
+
+impl SourceStats {
+    /// Whether the last query was answered.
+    pub(crate) fn is_ok(&self) -> bool {
+        self.state == State::Ok
+    }
 }
 
 impl Source {
@@ -122,7 +160,7 @@ impl Source {
             deadline: config.deadline,
             max_keys: config.max_keys,
             max_fields_bytes: config.max_fields_bytes,
-            stats: Stats::default(),
+            counters: Counters::default(),
         }
     }
 
@@ -162,7 +200,7 @@ impl Source {
 
     /// Returns the fields of `keys`: from the cache, or asked for; never later than the deadline.
     pub(super) async fn fields(&self, topic: &Topic, keys: &[Key]) -> HashMap<Key, Rendered> {
-        count(&self.stats.n_look_ups, 1);
+        count(&self.counters.n_look_ups, 1);
         let start = Instant::now();
         let mut look_up = LookUp {
             topic,
@@ -173,7 +211,7 @@ impl Source {
         };
         self.take_fresh(&mut look_up, keys);
         count(
-            &self.stats.n_keys_cached,
+            &self.counters.n_keys_cached,
             keys.len() - look_up.missing.len(),
         );
         if look_up.missing.is_empty() {
@@ -243,28 +281,29 @@ impl Source {
         let deadline = look_up.start + self.deadline;
         let Ok(Ok(_permit)) = timeout_at(deadline, self.permits.acquire()).await else {
             // Those before it are late themselves, and say so.
-            return count(&self.stats.n_late, 1);
+            return count(&self.counters.n_late, 1);
         };
         for some in keys.chunks(self.max_keys) {
             let Some(attempt) = self.circuit.lock().try_attempt(Instant::now()) else {
-                return count(&self.stats.n_paused, 1);
+                return count(&self.counters.n_paused, 1);
             };
-            count(&self.stats.n_queries, 1);
-            count(&self.stats.n_keys_asked, some.len());
+            count(&self.counters.n_queries, 1);
+            count(&self.counters.n_keys_asked, some.len());
             let answer = timeout_at(deadline, self.ask.ask(look_up.topic, some)).await;
             let reason = match answer {
                 Ok(Ok(found)) => {
+                    count(&self.counters.n_answered, 1);
                     let change = self.circuit.lock().succeeded(Instant::now());
                     self.tell(change);
                     self.keep(look_up, some, found);
                     continue;
                 }
                 Ok(Err(error)) => {
-                    count(&self.stats.n_failed, 1);
+                    count(&self.counters.n_failed, 1);
                     error.reason
                 }
                 Err(_) => {
-                    count(&self.stats.n_late, 1);
+                    count(&self.counters.n_late, 1);
                     let deadline_ms = self.deadline.as_millis();
                     format!("no answer within {deadline_ms} ms (fetch.deadline)")
                 }
@@ -293,7 +332,7 @@ impl Source {
             kept
         });
         let fields: Vec<Option<Rendered>> = fields.collect();
-        count(&self.stats.n_fields_refused, n_refused);
+        count(&self.counters.n_fields_refused, n_refused);
         let mut cache = self.cache.lock();
         for (key, fields) in keys.iter().zip(fields) {
             let name = self.name(look_up.topic, key);
@@ -304,6 +343,7 @@ impl Source {
     /// Completes a look-up with what the cache has by now, fresh or not.
     fn take_what_there_is(&self, look_up: LookUp<'_>) -> HashMap<Key, Rendered> {
         let (mut found, mut n_stale, mut n_without) = (look_up.found, 0, 0);
+        let n_missing = look_up.missing.len();
         let mut cache = self.cache.lock();
         for key in look_up.missing {
             let known = cache.get(
@@ -327,8 +367,10 @@ impl Source {
             }
         }
         drop(cache);
-        count(&self.stats.n_keys_stale, n_stale);
-        count(&self.stats.n_keys_without, n_without);
+        let n_answered = n_missing - n_stale - n_without;
+        count(&self.counters.n_keys_answered, n_answered);
+        count(&self.counters.n_keys_stale, n_stale);
+        count(&self.counters.n_keys_without, n_without);
         found
     }
 
@@ -371,34 +413,57 @@ impl Source {
         }
     }
 
+    /// What it has done.
+    pub(super) fn stats(&self) -> SourceStats {
+        let state = self.circuit.lock().state();
+        let (n_cached, cached_bytes) = self.cache.lock().size();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        SourceStats {
+            source: self.key.clone(),
+            state,
+            n_cached,
+            cached_bytes,
+            n_look_ups: read(&counters.n_look_ups),
+            n_queries: read(&counters.n_queries),
+            n_answered: read(&counters.n_answered),
+            n_keys_asked: read(&counters.n_keys_asked),
+            n_keys_cached: read(&counters.n_keys_cached),
+            n_keys_answered: read(&counters.n_keys_answered),
+            n_keys_stale: read(&counters.n_keys_stale),
+            n_keys_without: read(&counters.n_keys_without),
+            n_fields_refused: read(&counters.n_fields_refused),
+            n_failed: read(&counters.n_failed),
+            n_late: read(&counters.n_late),
+            n_paused: read(&counters.n_paused),
+        }
+    }
+
     /// How it does, for people and their programs.
     pub(super) fn report(&self) -> Value {
         let circuit = self.circuit.lock();
-        let state = circuit.state().as_str();
         let (since, error) = circuit.details();
         let (for_seconds, error) = (since.elapsed().as_secs(), error.map(str::to_owned));
         drop(circuit);
-        let (n_cached, cached_bytes) = self.cache.lock().size();
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let stats = &self.stats;
+        let stats = self.stats();
         json!({
             "source": self.key,
             "kind": self.ask.kind(),
-            "state": state,
+            "state": stats.state.as_str(),
             "for_seconds": for_seconds,
             "error": error,
-            "n_cached": n_cached,
-            "cached_bytes": cached_bytes,
-            "n_look_ups": read(&stats.n_look_ups),
-            "n_queries": read(&stats.n_queries),
-            "n_keys_asked": read(&stats.n_keys_asked),
-            "n_keys_cached": read(&stats.n_keys_cached),
-            "n_keys_stale": read(&stats.n_keys_stale),
-            "n_keys_without": read(&stats.n_keys_without),
-            "n_fields_refused": read(&stats.n_fields_refused),
-            "n_failed": read(&stats.n_failed),
-            "n_late": read(&stats.n_late),
-            "n_paused": read(&stats.n_paused),
+            "n_cached": stats.n_cached,
+            "cached_bytes": stats.cached_bytes,
+            "n_look_ups": stats.n_look_ups,
+            "n_queries": stats.n_queries,
+            "n_keys_asked": stats.n_keys_asked,
+            "n_keys_cached": stats.n_keys_cached,
+            "n_keys_stale": stats.n_keys_stale,
+            "n_keys_without": stats.n_keys_without,
+            "n_fields_refused": stats.n_fields_refused,
+            "n_failed": stats.n_failed,
+            "n_late": stats.n_late,
+            "n_paused": stats.n_paused,
         })
     }
 }

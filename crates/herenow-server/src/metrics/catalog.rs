@@ -1,6 +1,7 @@
 //! Every metric once: its name, what it says, and where it is read.
 
 mod cluster;
+mod events;
 mod presence;
 mod server;
 mod sockets;
@@ -44,10 +45,11 @@ pub(super) enum Read {
 type Labelled<T> = Vec<(Vec<String>, T)>;
 
 /// All metrics, by what they are about.
-pub(super) fn metrics() -> [(&'static str, &'static [Metric]); 4] {
+pub(super) fn metrics() -> [(&'static str, &'static [Metric]); 5] {
     [
         ("Connections and channels", sockets::METRICS),
         ("Presence", presence::METRICS),
+        ("Events", events::METRICS),
         ("Cluster", cluster::METRICS),
         ("Server", server::METRICS),
     ]

@@ -158,7 +158,7 @@ pub fn sockets(
     limited_sockets(config, pubsub, presence, authority, &limits)
 }
 
-fn limited_sockets(
+pub(super) fn limited_sockets(
     config: &ServerConfig,
     pubsub: &PubSub,
     presence: &Presence,
@@ -191,7 +191,7 @@ fn limited_sockets(
 }
 
 /// Makes the front for sockets of Supabase's clients, if they are served.
-fn dialect(
+pub(super) fn dialect(
     config: &ServerConfig,
     first: &Sockets,
     presence: &Presence,

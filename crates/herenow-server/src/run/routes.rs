@@ -9,19 +9,23 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::IntoResponse;
-use herenow_channels::Sockets;
+use herenow_channels::{Sockets, TrustedProxies};
+use herenow_presence::Presence;
+use herenow_pubsub::PubSub;
 use tokio::net::TcpListener;
 
 use super::RunError;
-use super::parts::{Parts, check_origin, is_loopback};
+use super::parts::{Parts, check_origin, dialect, is_loopback, limited_sockets};
 use crate::api;
 use crate::config::ServerConfig;
 use crate::demo;
 use crate::door::{self, Door};
 use crate::echo;
 use crate::health::{self, Ready};
+use crate::identity::Authority;
+use crate::limits::Limits;
 use crate::metrics::{self, Source};
-use crate::supabase;
+use crate::supabase::{self, Gate};
 use crate::tls::TlsMetrics;
 
 /// What clients ask: sockets of all dialects, with what belongs to them. `listener` is the main one.
@@ -31,7 +35,33 @@ pub(super) fn for_clients(
     listener: &TcpListener,
 ) -> Result<Router, RunError> {
     let app = app(config, &parts.sockets, &parts.ready)?;
-    Ok(app.merge(realtime(config, parts, listener)?))
+    let Some(sockets) = &parts.dialect else {
+        return Ok(app);
+    };
+    let is_local = parts.authority.is_dev() && is_loopback(listener);
+    let gate = gate(config, &parts.limits, &parts.ready)?;
+    let (presence, authority) = (&parts.presence, &parts.authority);
+    let routes = supabase::routes(config, presence, authority, is_local, gate);
+    Ok(app.merge(realtime(config, sockets, routes, &parts.ready)?))
+}
+
+/// Makes what clients ask out of nothing but the configuration, and lets it go: whether that can be
+/// is all that is asked. Nothing is listened on.
+pub(super) fn check(
+    config: &ServerConfig,
+    pubsub: &PubSub,
+    presence: &Presence,
+    authority: &Authority,
+) -> Result<(), RunError> {
+    let (limits, ready) = (Limits::new(config.limits.clone()), Ready::new());
+    let sockets = limited_sockets(config, pubsub, presence, authority.clone(), &limits)?;
+    let app = app(config, &sockets, &ready)?;
+    if let Some(dialect) = dialect(config, &sockets, presence, authority, &limits)? {
+        let gate = gate(config, &limits, &ready)?;
+        let routes = supabase::routes(config, presence, authority, false, gate);
+        drop(app.merge(realtime(config, &dialect, routes, &ready)?));
+    }
+    Ok(())
 }
 
 /// What programs and operators ask: the API, the metrics, the dashboard.
@@ -56,27 +86,28 @@ pub(super) fn for_operators(
     Ok(routes.merge(parts.dashboard.router()?))
 }
 
-/// The routes of the dialect, if it is served.
+/// The routes of the dialect: its sockets, and `routes` for its broadcasts over HTTP.
 fn realtime(
     config: &ServerConfig,
-    parts: &Parts,
-    listener: &TcpListener,
+    sockets: &Sockets,
+    routes: Router,
+    ready: &Ready,
 ) -> Result<Router, RunError> {
-    let Some(sockets) = &parts.dialect else {
-        return Ok(Router::new());
-    };
-    let is_local = parts.authority.is_dev() && is_loopback(listener);
-    let routes = supabase::routes(config, &parts.presence, &parts.authority, is_local);
-    let socket = guarded(config, sockets, &parts.ready)?;
+    let socket = guarded(config, sockets, ready)?;
     Ok(Router::new().nest(supabase::PATH, socket.merge(routes)))
 }
 
+/// What stands before the dialect's broadcasts over HTTP: the same as before its sockets.
+fn gate(config: &ServerConfig, limits: &Limits, ready: &Ready) -> Result<Gate, RunError> {
+    Ok(Gate {
+        door: Door::new(config, ready),
+        limits: limits.clone(),
+        proxies: TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?,
+    })
+}
+
 /// The routes that every server has, and what it answers where there is none.
-pub(super) fn app(
-    config: &ServerConfig,
-    sockets: &Sockets,
-    ready: &Ready,
-) -> Result<Router, RunError> {
+fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
     let socket = guarded(config, sockets, ready)?;
     let health = health::router(ready.clone());
     let mut app = Router::new()

@@ -3,21 +3,26 @@
 //! `POST /realtime/v1/api/broadcast` takes several as JSON, `POST
 //! /realtime/v1/api/broadcast/{topic}/events/{event}` one, as JSON or bytes. Who asks is told by
 //! `authorization: Bearer …` or `apikey`; answers and errors are those that the clients expect.
+//!
+//! A request counts as a connection of its address while it lasts, and goes through the door of the
+//! sockets: there is no way around their limits.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CONTENT_TYPE,
+    ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::map_response;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
+use herenow_channels::TrustedProxies;
 use herenow_presence::Topic;
 use herenow_pubsub::Payload;
 use serde_json::{Map, Value, json};
@@ -26,7 +31,9 @@ use super::access::may_enter;
 use super::frame::{MAX_FIELD_BYTES, UserBroadcast};
 use super::{BROADCAST, Room, Shared};
 use crate::api::check_is_local;
+use crate::door::{self, Door};
 use crate::identity::Identity;
+use crate::limits::Limits;
 
 /// What the routes share.
 #[derive(Debug)]
@@ -37,17 +44,50 @@ pub(super) struct Rest {
     pub(super) max_body_bytes: usize,
 }
 
+/// What a request has to pass before it is looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    pub(crate) door: Door,
+    pub(crate) limits: Limits,
+    pub(crate) proxies: TrustedProxies,
+}
+
 /// A request that is not done: its status, and what its client is told.
 struct Refused(StatusCode, Value);
 
 /// The routes.
-pub(super) fn router(rest: Rest) -> Router {
+pub(super) fn router(rest: Rest, gate: Gate) -> Router {
+    let door = from_fn_with_state(gate.door.clone(), door::admit);
+    let limits = from_fn_with_state(gate, admit);
     let single = "/api/broadcast/{topic}/events/{event}";
     Router::new()
         .route("/api/broadcast", post(batch).options(preflight))
         .route(single, post(one).options(preflight))
+        .layer(limits)
+        .layer(door)
         .layer(map_response(for_all_origins))
         .with_state(Arc::new(rest))
+}
+
+/// Lets a request in by its client's address.
+async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    if request.method() == Method::OPTIONS {
+        return next.run(request).await;
+    }
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let client = peer.and_then(|peer| gate.proxies.client(peer.0.ip(), request.headers()));
+    match gate.limits.admit_client(client) {
+        Ok(permit) => {
+            let response = next.run(request).await;
+            drop(permit);
+            response
+        }
+        Err(over) => {
+            let seconds = over.retry_after.as_millis().div_ceil(1_000).max(1);
+            let refused = Refused::message(StatusCode::TOO_MANY_REQUESTS, &over.reason);
+            ([(RETRY_AFTER, seconds.to_string())], refused).into_response()
+        }
+    }
 }
 
 /// Browsers may read the answers wherever their pages are from: a token is what counts.

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::rig::{Client, Frame, Rig};
+use super::rig::{Answer, Client, Frame, Rig};
 use super::tokens::{SECRET, claims, hs256};
 use super::until_metric;
 
@@ -217,4 +217,113 @@ fn srv_859_what_is_no_network_is_an_error_of_the_configuration() {
         error.contains("http.trusted_proxies") && error.contains("10.0.0.0/8"),
         "{error}"
     );
+}
+
+const DIALECT: &str = "/realtime/v1/websocket?apikey=any&vsn=2.0.0";
+const BROADCAST: &str = "/realtime/v1/api/broadcast/room:1/events/note";
+
+/// A broadcast over HTTP, by a client with this address.
+async fn broadcast(rig: &Rig, address: &str) -> Answer {
+    let headers =
+        format!("x-forwarded-for: {address}\r\napikey: any\r\ncontent-type: application/json\r\n");
+    rig.http("POST", BROADCAST, &headers, "{}").await
+}
+
+#[tokio::test]
+async fn srv_1160_clients_of_supabase_have_the_limits_of_all_and_share_them() {
+    let rig = Rig::with(&[PROXY, ("limits.sockets_per_address", "1")]).await;
+    let headers = [("x-forwarded-for", "203.0.113.1")];
+    let held = open(&rig, "203.0.113.1").await.unwrap();
+    let (status, reason) = refusal(rig.open(DIALECT, &headers).await);
+    let limit =
+        "too many connections from this address, the limit is 1 (limits.sockets_per_address)";
+    assert_eq!((status, reason.as_str()), (429, limit));
+    let refused = broadcast(&rig, "203.0.113.1").await;
+    assert_eq!(
+        (refused.status, &refused.json()["message"]),
+        (429, &json!(limit))
+    );
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(refused.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(broadcast(&rig, "203.0.113.2").await.status, 202);
+    drop(held);
+    until_metric(&rig, "herenow_connections", |n| n == 0.0).await;
+    let held = rig.open(DIALECT, &headers).await.unwrap();
+    assert_eq!(refusal(open(&rig, "203.0.113.1").await).0, 429);
+    let by_limit = refused_by("limits.sockets_per_address");
+    assert_eq!(until_metric(&rig, &by_limit, |n| n > 0.0).await, 3.0);
+    drop(held);
+    until_metric(&rig, "herenow_connections", |n| n == 0.0).await;
+    assert_eq!(broadcast(&rig, "203.0.113.1").await.status, 202);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1160_broadcasts_over_http_and_handshakes_have_one_rate() {
+    let flags = [
+        PROXY,
+        ("limits.handshake_rate", "1"),
+        ("limits.handshake_burst", "3"),
+    ];
+    let rig = Rig::with(&flags).await;
+    let headers = [("x-forwarded-for", "2001:db8::1")];
+    let _held = rig.open(DIALECT, &headers).await.unwrap();
+    let mut n_sent = 0;
+    let refused = loop {
+        let answer = broadcast(&rig, "2001:db8::1").await;
+        if answer.status == 429 || n_sent > 20 {
+            break answer;
+        }
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        n_sent += 1;
+    };
+    assert!(n_sent >= 2, "{n_sent}");
+    let reason = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(reason.ends_with("(limits.handshake_rate)"), "{reason}");
+    assert!(refused.header("retry-after").is_some());
+    // A browser may ask what it may send, and the others' rate is their own.
+    let preflight = rig.http("OPTIONS", BROADCAST, "x-forwarded-for: 2001:db8::1\r\n", "");
+    assert_eq!(preflight.await.status, 204);
+    assert_eq!(broadcast(&rig, "2001:db8:0:1::1").await.status, 202);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1160_a_client_of_supabase_that_floods_is_answered_and_closed() {
+    let flags = [("socket.message_rate", "1"), ("socket.message_burst", "4")];
+    let rig = Rig::with(&flags).await;
+    let topic = "realtime:room:1";
+    let mut ada = rig.open(DIALECT, &[]).await.unwrap();
+    let (status, response) = ada.join(topic, json!({ "config": {} })).await;
+    assert_eq!(status, "ok", "{response}");
+    let call = json!({ "type": "broadcast", "event": "note", "payload": {} });
+    for n in 0..40 {
+        let push = json!([
+            format!("j:{topic}"),
+            n.to_string(),
+            topic,
+            "broadcast",
+            call
+        ]);
+        ada.send_unless_closed(Message::text(push.to_string()))
+            .await;
+    }
+    assert_eq!(ada.closed().await, Some(1008));
+    until_metric(&rig, &refused_by("socket.message_rate"), |n| n > 0.0).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1160_a_user_has_so_many_connections_of_both_kinds() {
+    let rig = Rig::with(&[("jwt.secret", SECRET), ("limits.sockets_per_user", "1")]).await;
+    let token = hs256(&claims("ada", json!({})));
+    let _held = rig
+        .open(&format!("{SOCKET}&token={token}"), &[])
+        .await
+        .unwrap();
+    let path = format!("/realtime/v1/websocket?apikey={token}&vsn=2.0.0");
+    let (status, reason) = refusal(rig.open(&path, &[]).await);
+    assert_eq!(status, 429);
+    assert!(reason.ends_with("(limits.sockets_per_user)"), "{reason}");
+    rig.stop().await;
 }

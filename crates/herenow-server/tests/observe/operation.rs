@@ -55,6 +55,17 @@ fn srv_860_the_alarms_are_rules_that_ring_when_they_should_and_only_then() {
     promtool(&["test", "rules"], "ops/prometheus/alerts_test.yml");
 }
 
+#[test]
+fn srv_1153_each_alarm_rings_in_one_of_its_tests_and_is_silent_in_another() {
+    let tests = read("ops/prometheus/alerts_test.yml");
+    for alarm in alarms() {
+        let named = format!("alertname: {alarm}\n        exp_alerts:\n");
+        assert!(tests.contains(&named), "{alarm} never rings");
+        let silent = format!(", alertname: {alarm} }}");
+        assert!(tests.contains(&silent), "{alarm} always rings");
+    }
+}
+
 #[tokio::test]
 async fn srv_861_alarms_and_dashboard_name_metrics_that_there_are() {
     let rig = Rig::start().await;

@@ -51,9 +51,18 @@ impl Authority {
 
     /// Makes a certificate for this machine.
     pub(crate) fn leaf(&self) -> Leaf {
+        self.leaf_for(None)
+    }
+
+    /// Makes one for the years from one to another.
+    fn leaf_for(&self, years: Option<(i32, i32)>) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        if let Some((from, to)) = years {
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        }
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Leaf {
             der: certificate.der().clone(),
@@ -64,7 +73,15 @@ impl Authority {
 
     /// Makes a certificate and puts it where the server reads it.
     pub(crate) fn install(&self) -> Leaf {
-        let leaf = self.leaf();
+        self.put(self.leaf())
+    }
+
+    /// As [`Authority::install`], for the years from one to another.
+    pub(crate) fn install_for(&self, from: i32, to: i32) -> Leaf {
+        self.put(self.leaf_for(Some((from, to))))
+    }
+
+    fn put(&self, leaf: Leaf) -> Leaf {
         fs::write(self.path("cert.pem"), &leaf.pem).unwrap();
         fs::write(self.path("key.pem"), &leaf.key).unwrap();
         leaf

@@ -82,16 +82,23 @@ impl Drop for Receiver {
 
 #[derive(Clone)]
 struct Shared {
+    secret: &'static str,
     mood: watch::Sender<Mood>,
     requests: watch::Sender<Vec<Request>>,
 }
 
 impl Receiver {
     pub(crate) async fn start(mood: Mood) -> Self {
+        Self::with_secret(mood, SECRET).await
+    }
+
+    /// One whose requests are signed with `secret`.
+    pub(crate) async fn with_secret(mood: Mood, secret: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (mood, requests) = (watch::Sender::new(mood), watch::Sender::new(Vec::new()));
         let shared = Shared {
+            secret,
             mood: mood.clone(),
             requests: requests.clone(),
         };
@@ -170,7 +177,7 @@ async fn receive(
         &body,
     ]
     .concat();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, shared.secret.as_bytes());
     let signature = STANDARD.encode(hmac::sign(&key, &signed));
     assert_eq!(header("webhook-signature"), format!("v1,{signature}"));
     assert_eq!(header("content-type"), "application/json");

@@ -255,6 +255,11 @@ impl Client {
         within(self.stream.send(message)).await.unwrap();
     }
 
+    /// Sends a frame as it is, if the connection is still open.
+    pub(crate) async fn send_unless_closed(&mut self, message: Message) {
+        let _closed = within(self.stream.send(message)).await;
+    }
+
     /// The next frame that is neither ping nor pong.
     pub(crate) async fn frame(&mut self) -> Frame {
         loop {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use herenow_protocol::{ChannelId, JoinOutcome, JoinRequest, MessageRef, Payload, Serializer};
 use herenow_pubsub::{Payload as Outgoing, Sink};
 use tokio::time::Instant;
+use tracing::Span;
 use tracing::field::Empty;
 
 use super::super::slot::{Joining, Slot, Stage, Task, Work};
@@ -105,7 +106,11 @@ impl Session {
         while let Some(at) = self.find(id) {
             let slot = &mut self.slots[at];
             if let Work::Running(future) = &mut slot.work {
-                match future.as_mut().poll(context) {
+                // What the join does, such as looking up fields, belongs to its trace.
+                let in_span = slot.stage.span().map(Span::enter);
+                let polled = future.as_mut().poll(context);
+                drop(in_span);
+                match polled {
                     Poll::Ready(done) => self.on_done(context, at, done),
                     Poll::Pending => return,
                 }

@@ -4,15 +4,80 @@ use std::time::Duration;
 
 use super::{DAY, GIB};
 use crate::config::kind::{Key, Kind};
-use crate::config::{EVENT_WORDS, Secret, ServerConfig, webhook};
+use crate::config::{EVENT_WORDS, Secret, ServerConfig, WebhookTarget, webhook};
 
 const MS: Duration = Duration::from_millis(1);
+const TOPICS_FORM: &str =
+    "a list of topics, or beginnings of topics and a single \"*\" at the end, such as \"room:*\"";
+const EVENTS_FORM: &str = "a list of joined, updated, left, topic_occupied, topic_vacated";
+
+/// Keys of one entry of `[[webhooks]]`.
+pub(crate) static TARGET_KEYS: &[Key<WebhookTarget>] = &[
+    Key {
+        name: "url",
+        help: "where to post events",
+        kind: Kind::Text {
+            expected: "a URL such as \"https://example.com/herenow\", without a user, a password or a fragment",
+            check: webhook::is_url,
+            get: |target| target.url.clone(),
+            set: |target, url| target.url = url,
+        },
+    },
+    Key {
+        name: "name",
+        help: "what it is called in metrics and in the log; without one it is its place among all webhooks, from 1, those of webhook.urls first",
+        kind: Kind::MaybeText {
+            expected: "a small letter, then small letters, digits, - and _, 32 at most",
+            check: webhook::is_name,
+            show: |target| target.name.clone(),
+            set: |target, name| target.name = Some(name),
+        },
+    },
+    Key {
+        name: "topics",
+        help: "which topics it hears of: topics, or beginnings of topics and `*`; without, as webhook.topics",
+        kind: Kind::Texts {
+            expected: TOPICS_FORM,
+            check: webhook::is_pattern,
+            get: |target| target.topics.clone().unwrap_or_default(),
+            set: |target, texts| target.topics = Some(texts),
+        },
+    },
+    Key {
+        name: "events",
+        help: "which events it hears of; without, as webhook.events",
+        kind: Kind::Texts {
+            expected: EVENTS_FORM,
+            check: |text| EVENT_WORDS.contains(&text),
+            get: |target| target.events.clone().unwrap_or_default(),
+            set: |target, texts| target.events = Some(texts),
+        },
+    },
+    Key {
+        name: "secret",
+        help: "what its requests are signed with; without, webhook.secret",
+        kind: Kind::Secret {
+            min_bytes: 16,
+            set: |target, secret| target.secret = Some(Secret::new(secret)),
+        },
+    },
+    Key {
+        name: "secret_file",
+        help: "a file with its secret; line breaks at its end are not part of it",
+        kind: Kind::MaybeText {
+            expected: "the path of a file",
+            check: |text| !text.is_empty(),
+            show: |target| target.secret_file.clone(),
+            set: |target, path| target.secret_file = Some(path),
+        },
+    },
+];
 
 /// Keys of `[webhook]`.
 pub(super) static WEBHOOK_KEYS: &[Key<ServerConfig>] = &[
     Key {
         name: "webhook.urls",
-        help: "where to post what happens: who joins and leaves, and which topics become occupied and vacated; each URL gets all of it",
+        help: "where to post what happens: who joins and leaves, and which topics become occupied and vacated; each URL gets all of it, and those with filters of their own are [[webhooks]]",
         kind: Kind::Texts {
             expected: "a list of URLs such as \"https://example.com/herenow\", without a user, a password or a fragment",
             check: webhook::is_url,
@@ -22,7 +87,7 @@ pub(super) static WEBHOOK_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "webhook.allow_http",
-        help: "whether webhook.urls may be plain HTTP to another machine",
+        help: "whether webhooks may be plain HTTP to another machine",
         kind: Kind::Switch {
             get: |config| Some(config.webhook.allow_http),
             set: |config, on| config.webhook.allow_http = on,
@@ -50,7 +115,7 @@ pub(super) static WEBHOOK_KEYS: &[Key<ServerConfig>] = &[
         name: "webhook.topics",
         help: "which topics webhooks hear of: topics, or beginnings of topics and `*`",
         kind: Kind::Texts {
-            expected: "a list of topics, or beginnings of topics and a single \"*\" at the end, such as \"room:*\"",
+            expected: TOPICS_FORM,
             check: webhook::is_pattern,
             get: |config| config.webhook.topics.clone(),
             set: |config, texts| config.webhook.topics = texts,
@@ -60,7 +125,7 @@ pub(super) static WEBHOOK_KEYS: &[Key<ServerConfig>] = &[
         name: "webhook.events",
         help: "which events webhooks hear of",
         kind: Kind::Texts {
-            expected: "a list of joined, updated, left, topic_occupied, topic_vacated",
+            expected: EVENTS_FORM,
             check: |text| EVENT_WORDS.contains(&text),
             get: |config| config.webhook.events.clone(),
             set: |config, texts| config.webhook.events = texts,

@@ -1,0 +1,204 @@
+//! Who tells what, and how often.
+
+use herenow_presence::{Presence, PresenceConfig};
+use herenow_pubsub::{MemoryCluster, PubSub};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::{EventsConfig, WebhookConfig};
+use crate::events::event::Filter;
+use crate::events::queue::Next;
+
+#[test]
+fn srv_681_a_topic_has_one_home_and_keeps_it_when_another_node_goes() {
+    let names = ["a", "b", "c"].map(|name| NodeName::new(name).unwrap());
+    let mut n_of_each = [0; 3];
+    for n in 0..300 {
+        let topic = Topic::new(format!("room:{n}")).unwrap();
+        let home = home_of(&topic, names.iter()).unwrap();
+        let at = names.iter().position(|name| name.as_str() == home).unwrap();
+        n_of_each[at] += 1;
+        for gone in names.iter().filter(|name| name.as_str() != home) {
+            let left = names.iter().filter(|name| *name != gone);
+            assert_eq!(home_of(&topic, left), Some(home));
+        }
+    }
+    assert!(n_of_each.iter().all(|n| *n > 60), "{n_of_each:?}");
+    assert_eq!(home_of(&Topic::new("x").unwrap(), [].iter()), None);
+}
+
+#[test]
+fn srv_682_numbers_of_a_topic_ascend_by_one_and_never_come_again() {
+    let mut numbers = Numbers::default();
+    let (one, two) = (Topic::new("one").unwrap(), Topic::new("two").unwrap());
+    assert_eq!(numbers.take(&one, 2).seq, 1);
+    assert_eq!(numbers.take(&two, 1).seq, 3);
+    assert_eq!(numbers.take(&one, 3).seq, 3);
+    assert_eq!(numbers.take(&two, 2).seq, 4);
+    numbers.forget(&one);
+    let again = numbers.take(&one, 1);
+    assert_eq!((again.seq, again.n_told), (9, 9));
+    assert_eq!(numbers.take(&one, 1).seq, 10);
+}
+
+struct Node {
+    name: &'static str,
+    presence: Presence,
+    queue: Arc<Queue>,
+}
+
+impl Node {
+    fn start(cluster: &MemoryCluster, name: &'static str) -> Self {
+        let config = WebhookConfig {
+            max_delay: Duration::ZERO,
+            ..WebhookConfig::default()
+        };
+        let config = Arc::new(config);
+        let queue = Arc::new(Queue::new(name.to_owned(), Filter::all(), config));
+        let ready = Ready::new();
+        ready.become_ready();
+        let journal = Journal::new(&EventsConfig::default(), Arc::default());
+        let down_period = PresenceConfig::default().shard.down_period;
+        let teller = Teller::new(name, &ready, vec![queue.clone()], journal, down_period);
+        let presence = Presence::builder(&PubSub::new(cluster.adapter(name)))
+            .handle_metas(teller)
+            .start();
+        Self {
+            name,
+            presence: presence.unwrap(),
+            queue,
+        }
+    }
+
+    /// What it has told since the last time: event, topic and reason.
+    fn told(&self) -> Vec<(String, String, String)> {
+        let mut told = Vec::new();
+        while let Next::Batch(batch) = self.queue.next(Instant::now()) {
+            for item in batch.parts.iter().flat_map(|part| &part.items) {
+                let event: Value = serde_json::from_slice(&item.json).unwrap();
+                let text = |name: &str| event[name].as_str().unwrap().to_owned();
+                told.push((text("event"), text("topic"), text("reason")));
+            }
+            self.queue.on_delivered(batch);
+        }
+        told
+    }
+
+    async fn knows(&self, n_nodes: usize) {
+        while self.presence.cluster().await.nodes.len() != n_nodes {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn sees(&self, n_topics: usize) {
+        while self.presence.topics().len() != n_topics {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.presence.flush().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_703_what_a_dead_node_was_to_tell_of_another_one_is_told_by_its_successor() {
+    let cluster = MemoryCluster::new();
+    let nodes = ["a", "b", "c", "d"].map(|name| Node::start(&cluster, name));
+    let [a, b, c, d] = &nodes;
+    for node in &nodes {
+        node.knows(4).await;
+    }
+    let mut here = Vec::new();
+    for n in 0..40 {
+        let topic = format!("room:{n}");
+        here.push(b.presence.track_on(&topic, "ada", json!({})).await.unwrap());
+    }
+    here.push(
+        c.presence
+            .track_on("lobby", "bob", json!({}))
+            .await
+            .unwrap(),
+    );
+    for node in &nodes {
+        node.sees(41).await;
+    }
+    let occupied = nodes.iter().map(|node| {
+        let told = node.told().into_iter();
+        told.filter(|(event, ..)| event == "topic_occupied").count()
+    });
+    let occupied: Vec<usize> = occupied.collect();
+    assert_eq!(occupied.iter().sum::<usize>(), 41, "{occupied:?}");
+    assert!(occupied.iter().all(|n| *n > 0), "{occupied:?}");
+
+    cluster.kill("b");
+    cluster.kill("c"); // Which nobody notices at first.
+    cluster.report_gone("b");
+    a.sees(1).await;
+    d.sees(1).await;
+    let mut told = [a.told(), d.told()].concat();
+    let n_told = told.len();
+    assert!(n_told > 0 && n_told < 80, "{n_told}");
+    a.sees(0).await;
+    d.sees(0).await;
+    told.extend([a.told(), d.told()].concat());
+    told.sort();
+    let mut expected = Vec::new();
+    for topic in (0..40)
+        .map(|n| format!("room:{n}"))
+        .chain(["lobby".to_owned()])
+    {
+        for event in ["left", "topic_vacated"] {
+            expected.push((event.to_owned(), topic.clone(), "node_down".to_owned()));
+        }
+    }
+    expected.sort();
+    assert_eq!(told, expected, "each once");
+    assert_eq!(nodes.each_ref().map(|node| node.name), ["a", "b", "c", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_704_who_told_that_users_of_a_node_had_left_tells_that_they_are_back() {
+    let cluster = MemoryCluster::new();
+    let nodes = ["a", "b", "c"].map(|name| Node::start(&cluster, name));
+    let [a, b, c] = &nodes;
+    for node in &nodes {
+        node.knows(3).await;
+    }
+    let mut here = Vec::new();
+    for n in 0..20 {
+        let topic = format!("room:{n}");
+        here.push(c.presence.track_on(&topic, "ada", json!({})).await.unwrap());
+    }
+    for node in &nodes {
+        node.sees(20).await;
+        node.told();
+    }
+    cluster.partition(&["c"]);
+    a.sees(0).await;
+    b.sees(0).await;
+    let gone = [a.told(), b.told()];
+    cluster.heal();
+    a.sees(20).await;
+    b.sees(20).await;
+    let back = [a.told(), b.told()];
+    let turned = |told: &[(String, String, String)]| {
+        let mut told: Vec<_> = told
+            .iter()
+            .map(|(event, topic, _)| (event.clone(), topic.clone()))
+            .collect();
+        for (event, _) in &mut told {
+            match event.as_str() {
+                "left" => *event = "joined".to_owned(),
+                "topic_vacated" => *event = "topic_occupied".to_owned(),
+                _ => {}
+            }
+        }
+        told.sort();
+        told
+    };
+    assert_eq!(gone[0].len() + gone[1].len(), 40);
+    assert!(gone.iter().all(|told| !told.is_empty()));
+    for (gone, back) in gone.iter().zip(&back) {
+        assert_eq!(turned(gone), turned(back));
+        assert!(back.iter().all(|(.., reason)| reason == "node_up"));
+    }
+    assert_eq!(c.told(), [], "they were there all the while");
+}
