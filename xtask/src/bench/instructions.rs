@@ -168,7 +168,7 @@ fn judge(counts: &Counts, kept: &Counts) -> Result<()> {
     reason = "a percentage of instructions is never that exact"
 )]
 fn percent(before: u64, now: u64) -> f64 {
-    (now as f64 / before as f64 - 1.0) * 100.0
+    (now as f64 - before as f64) * 100.0 / before as f64
 }
 
 #[cfg(test)]
