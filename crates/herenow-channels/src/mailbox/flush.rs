@@ -8,6 +8,10 @@
 //! turn of it broadcasts leaves each connection in one write, as it would have from the
 //! connection's own task.
 //!
+//! A connection on any other stream, TLS say, can only write in its own task. It is marked all the
+//! same, and woken in its turn: a broadcast to 100,000 would otherwise put as many tasks in front of
+//! whoever joins just then.
+//!
 //! A mailbox is flushed under its lock and only if its task has taken no frames that it has not
 //! written yet, so there is one writer at a time and frames keep their order. What is out of the
 //! ordinary (a full send buffer, a stream that fails, diffs kept aside) goes to the task.
@@ -114,7 +118,7 @@ impl Inner {
     /// Tells whether a frame that was just queued needs no wake: its task sees it before it waits
     /// again, or it will be flushed. Marks the mailbox for that; `Some(true)` if it was not before.
     pub(super) fn mark(&mut self) -> Option<bool> {
-        if self.stream.is_none() || self.cold.is_some() {
+        if self.cold.is_some() {
             return None;
         }
         if self.is_writing || self.waker.is_none() {
