@@ -137,16 +137,15 @@ impl CloseOrder {
     }
 
     /// Says in the log how a connection ends; aloud if it ran into a limit that its operator may
-    /// want to look at.
+    /// want to look at. Whose it is, which its name says, is for `debug` only.
     pub(crate) fn log(&self, transport: &str, socket: Option<&str>) {
         let (code, text) = (self.code.0, self.close_text());
         if self.reason == Reason::Flooded {
-            tracing::warn!(transport, code, text, socket, "flooding client closed");
+            tracing::warn!(transport, code, text, "flooding client closed");
         } else if self.code == CloseCode::POLICY_VIOLATION {
-            tracing::warn!(transport, code, text, socket, "slow reader closed");
-        } else {
-            tracing::debug!(transport, code, text, socket, "socket closes");
+            tracing::warn!(transport, code, text, "slow reader closed");
         }
+        tracing::debug!(transport, code, text, socket, "socket closes");
     }
 
     /// The text, cut to what a close frame can carry.

@@ -373,6 +373,27 @@ async fn soc_302_a_slow_reader_that_is_closed_is_logged_with_the_limit() {
 }
 
 #[tokio::test]
+async fn srv_1158_whose_connection_was_closed_is_logged_for_debugging_only() {
+    let mut config = SocketConfig::default();
+    config.max_queue_messages = NonZero::new(10).unwrap();
+    let pubsub = PubSub::local();
+    let named = sockets(&pubsub).connect(async |_| Ok(Connected::with_id("users:ada-7")));
+    let address = start(named.config(config)).await;
+    let (log, _guard) = Log::start();
+    let _socket = joined(address).await;
+    for _ in 0..20 {
+        let payload = Payload::json("{}");
+        pubsub.broadcast("room:lobby", "news", payload).unwrap();
+    }
+    log.contains("slow reader closed").await;
+    let text = log.text();
+    let named: Vec<&str> = text.lines().filter(|l| l.contains("ada-7")).collect();
+    assert!(!named.is_empty());
+    let is_quiet = |line: &&str| line.contains(" DEBUG ") || line.contains(" TRACE ");
+    assert!(named.iter().all(is_quiet), "{named:#?}");
+}
+
+#[tokio::test]
 async fn soc_140_a_stopping_server_drains_its_sockets_of_both_transports() {
     let sockets = sockets(&PubSub::local());
     let app = Router::new().nest("/ws", sockets.into_router());

@@ -1,5 +1,5 @@
 //! Serves rooms whose presences carry names from SQLite, and fills one so that there is something
-//! to see: `cargo run -p presence-with-sqlite`.
+//! to see: `cargo run -p presence-with-sqlite`. It listens on 127.0.0.1:4002, or where `LISTEN` says.
 //!
 //! The log shows each query with its number of keys. To look at the room from another terminal:
 //! `cargo run -p herenow-server -- watch ws://127.0.0.1:4002 room:lobby --param user_id=u1`.
@@ -31,7 +31,8 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!(n_guests = guests.len(), u1 = %json!(first), "guests are here");
 
     let app = Router::new().nest("/socket", sockets.into_router());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:4002").await?;
+    let address = std::env::var("LISTEN").unwrap_or("127.0.0.1:4002".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await?;
     herenow::serve(listener, app, async { _ = tokio::signal::ctrl_c().await }).await?;
     drop(guests);
     Ok(())
