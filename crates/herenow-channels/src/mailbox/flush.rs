@@ -8,9 +8,9 @@
 //! turn of it broadcasts leaves each connection in one write, as it would have from the
 //! connection's own task.
 //!
-//! Connections on anything else than bare TCP (TLS, long poll) are marked, too, and their tasks are
-//! woken in the same loop. Woken by the dispatch itself, all of a room of 100,000 would stand in
-//! front of whatever else is to be done.
+//! A connection on any other stream, TLS say, can only write in its own task. It is marked all the
+//! same, and woken in its turn: a broadcast to 100,000 would otherwise put as many tasks in front of
+//! whoever joins just then.
 //!
 //! A mailbox is flushed under its lock and only if its task has taken no frames that it has not
 //! written yet, so there is one writer at a time and frames keep their order. What is out of the
