@@ -30,9 +30,11 @@ use crate::metrics::Metrics;
 
 /// Mailboxes that one task flushes; other threads may take the next batch.
 const MAX_BATCH: usize = 4_096;
-/// Mailboxes that are flushed before other tasks get their turn, and what clients have sent
+/// Mailboxes that are written out before other tasks get their turn, and what clients have sent
 /// meanwhile is read: its broadcasts reach those that are not flushed yet in the same write.
 const MAX_TURN: usize = 32;
+/// As how many writes a task counts that is woken: in its own turn it does more than write.
+const WAKE: usize = 8;
 
 /// The mailboxes that one dispatch marked. Dropped at its end, it has them flushed.
 #[derive(Debug, Default)]
@@ -73,8 +75,12 @@ impl Marked {
 
     /// Flushes what fits into one turn; true if it was the last.
     fn flush_some(&mut self) -> bool {
-        for mailbox in self.0.by_ref().take(MAX_TURN) {
-            mailbox.flush();
+        let mut left = MAX_TURN;
+        while left > 0
+            && let Some(mailbox) = self.0.next()
+        {
+            let cost = if mailbox.flush() { 1 } else { WAKE };
+            left = left.saturating_sub(cost);
         }
         self.0.as_slice().is_empty()
     }
@@ -94,17 +100,19 @@ impl Mailbox {
         self.inner.lock().stream = Some(stream);
     }
 
-    /// Writes what is queued, as far as the stream takes it at once.
-    fn flush(&self) {
+    /// Writes what is queued, or leaves it to the connection's task if the stream does not take all of
+    /// it at once; false if it had to wake that.
+    fn flush(&self) -> bool {
         let mut inner = self.inner.lock();
         inner.is_marked = false;
         if inner.is_writing || inner.is_closed || inner.frames.is_empty() {
-            return; // Its task is at it, or was here before.
+            return true; // Its task is at it, or was here before.
         }
-        if inner.cold.is_none() && inner.write(&self.metrics).is_ok() {
-            return;
+        let is_written = inner.cold.is_none() && inner.write(&self.metrics).is_ok();
+        if !is_written {
+            Self::wake(inner);
         }
-        Self::wake(inner);
+        is_written
     }
 
     fn wake_to_flush(&self) {
