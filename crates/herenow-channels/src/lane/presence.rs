@@ -475,7 +475,7 @@ mod tests {
             woken.iter().filter(is_woken).count()
         };
         let mut once = Once::new();
-        let news = Broadcast::new("room:1".into(), "news", Outgoing::json("{}"));
+        let news = Broadcast::new("room:1", "news", Outgoing::json("{}"));
         lanes.iter().for_each(|lane| lane.deliver(&news, &mut once));
         drop(once);
         assert_eq!(n_woken(), 0);
