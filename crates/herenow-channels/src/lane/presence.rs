@@ -34,6 +34,10 @@ impl Lane {
         if presences.topic().as_str() != &*self.topic {
             return self.send_frame(self.around(event, presences.json()));
         }
+        let is_list = event == event::PRESENCE_STATE && !self.is_refused.load(Ordering::Relaxed);
+        if is_list && self.is_summary() {
+            return Ok(()); // Should the mode change, the list comes with the news of it.
+        }
         let (frame, version, feed) = if event == event::PRESENCE_STATE {
             let mut parts = presences.parts();
             let version = parts.version();
@@ -205,6 +209,8 @@ impl IntoPayload for Presences {
 #[cfg(test)]
 mod tests {
     use std::num::NonZero;
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Context, Wake, Waker};
 
     use herenow_presence::Presence;
     use herenow_protocol::{JoinRef, Payload, PresenceFold, Serializer};
@@ -442,5 +448,42 @@ mod tests {
         }
         lane.release();
         assert_eq!(folded(&lane), (keys(&presence).await, 1));
+    }
+
+    /// Whether a connection's task was woken.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn srv_1104_a_broadcast_wakes_connections_in_their_turn_and_not_all_at_once() {
+        let lanes: Vec<Lane> = (0..100).map(|_| held_lane()).collect();
+        let woken: Vec<Arc<Woken>> = (0..100).map(|_| Arc::default()).collect();
+        for (lane, woken) in lanes.iter().zip(&woken) {
+            lane.release();
+            let waker = Waker::from(woken.clone());
+            let is_parked = lane.mailbox.park(&Context::from_waker(&waker), true);
+            assert!(is_parked);
+        }
+        let n_woken = || {
+            let is_woken = |woken: &&Arc<Woken>| woken.0.load(Ordering::Relaxed);
+            woken.iter().filter(is_woken).count()
+        };
+        let mut once = Once::new();
+        let news = Broadcast::new("room:1", "news", Outgoing::json("{}"));
+        lanes.iter().for_each(|lane| lane.deliver(&news, &mut once));
+        drop(once);
+        assert_eq!(n_woken(), 0);
+        tokio::task::yield_now().await;
+        assert!((1..100).contains(&n_woken()), "{}", n_woken());
+        while n_woken() < 100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(lanes.iter().all(|lane| frames(lane).len() == 1));
     }
 }

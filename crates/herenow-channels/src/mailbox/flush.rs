@@ -8,6 +8,10 @@
 //! turn of it broadcasts leaves each connection in one write, as it would have from the
 //! connection's own task.
 //!
+//! A connection on any other stream, TLS say, can only write in its own task. It is marked all the
+//! same, and woken in its turn: a broadcast to 100,000 would otherwise put as many tasks in front of
+//! whoever joins just then.
+//!
 //! A mailbox is flushed under its lock and only if its task has taken no frames that it has not
 //! written yet, so there is one writer at a time and frames keep their order. What is out of the
 //! ordinary (a full send buffer, a stream that fails, diffs kept aside) goes to the task.
@@ -26,9 +30,11 @@ use crate::metrics::Metrics;
 
 /// Mailboxes that one task flushes; other threads may take the next batch.
 const MAX_BATCH: usize = 4_096;
-/// Mailboxes that are flushed before other tasks get their turn, and what clients have sent
+/// Mailboxes that are written out before other tasks get their turn, and what clients have sent
 /// meanwhile is read: its broadcasts reach those that are not flushed yet in the same write.
 const MAX_TURN: usize = 32;
+/// As how many writes a task counts that is woken: in its own turn it does more than write.
+const WAKE: usize = 8;
 
 /// The mailboxes that one dispatch marked. Dropped at its end, it has them flushed.
 #[derive(Debug, Default)]
@@ -69,8 +75,12 @@ impl Marked {
 
     /// Flushes what fits into one turn; true if it was the last.
     fn flush_some(&mut self) -> bool {
-        for mailbox in self.0.by_ref().take(MAX_TURN) {
-            mailbox.flush();
+        let mut left = MAX_TURN;
+        while left > 0
+            && let Some(mailbox) = self.0.next()
+        {
+            let cost = if mailbox.flush() { 1 } else { WAKE };
+            left = left.saturating_sub(cost);
         }
         self.0.as_slice().is_empty()
     }
@@ -90,17 +100,19 @@ impl Mailbox {
         self.inner.lock().stream = Some(stream);
     }
 
-    /// Writes what is queued, as far as the stream takes it at once.
-    fn flush(&self) {
+    /// Writes what is queued, or leaves it to the connection's task if the stream does not take all of
+    /// it at once; false if it had to wake that.
+    fn flush(&self) -> bool {
         let mut inner = self.inner.lock();
         inner.is_marked = false;
         if inner.is_writing || inner.is_closed || inner.frames.is_empty() {
-            return; // Its task is at it, or was here before.
+            return true; // Its task is at it, or was here before.
         }
-        if inner.cold.is_none() && inner.write(&self.metrics).is_ok() {
-            return;
+        let is_written = inner.cold.is_none() && inner.write(&self.metrics).is_ok();
+        if !is_written {
+            Self::wake(inner);
         }
-        Self::wake(inner);
+        is_written
     }
 
     fn wake_to_flush(&self) {
@@ -114,7 +126,7 @@ impl Inner {
     /// Tells whether a frame that was just queued needs no wake: its task sees it before it waits
     /// again, or it will be flushed. Marks the mailbox for that; `Some(true)` if it was not before.
     pub(super) fn mark(&mut self) -> Option<bool> {
-        if self.stream.is_none() || self.cold.is_some() {
+        if self.cold.is_some() {
             return None;
         }
         if self.is_writing || self.waker.is_none() {
