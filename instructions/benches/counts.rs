@@ -117,7 +117,6 @@ library_benchmark_group!(
 
 #[library_benchmark]
 #[bench::n1(diff(1))]
-#[bench::n100(diff(100))]
 fn encode_diff(diff: Arc<PresenceDiff>) -> (Arc<PresenceDiff>, Bytes) {
     let payload = Payload::Json(diff.json());
     let encoded = V2.encode_broadcast(black_box("room:1"), "presence_diff", &payload);
