@@ -168,6 +168,7 @@ impl Booted {
             if let (Some(id), Some("systemd")) = (child, name.as_deref().map(str::trim)) {
                 return Ok(id);
             }
+            // Between two looks: nothing tells that a container has its first process.
             thread::sleep(Duration::from_millis(100));
         }
         bail!("systemd did not start within {PATIENCE:?}")

@@ -11,6 +11,7 @@ pub(crate) fn until(what: &str, mut is_met: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_met() {
         assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        // Between two looks: streams in memory have nothing that this thread could wait on.
         std::thread::sleep(Duration::from_micros(200));
     }
 }

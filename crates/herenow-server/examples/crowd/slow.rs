@@ -87,6 +87,7 @@ impl Noisy {
         let (began, cpu) = (Instant::now(), server::cpu());
         for round in 0..seconds * PER_SECOND {
             let due = began + Duration::from_secs(1) * round / PER_SECOND;
+            // The pace of the noise is part of what is measured.
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             if round % (2 * PER_SECOND) == 0 {
                 memory.push(mib(resident()));

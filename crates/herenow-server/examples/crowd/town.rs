@@ -107,6 +107,7 @@ impl Town {
             self.read_all();
             while Instant::now() < end {
                 self.come_back();
+                // Between two looks, so that the clients leave the core to the server.
                 std::thread::sleep(Duration::from_millis(20));
                 // The last ones to be heard are those whose answers are waited for.
                 if !self.coming.is_empty() || self.n_answers < self.n_beats {

@@ -156,6 +156,7 @@ impl Postgres {
             let deadline = Instant::now() + PATIENCE;
             while process.try_wait().unwrap().is_none() {
                 assert!(Instant::now() < deadline, "PostgreSQL does not stop");
+                // Between two looks: a child process cannot be waited for with a deadline.
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
