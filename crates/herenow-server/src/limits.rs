@@ -8,14 +8,16 @@
 //! One table, under one lock, is all the state. An entry is there while its address has a
 //! connection or has not got all tokens of its rate back, so it is bounded by the connections, and
 //! by `limits.max_addresses` for those that have none; beyond that a newcomer is let in unseen, and
-//! counted. What one *connection* may send is its own affair, see [`herenow_channels::Rate`].
+//! counted. The connections of each user are counted in a table of their own: a connection's own user
+//! has its [`Place`] in the [`Permit`], and the users whom its channels know by tokens of theirs have
+//! those that [`Places`] hands out. What one *connection* may send is its own affair, see [`herenow_channels::Rate`].
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use herenow_channels::{Bucket, ConnectInfo, ConnectRefused, Connected, Rate};
@@ -88,7 +90,25 @@ pub(crate) struct LimitCounts {
 pub(crate) struct Permit {
     limits: Limits,
     network: Option<Network>,
-    user: Option<Box<str>>,
+    user: Option<Place>,
+}
+
+/// A connection's place among those of one user. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    limits: Limits,
+    user: Box<str>,
+}
+
+/// The users whose connection this is: its own, and those of its channels' tokens. It has one place
+/// among those of each, however many of its channels are that user's; they share it, and it is given
+/// back with the last of them.
+#[derive(Debug)]
+pub(crate) struct Places {
+    limits: Limits,
+    /// The user whose place the permit has.
+    own: Option<Box<str>>,
+    others: Mutex<Vec<Weak<Place>>>,
 }
 
 /// A request is over a limit.
@@ -175,6 +195,31 @@ impl Limits {
         Ok(permit)
     }
 
+    /// Takes a place among the connections of a user, by the id of those.
+    fn place_of(&self, user: &str) -> Result<Place, TooMany> {
+        let max = self.0.config.sockets_per_user;
+        let mut users = self.0.users.lock();
+        let n_sockets = users.get(user).copied().unwrap_or_default();
+        if max > 0 && n_sockets >= max {
+            drop(users);
+            return Err(self.refuse(&Over::SocketsPerUser { max }));
+        }
+        users.insert(user.into(), n_sockets + 1);
+        Ok(Place {
+            limits: self.clone(),
+            user: user.into(),
+        })
+    }
+
+    /// The places of a connection that was let in by its user, if it has one.
+    pub(crate) fn places(&self, own: Option<&str>) -> Places {
+        Places {
+            limits: self.clone(),
+            own: own.map(Into::into),
+            others: Mutex::default(),
+        }
+    }
+
     fn refuse(&self, over: &Over) -> TooMany {
         let (reason, counter) = (over.to_string(), over.counter(&self.0.counters));
         let n_refused = counter.fetch_add(1, Ordering::Relaxed) + 1;
@@ -219,18 +264,8 @@ impl Permit {
     ///
     /// As [`Limits::admit`].
     pub(crate) fn enter(mut self, connected: Connected) -> Result<Connected, ConnectRefused> {
-        if let Some(id) = connected.id.as_deref() {
-            let max = self.limits.0.config.sockets_per_user;
-            let mut users = self.limits.0.users.lock();
-            let n_sockets = users.get(id).copied().unwrap_or_default();
-            if max > 0 && n_sockets >= max {
-                drop(users);
-                return Err(self.limits.refuse(&Over::SocketsPerUser { max }).into());
-            }
-            users.insert(id.into(), n_sockets + 1);
-            drop(users);
-            self.user = Some(id.into());
-        }
+        let user = connected.id.as_deref();
+        self.user = user.map(|user| self.limits.place_of(user)).transpose()?;
         Ok(connected.keeping(self))
     }
 }
@@ -238,17 +273,44 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let inner = &self.limits.0;
-        if let Some(user) = self.user.take()
-            && let Entry::Occupied(mut entry) = inner.users.lock().entry(user)
-        {
+        if let Some(network) = self.network {
+            let (max_idle, now) = (inner.config.max_addresses, inner.began.elapsed());
+            inner.addresses.lock().leave(network, max_idle, now);
+        }
+    }
+}
+
+impl Places {
+    /// Takes the connection's place among those of a user, to be held by a channel that is the
+    /// user's; `None` if the permit has it.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMany`], counted and logged, if the connection would be one too many of the user.
+    pub(crate) fn of(&self, user: &str) -> Result<Option<Arc<Place>>, TooMany> {
+        if self.own.as_deref() == Some(user) {
+            return Ok(None);
+        }
+        let mut others = self.others.lock();
+        let is_of = |place: &Arc<Place>| &*place.user == user;
+        if let Some(place) = others.iter().filter_map(Weak::upgrade).find(is_of) {
+            return Ok(Some(place));
+        }
+        let place = Arc::new(self.limits.place_of(user)?);
+        others.retain(|place| place.strong_count() > 0);
+        others.push(Arc::downgrade(&place));
+        Ok(Some(place))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut users = self.limits.0.users.lock();
+        if let Entry::Occupied(mut entry) = users.entry(std::mem::take(&mut self.user)) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
             }
-        }
-        if let Some(network) = self.network {
-            let (max_idle, now) = (inner.config.max_addresses, inner.began.elapsed());
-            inner.addresses.lock().leave(network, max_idle, now);
         }
     }
 }
@@ -422,6 +484,32 @@ mod tests {
         drop(held);
         let again = enter("users:ada").unwrap();
         drop((other, again));
+        assert!(limits.0.users.lock().is_empty());
+    }
+
+    #[test]
+    fn srv_1250_a_connection_has_one_place_of_each_user_of_its_channels() {
+        let limits = limits(|config| config.sockets_per_user = 1);
+        let (one, other) = (limits.places(None), limits.places(Some("users:bob")));
+        let ada = one.of("users:ada").unwrap().unwrap();
+        let again = one.of("users:ada").unwrap().unwrap();
+        assert!(
+            Arc::ptr_eq(&ada, &again),
+            "two channels of a connection share it"
+        );
+        assert!(other.of("users:bob").unwrap().is_none(), "it is its own");
+        let over = other.of("users:ada").unwrap_err();
+        assert_eq!(
+            over.reason,
+            "too many connections of this user, the limit is 1 (limits.sockets_per_user)"
+        );
+        assert_eq!(limits.counts().sockets_per_user, 1);
+        drop(ada);
+        assert!(other.of("users:ada").is_err(), "one channel is still hers");
+        drop(again);
+        let moved = other.of("users:ada").unwrap();
+        assert!(one.of("users:ada").is_err());
+        drop((moved, one, other));
         assert!(limits.0.users.lock().is_empty());
     }
 

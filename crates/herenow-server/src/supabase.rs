@@ -80,7 +80,9 @@ pub(crate) fn sockets(
             let (shared, limits) = (access.clone(), limits.clone());
             async move {
                 let permit = limits.admit(&info)?;
-                permit.enter(shared.access.connect(&info).await?)
+                let connected = permit.enter(shared.access.connect(&info).await?)?;
+                let places = limits.places(connected.id.as_deref());
+                Ok(connected.assign(places))
             }
         })
         .channel("realtime:*", move || Member::new(&shared))

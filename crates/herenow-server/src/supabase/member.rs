@@ -26,6 +26,7 @@ use super::{BROADCAST, Room, Shared};
 use crate::identity::{
     self, ACCESS_TOKEN, EVICT, Expiry, Identity, TokenExpired, token_in, user_id,
 };
+use crate::limits::{Place, Places, TooMany};
 
 /// Why a channel is closed whose new token is another user's; the client joins again with that.
 const CHANGED: &str = "token_changed";
@@ -48,6 +49,8 @@ pub(super) struct Member {
     tracked: Option<Box<RawValue>>,
     /// Its place among what ends with a token.
     expiry: Option<Expiry>,
+    /// Its connection's place among those of the token's user, if that is not the connection's own.
+    place: Option<Arc<Place>>,
 }
 
 /// What a client says of its presence.
@@ -68,6 +71,7 @@ impl Member {
             is_presence_on: false,
             tracked: None,
             expiry: None,
+            place: None,
         }
     }
 
@@ -98,8 +102,10 @@ impl Member {
             return Err(Refused::reason(format!("UnableToReplayMessages: {why}")));
         }
         self.key = self.presence_key(&identity, config.key.as_deref())?;
-        self.become_identity(socket, identity);
-        Ok(())
+        self.become_identity(socket, identity).map_err(|over| {
+            let code = "ConnectionRateLimitReached";
+            Refused::reason(format!("{code}: {}", over.reason))
+        })
     }
 
     /// The key by which the client is present: its token's user, unless clients are trusted.
@@ -127,15 +133,25 @@ impl Member {
     }
 
     /// From now on the client is who a token says, for as long as it lasts.
-    fn become_identity(&mut self, socket: &mut Socket, identity: Identity) {
+    ///
+    /// # Errors
+    ///
+    /// [`TooMany`] if the connection would be one too many of that user; nothing has changed then.
+    fn become_identity(&mut self, socket: &mut Socket, identity: Identity) -> Result<(), TooMany> {
+        let id = identity.key().map(user_id);
+        // In dev mode a user is only said to be one, and has no limit.
+        let user = id.as_deref().filter(|_| identity.is_by_token());
+        if let (Some(user), Some(places)) = (user, socket.assigns().get::<Places>()) {
+            self.place = places.of(user)?;
+        }
         let authority = &self.shared.access.authority;
         self.expiry = authority.watch(&identity, socket.handle());
-        let id = identity.key().map(user_id);
         if let Some(id) = id.filter(|id| socket.id() != Some(id)) {
             // The connection is not the user's, so the channel is what ends with the user.
             socket.subscribe(&id);
         }
         self.identity = identity;
+        Ok(())
     }
 
     async fn on_presence(&mut self, socket: &Socket, payload: &Payload) -> Outcome {
@@ -263,10 +279,13 @@ impl Member {
             // A deaf channel stays one: the client hears everything after its next join.
             return Flow::Stop(Reason::Unauthorized(CHANGED.into()));
         }
-        if !identity.may_be_present() && self.tracked.take().is_some() {
+        let may_be_present = identity.may_be_present();
+        if let Err(over) = self.become_identity(socket, identity) {
+            return self.close(socket, &over.reason);
+        }
+        if !may_be_present && self.tracked.take().is_some() {
             self.shared.presence.untrack(socket, &*self.key).await;
         }
-        self.become_identity(socket, identity);
         if let Err(reason) = self.take_key(socket).await {
             return self.close(socket, &reason);
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::rig::{Answer, Client, Frame, Rig};
-use super::tokens::{SECRET, claims, hs256};
+use super::tokens::{SECRET, claims, hs256, in_seconds};
 use super::until_metric;
 
 const SOCKET: &str = "/socket/websocket?vsn=2.0.0";
@@ -325,5 +325,163 @@ async fn srv_1160_a_user_has_so_many_connections_of_both_kinds() {
     let (status, reason) = refusal(rig.open(&path, &[]).await);
     assert_eq!(status, 429);
     assert!(reason.ends_with("(limits.sockets_per_user)"), "{reason}");
+    rig.stop().await;
+}
+
+const ROOM: &str = "realtime:room:1";
+const PER_USER: &str =
+    "too many connections of this user, the limit is 1 (limits.sockets_per_user)";
+
+/// A server on which each user may have one connection, and the key of an application for it.
+async fn rig_of_one_each() -> (Rig, String) {
+    let flags = [
+        ("jwt.secret", SECRET),
+        ("metrics.open", "true"),
+        ("limits.sockets_per_user", "1"),
+    ];
+    let rig = Rig::with(&flags).await;
+    let anon = hs256(&json!({ "role": "anon", "exp": in_seconds(60) }));
+    (rig, anon)
+}
+
+/// A connection that is nobody's in particular.
+async fn open_with(rig: &Rig, key: &str) -> Client {
+    let path = format!("/realtime/v1/websocket?apikey={key}&vsn=2.0.0");
+    rig.open(&path, &[]).await.unwrap()
+}
+
+/// A join with the token of a user, or with none.
+fn join_as(user: Option<&str>) -> Value {
+    let token = user.map(|user| hs256(&claims(user, json!({}))));
+    json!({ "config": {}, "access_token": token })
+}
+
+/// Joins as a user, for whom there must be a place.
+async fn joined_as(client: &mut Client, topic: &str, user: &str) {
+    let (status, response) = client.join(topic, join_as(Some(user))).await;
+    assert_eq!(status, "ok", "{response}");
+}
+
+/// Joins as a user, for whom there must be no place.
+async fn refused_as(client: &mut Client, topic: &str, user: &str) {
+    let (status, response) = client.join(topic, join_as(Some(user))).await;
+    let reason = format!("ConnectionRateLimitReached: {PER_USER}");
+    assert_eq!(
+        (status, response),
+        ("error".into(), json!({ "reason": reason }))
+    );
+}
+
+/// Joins as a user for whom there is a place, or about to be one.
+async fn joins_soon(client: &mut Client, topic: &str, user: &str) {
+    let deadline = tokio::time::Instant::now() + 3 * super::PATIENCE;
+    while client.join(topic, join_as(Some(user))).await.0 != "ok" {
+        let now = tokio::time::Instant::now();
+        assert!(now < deadline, "the place is not given back");
+    }
+}
+
+/// Brings a channel the token of a user.
+async fn renew(client: &mut Client, topic: &str, user: &str) {
+    let payload = json!({ "access_token": join_as(Some(user))["access_token"] });
+    let message = json!([format!("j:{topic}"), "t", topic, "access_token", payload]);
+    client.send(Message::text(message.to_string())).await;
+}
+
+#[tokio::test]
+async fn srv_1251_a_user_whose_token_comes_with_the_join_has_so_many_connections() {
+    let (rig, anon) = rig_of_one_each().await;
+    let (mut held, mut other) = (open_with(&rig, &anon).await, open_with(&rig, &anon).await);
+    for topic in [ROOM, "realtime:room:2", "realtime:room:3"] {
+        joined_as(&mut held, topic, "ada").await;
+    }
+    refused_as(&mut other, ROOM, "ada").await;
+    // She has no second one in the other dialect either, nor by the key of a connection.
+    let token = hs256(&claims("ada", json!({})));
+    for path in [
+        format!("{SOCKET}&token={token}"),
+        format!("/realtime/v1/websocket?apikey={token}&vsn=2.0.0"),
+    ] {
+        let limit = (429, PER_USER.to_owned());
+        assert_eq!(refusal(rig.open(&path, &[]).await), limit);
+    }
+    let refused = refused_by("limits.sockets_per_user");
+    assert_eq!(until_metric(&rig, &refused, |n| n > 0.0).await, 3.0);
+    // The connection that was refused is open to others, and to her once the first one has ended.
+    joined_as(&mut other, ROOM, "bob").await;
+    let (status, _) = other.join("realtime:room:2", join_as(None)).await;
+    assert_eq!(status, "ok");
+    drop(held);
+    joins_soon(&mut other, "realtime:room:3", "ada").await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1252_a_user_of_a_connection_of_the_other_dialect_is_refused_at_the_join() {
+    let (rig, anon) = rig_of_one_each().await;
+    let path = format!("{SOCKET}&token={}", hs256(&claims("ada", json!({}))));
+    let held = rig.open(&path, &[]).await.unwrap();
+    let mut client = open_with(&rig, &anon).await;
+    refused_as(&mut client, ROOM, "ada").await;
+    drop(held);
+    joins_soon(&mut client, ROOM, "ada").await;
+    // Its own user's place is the connection's, whoever its channels are.
+    drop(client);
+    let token = hs256(&claims("ada", json!({})));
+    let mut own = loop {
+        let path = format!("/realtime/v1/websocket?apikey={token}&vsn=2.0.0");
+        if let Ok(client) = rig.open(&path, &[]).await {
+            break client;
+        }
+    };
+    joined_as(&mut own, ROOM, "ada").await;
+    joined_as(&mut own, "realtime:room:2", "bob").await;
+    let mut other = open_with(&rig, &anon).await;
+    refused_as(&mut other, ROOM, "ada").await;
+    refused_as(&mut other, ROOM, "bob").await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1253_a_token_that_comes_after_the_join_counts_as_one_that_comes_with_it() {
+    let (rig, anon) = rig_of_one_each().await;
+    let (mut held, mut other) = (open_with(&rig, &anon).await, open_with(&rig, &anon).await);
+    for client in [&mut held, &mut other] {
+        assert_eq!(client.join(ROOM, join_as(None)).await.0, "ok");
+    }
+    // The second token is hers again, and takes nothing.
+    for _ in 0..2 {
+        renew(&mut held, ROOM, "ada").await;
+    }
+    held.ok(ROOM, "presence", json!({ "event": "untrack" }))
+        .await;
+    renew(&mut other, ROOM, "ada").await;
+    let system = other.event("system").await;
+    assert_eq!(
+        (&system["status"], &system["message"]),
+        (&json!("error"), &json!(PER_USER))
+    );
+    assert_eq!(other.event("phx_close").await, json!({}));
+    let refused = refused_by("limits.sockets_per_user");
+    assert_eq!(until_metric(&rig, &refused, |n| n > 0.0).await, 1.0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1254_a_connection_that_becomes_another_users_moves_to_that_one() {
+    let (rig, anon) = rig_of_one_each().await;
+    let (mut held, mut other) = (open_with(&rig, &anon).await, open_with(&rig, &anon).await);
+    joined_as(&mut held, ROOM, "ada").await;
+    refused_as(&mut other, ROOM, "ada").await;
+    renew(&mut held, ROOM, "bob").await;
+    let error = held.event("phx_error").await;
+    assert_eq!(error, json!({ "reason": "token_changed" }));
+    // As its client does it: it joins again, with the new token.
+    joined_as(&mut held, ROOM, "bob").await;
+    refused_as(&mut other, ROOM, "bob").await;
+    joined_as(&mut other, ROOM, "ada").await;
+    // With the last channel of a user that user's place is free.
+    held.ok(ROOM, "phx_leave", json!({})).await;
+    joins_soon(&mut other, "realtime:room:2", "bob").await;
     rig.stop().await;
 }

@@ -51,7 +51,7 @@ pub(super) static LIMIT_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "limits.sockets_per_user",
-        help: "connections that one user may have, by its token; one more is answered 429; 0: no limit",
+        help: "connections that one user may have, by its token; one more is answered 429, or the join with the token is refused; 0: no limit",
         kind: Kind::Count {
             min: 0,
             max: 100_000_000,
