@@ -525,6 +525,45 @@ async fn soc_45_events_before_a_join_and_odd_types_are_answered() {
 }
 
 #[tokio::test]
+async fn soc_710_a_topic_that_is_no_string_is_one_that_no_channel_serves() {
+    let fixture = Fixture::new().await;
+    let (mut v1, mut v2) = (Client::v1(&fixture.url).await, fixture.client().await);
+    v2.join_plain("room:1").await;
+    for topic in [
+        json!(["x"]),
+        json!([]),
+        json!({ "x": 1 }),
+        json!(1),
+        json!(null),
+    ] {
+        for event in ["phx_join", "heartbeat", "echo"] {
+            let asked = json!(["1", "1", topic, event, {}]);
+            v2.send_json(&asked).await;
+            let Message::Text(text) = v2.next_message().await else {
+                panic!("{asked}")
+            };
+            let reply: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&reply[2], &reply[3]), (&topic, &json!("phx_reply")));
+            assert_eq!(reply[4]["response"]["reason"], "unmatched topic", "{asked}");
+            let asked = json!({ "topic": topic, "event": event, "payload": {}, "ref": "1" });
+            v1.send_json(&asked).await;
+            let Message::Text(text) = v1.next_message().await else {
+                panic!("{asked}")
+            };
+            let reply: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(reply["topic"], topic);
+            let reason = &reply["payload"]["response"]["reason"];
+            assert_eq!(reason, "unmatched topic", "{asked}");
+        }
+    }
+    // The channel that was there is as before.
+    v2.send(("11", "2"), "room:1", "echo", json!("here")).await;
+    let reply = v2.reply(("11", "2"), "room:1").await;
+    assert_eq!(reply["response"], "here");
+    fixture.assert_unharmed().await;
+}
+
+#[tokio::test]
 async fn soc_46_a_connection_cut_in_the_middle_of_a_frame_ends_its_channels() {
     let fixture = Fixture::new().await;
     let mut stream = fixture.raw().await;

@@ -8,46 +8,65 @@
 //! | `herenow` | `{"topics": […], "rights": […]}`, each optional | all topics, all rights |
 //! | `herenow_topics`, `herenow_rights` | the same two, for makers of flat claims | |
 //! | `role` | a text, which only the Supabase dialect looks at | |
+//!
+//! A claim that is there and of another type refuses the token, and null is one: a backend that has
+//! no topics to give must not give all of them. One text stands for a list of it.
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::refusal::TokenRefusal;
 use super::rights::{Rights, Topics};
 
-/// A token's claims as they stand in it.
+/// What claims must be, and the set of them.
+const SET: &str = "an object with each claim once";
+const USER: &str = "a text or a whole number";
+const SECONDS: &str = "a number, of seconds since 1970";
+const TEXT: &str = "a text";
+const TEXTS: &str = "a text or a list of texts";
+const LIMITS: &str = "an object of topics and rights and nothing else, each once";
+const TOPICS: &str =
+    "a topic or a list of topics, or of beginnings of topics with one * at their ends";
+const RIGHTS: &str = "a list of words out of join, observe, present, broadcast, list and count";
+
+/// A token's claims as they stand in it; `None` is one that does not.
 #[derive(Debug, Deserialize)]
 pub(super) struct RawClaims {
-    sub: Option<Subject>,
-    exp: Option<f64>,
-    nbf: Option<f64>,
-    aud: Option<Texts>,
-    iss: Option<String>,
-    role: Option<String>,
-    herenow: Option<RawLimits>,
-    herenow_topics: Option<Texts>,
-    herenow_rights: Option<Texts>,
+    #[serde(default, deserialize_with = "given")]
+    sub: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    exp: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    nbf: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    aud: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    iss: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    role: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    herenow: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "given")]
+    herenow_topics: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    herenow_rights: Option<Value>,
 }
 
 /// An unknown field is refused, for it may be a limit with a typing error.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLimits {
-    topics: Option<Texts>,
-    rights: Option<Texts>,
+    #[serde(default, deserialize_with = "given")]
+    topics: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    rights: Option<Value>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Subject {
-    Text(String),
-    Number(i64),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Texts {
-    One(String),
-    Many(Vec<String>),
+/// A value that is there, also if it is null.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// What the configuration asks of claims.
@@ -72,111 +91,255 @@ pub(super) struct Claims {
 }
 
 impl RawClaims {
+    /// Reads what a token says, as JSON.
+    pub(super) fn read(claims: &RawValue) -> Result<Self, TokenRefusal> {
+        object(claims).ok_or(wrong("set", SET))
+    }
+
     /// Checks the claims at `now`, in seconds since 1970.
     pub(super) fn check(self, rules: &ClaimRules, now: u64) -> Result<Claims, TokenRefusal> {
-        let expires_at = self.expiry(rules, now)?;
-        let is_wanted = |wanted: &[String], texts: Option<&[String]>| {
-            let is_one = |texts: &[String]| texts.iter().any(|text| wanted.contains(text));
+        let expires_at = expiry((self.exp, self.nbf), rules, now)?;
+        let is_wanted = |wanted: &[String], texts: Option<Vec<String>>| {
+            let is_one = |texts: Vec<String>| texts.iter().any(|text| wanted.contains(text));
             wanted.is_empty() || texts.is_some_and(is_one)
         };
-        let audience = self.aud.as_ref().map(Texts::as_slice);
-        if !is_wanted(&rules.audience, audience) {
+        if !is_wanted(&rules.audience, read("aud", TEXTS, self.aud, texts)?) {
             return Err(TokenRefusal::Audience);
         }
-        if !is_wanted(&rules.issuer, self.iss.as_ref().map(std::slice::from_ref)) {
+        let issuer = read("iss", TEXT, self.iss, text)?;
+        if !is_wanted(&rules.issuer, issuer.map(|issuer| vec![issuer])) {
             return Err(TokenRefusal::Issuer);
         }
-        let key = self
-            .sub
-            .map(|sub| key(sub, rules.max_key_bytes))
+        let user = read("sub", USER, self.sub, user)?;
+        let key = user
+            .map(|user| key(user, rules.max_key_bytes))
             .transpose()?;
-        let (topics, rights) = match self.herenow {
-            Some(limits) => (limits.topics, limits.rights),
-            None => (None, None),
+        let role = read("role", TEXT, self.role, text)?;
+        let limits = match self.herenow {
+            Some(limits) => object(&limits).ok_or(wrong("herenow", LIMITS))?,
+            None => RawLimits::default(),
         };
-        let topics = either("herenow.topics", topics, self.herenow_topics)?;
-        let rights = either("herenow.rights", rights, self.herenow_rights)?;
+        let claim = ("herenow.topics", "herenow_topics");
+        let (claim, topics) = either(claim, limits.topics, self.herenow_topics)?;
+        let topics = read(claim, TOPICS, topics, topics_of)?;
+        let claim = ("herenow.rights", "herenow_rights");
+        let (claim, rights) = either(claim, limits.rights, self.herenow_rights)?;
+        let rights = read(claim, RIGHTS, rights, rights_of)?;
         Ok(Claims {
             key,
-            role: self.role.map(Into::into),
-            topics: topics.map_or(Ok(Topics::All), |texts| topics_of(&texts))?,
-            rights: rights.map_or(Ok(Rights::all()), |texts| rights_of(&texts))?,
+            role: role.map(Into::into),
+            topics: topics.unwrap_or(Topics::All),
+            rights: rights.unwrap_or_else(Rights::all),
             expires_at,
         })
     }
+}
 
-    /// The end of the token, leeway included, if it is within its time.
-    fn expiry(&self, rules: &ClaimRules, now: u64) -> Result<Option<u64>, TokenRefusal> {
-        // A cast of a float saturates: before 1970 is 0, beyond all time is the end of it.
-        let begins_at = self.nbf.map_or(0, |nbf| nbf as u64);
-        let waits = begins_at.saturating_sub(now);
-        if waits > rules.leeway_s {
-            return Err(TokenRefusal::NotYetValid { in_s: waits });
-        }
-        let Some(exp) = self.exp else {
-            return match rules.require_expiry {
-                true => Err(TokenRefusal::NoExpiry),
-                false => Ok(None),
-            };
+/// Reads an object. A list is none, whose values would be taken for the fields in their order.
+fn object<T: DeserializeOwned>(json: &RawValue) -> Option<T> {
+    let json = json.get();
+    let is_object = json.starts_with('{');
+    is_object.then(|| serde_json::from_str(json).ok()).flatten()
+}
+
+/// The end of a token, leeway included, if it is within its time.
+fn expiry(
+    (exp, nbf): (Option<Value>, Option<Value>),
+    rules: &ClaimRules,
+    now: u64,
+) -> Result<Option<u64>, TokenRefusal> {
+    let seconds = |value: Value| value.as_f64();
+    let exp = read("exp", SECONDS, exp, seconds)?;
+    // A cast of a float saturates: before 1970 is 0, beyond all time is the end of it.
+    let begins_at = read("nbf", SECONDS, nbf, seconds)?.map_or(0, |nbf| nbf as u64);
+    let waits = begins_at.saturating_sub(now);
+    if waits > rules.leeway_s {
+        return Err(TokenRefusal::NotYetValid { in_s: waits });
+    }
+    let Some(exp) = exp else {
+        return match rules.require_expiry {
+            true => Err(TokenRefusal::NoExpiry),
+            false => Ok(None),
         };
-        let expires_at = (exp as u64).saturating_add(rules.leeway_s);
-        if expires_at <= now {
-            let ago_s = now.saturating_sub(exp as u64);
-            return Err(TokenRefusal::Expired { ago_s });
-        }
-        Ok(Some(expires_at))
-    }
-}
-
-impl Texts {
-    fn as_slice(&self) -> &[String] {
-        match self {
-            Self::One(text) => std::slice::from_ref(text),
-            Self::Many(texts) => texts,
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &str> {
-        self.as_slice().iter().map(String::as_str)
-    }
-}
-
-fn key(sub: Subject, max: usize) -> Result<Box<str>, TokenRefusal> {
-    let key = match sub {
-        Subject::Text(text) => text,
-        Subject::Number(number) => number.to_string(),
     };
-    if key.is_empty() || key.len() > max {
-        let (claim, expected) = ("sub", "1 byte or more, and at most presence.max_key_bytes");
-        return Err(TokenRefusal::Claim { claim, expected });
+    let expires_at = (exp as u64).saturating_add(rules.leeway_s);
+    if expires_at <= now {
+        let ago_s = now.saturating_sub(exp as u64);
+        return Err(TokenRefusal::Expired { ago_s });
     }
-    Ok(key.into())
+    Ok(Some(expires_at))
 }
 
-fn either(
+/// What a claim says, if it is there; refuses one that is not what it must be.
+fn read<T>(
     claim: &'static str,
-    nested: Option<Texts>,
-    flat: Option<Texts>,
-) -> Result<Option<Texts>, TokenRefusal> {
-    if nested.is_some() && flat.is_some() {
-        let expected = "given once, here or as a flat claim";
-        return Err(TokenRefusal::Claim { claim, expected });
+    expected: &'static str,
+    value: Option<Value>,
+    meaning: impl FnOnce(Value) -> Option<T>,
+) -> Result<Option<T>, TokenRefusal> {
+    let Some(value) = value else { return Ok(None) };
+    meaning(value).map(Some).ok_or(wrong(claim, expected))
+}
+
+fn wrong(claim: &'static str, expected: &'static str) -> TokenRefusal {
+    TokenRefusal::Claim { claim, expected }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        _ => None,
     }
-    Ok(nested.or(flat))
 }
 
-fn topics_of(texts: &Texts) -> Result<Topics, TokenRefusal> {
-    let claim = TokenRefusal::Claim {
-        claim: "herenow.topics",
-        expected: "topics, or beginnings of topics with one * at their ends",
-    };
-    Topics::of(texts.iter()).ok_or(claim)
+fn texts(value: Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(values) => values.into_iter().map(text).collect(),
+        value => text(value).map(|text| vec![text]),
+    }
 }
 
-fn rights_of(texts: &Texts) -> Result<Rights, TokenRefusal> {
-    let claim = TokenRefusal::Claim {
-        claim: "herenow.rights",
-        expected: "words out of join, observe, present, broadcast, list and count",
-    };
-    Rights::from_words(texts.iter()).ok_or(claim)
+fn user(value: Value) -> Option<String> {
+    match value {
+        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+        value => text(value),
+    }
+}
+
+fn topics_of(value: Value) -> Option<Topics> {
+    Topics::of(texts(value)?.iter().map(String::as_str))
+}
+
+fn rights_of(value: Value) -> Option<Rights> {
+    Rights::from_words(texts(value)?.iter().map(String::as_str))
+}
+
+fn key(user: String, max: usize) -> Result<Box<str>, TokenRefusal> {
+    if user.is_empty() || user.len() > max {
+        let expected = "1 byte or more, and at most presence.max_key_bytes";
+        return Err(wrong("sub", expected));
+    }
+    Ok(user.into())
+}
+
+/// The one of two claims that is given, with its name.
+fn either(
+    (nested, flat): (&'static str, &'static str),
+    in_nested: Option<Value>,
+    in_flat: Option<Value>,
+) -> Result<(&'static str, Option<Value>), TokenRefusal> {
+    match (in_nested, in_flat) {
+        (Some(_), Some(_)) => Err(wrong(nested, "given once, here or as a flat claim")),
+        (None, value @ Some(_)) => Ok((flat, value)),
+        (value, None) => Ok((nested, value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::rights::Right;
+    use super::*;
+
+    fn check(claims: &Value) -> Result<Claims, String> {
+        let rules = ClaimRules {
+            audience: Vec::new(),
+            issuer: Vec::new(),
+            leeway_s: 0,
+            require_expiry: false,
+            max_key_bytes: 64,
+        };
+        let claims = RawValue::from_string(claims.to_string()).unwrap();
+        let checked = RawClaims::read(&claims).and_then(|claims| claims.check(&rules, 100));
+        checked.map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn srv_1255_a_claim_of_another_type_is_refused_by_its_name_and_null_is_one() {
+        let odd = [json!(null), json!({}), json!(true)];
+        for (claim, expected, others) in [
+            ("sub", USER, vec![json!(["ada"]), json!(1.5)]),
+            ("exp", SECONDS, vec![json!("soon"), json!([900])]),
+            ("nbf", SECONDS, vec![json!("now")]),
+            ("aud", TEXTS, vec![json!(1), json!(["a", 1])]),
+            ("iss", TEXT, vec![json!(["app"])]),
+            ("role", TEXT, vec![json!(["anon"])]),
+            (
+                "herenow_topics",
+                TOPICS,
+                vec![json!(1), json!(["a", null]), json!("")],
+            ),
+            (
+                "herenow_rights",
+                RIGHTS,
+                vec![json!(1), json!([1]), json!("join list")],
+            ),
+        ] {
+            for value in odd.iter().chain(&others) {
+                let refused = check(&json!({ claim: value })).unwrap_err();
+                let text = format!("the token's claim {claim} is wrong: it must be {expected}");
+                assert_eq!(refused, text, "{value}");
+            }
+        }
+        for (limits, claim) in [
+            (json!(null), "herenow"),
+            (json!("room:*"), "herenow"),
+            (json!(["room:*"]), "herenow"),
+            (json!({ "topic": ["room:*"] }), "herenow"),
+            (json!({ "topics": null }), "herenow.topics"),
+            (json!({ "topics": { "room": "*" } }), "herenow.topics"),
+            (json!({ "topics": [], "rights": null }), "herenow.rights"),
+        ] {
+            let refused = check(&json!({ "herenow": limits })).unwrap_err();
+            let text = format!("the token's claim {claim} is wrong: it must be ");
+            assert!(refused.starts_with(&text), "{limits}: {refused}");
+        }
+    }
+
+    #[test]
+    fn srv_1255_claims_are_an_object_with_each_once() {
+        let read = |json: &str| {
+            let claims = RawValue::from_string(json.to_owned()).unwrap();
+            let refused = RawClaims::read(&claims).map(drop).unwrap_err();
+            refused.to_string()
+        };
+        for json in ["[]", r#"["ada"]"#, "null", "7", r#"{"sub":"a","sub":"b"}"#] {
+            let text = "the token's claim set is wrong: it must be an object with each claim once";
+            assert_eq!(read(json), text, "{json}");
+        }
+        let twice = r#"{"topics":["a"],"topics":["*"]}"#;
+        let twice = RawValue::from_string(twice.to_owned()).unwrap();
+        assert!(object::<RawLimits>(&twice).is_none());
+    }
+
+    #[test]
+    fn srv_1256_one_text_stands_for_a_list_of_it_and_never_for_everything() {
+        for claims in [
+            json!({ "herenow": { "topics": "room:*", "rights": "observe" } }),
+            json!({ "herenow_topics": "room:*", "herenow_rights": ["observe"] }),
+        ] {
+            let claims = check(&claims).unwrap();
+            assert_eq!(claims.topics, Topics::of(["room:*"]).unwrap());
+            assert_eq!(claims.rights, Rights::NONE.with(Right::Observe));
+        }
+        let none = check(&json!({ "herenow": { "topics": [], "rights": [] } })).unwrap();
+        assert!(!none.topics.contain("room:1") && none.rights.is_empty());
+        let unsaid = check(&json!({ "herenow": {} })).unwrap();
+        assert_eq!((unsaid.topics, unsaid.rights), (Topics::All, Rights::all()));
+    }
+
+    #[test]
+    fn srv_1255_a_user_is_a_text_or_a_whole_number_of_any_size() {
+        for (sub, key) in [
+            (json!("ada"), "ada"),
+            (json!(-7), "-7"),
+            (json!(u64::MAX), "18446744073709551615"),
+        ] {
+            assert_eq!(
+                check(&json!({ "sub": sub })).unwrap().key.as_deref(),
+                Some(key)
+            );
+        }
+    }
 }
