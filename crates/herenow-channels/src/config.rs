@@ -46,7 +46,8 @@ pub struct SocketConfig {
     pub idle_timeout: Duration,
     /// Messages that may wait for a slow reader, 16,384. One more closes with 1008.
     pub max_queue_messages: NonZero<usize>,
-    /// Bytes that may wait for a slow reader, 8 MiB. More close with 1008.
+    /// Bytes that may wait for a slow reader, 8 MiB. More close with 1008. A presence state with which
+    /// the queue would be long waits outside of it.
     pub max_queue_bytes: usize,
     /// Waiting bytes from which presence diffs of a topic are folded into one, 256 KiB.
     pub fold_queue_bytes: usize,

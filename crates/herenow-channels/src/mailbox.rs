@@ -18,7 +18,7 @@ use herenow_pubsub::Once;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpStream;
 
-use self::aside::Aside;
+use self::aside::{Aside, Fed};
 pub(crate) use self::aside::{Feed, Taken};
 pub(crate) use self::flush::FlushBatch;
 use crate::config::SocketConfig;
@@ -66,6 +66,7 @@ struct Cold {
     n_infos: usize,
     held: Vec<(ChannelId, Vec<Frame>)>,
     aside: Vec<Aside>,
+    fed: Fed,
 }
 
 /// What became of a frame.
@@ -73,7 +74,7 @@ enum Queued<'a> {
     /// It is not wanted any more.
     No,
     /// It waits for a reply.
-    Held(MutexGuard<'a, Inner>),
+    Held,
     /// It is to be written.
     Out(MutexGuard<'a, Inner>),
 }
@@ -136,7 +137,7 @@ impl Mailbox {
     ) -> Result<bool, MailboxClosed> {
         match self.try_queue(slot, is_held, frame, check)? {
             Queued::No => return Ok(false),
-            Queued::Held(_) => {}
+            Queued::Held => {}
             Queued::Out(inner) => Self::wake(inner),
         }
         Ok(true)
@@ -154,7 +155,7 @@ impl Mailbox {
     ) -> Result<bool, MailboxClosed> {
         match self.try_queue(slot, is_held, frame, check)? {
             Queued::No => return Ok(false),
-            Queued::Held(_) => {}
+            Queued::Held => {}
             Queued::Out(mut inner) => match inner.mark() {
                 Some(true) => {
                     drop(inner);
@@ -167,31 +168,37 @@ impl Mailbox {
         Ok(true)
     }
 
-    /// As [`Mailbox::push_for`], for the first part of a state: what is left of it follows as the
-    /// reader takes it in, before any diff that comes from now on.
+    /// As [`Mailbox::push_for`], for the first part of a state; the others are in `feed`, and follow
+    /// as the reader takes them in, before any diff that comes from now on. So does the first, if the
+    /// queue would be too long with it.
     pub(crate) fn push_state(
         &self,
         slot: ChannelId,
         is_held: &AtomicBool,
         frame: Frame,
         check: impl FnOnce() -> bool,
-        feed: Option<Box<Feed>>,
+        mut feed: Feed,
     ) -> Result<bool, MailboxClosed> {
-        let queued = self.try_queue(slot, is_held, frame, check)?;
-        let is_held = is_held.load(Ordering::Relaxed);
-        let put = |inner: &mut Inner| {
-            let is_there = |cold: &Cold| cold.aside.iter().any(|aside| aside.slot == slot);
-            if feed.is_some() || inner.cold.as_deref().is_some_and(is_there) {
-                inner.aside(slot, is_held).feed = feed;
-            }
-        };
-        match queued {
-            Queued::No => return Ok(false),
-            Queued::Held(mut inner) => put(&mut inner),
-            Queued::Out(mut inner) => {
-                put(&mut inner);
-                Self::wake(inner);
-            }
+        let has_more = feed.has_more();
+        let mut inner = self.inner.lock();
+        if !check() {
+            return Ok(false);
+        }
+        let waits = inner.n_bytes + frame.n_bytes() > self.max_with_state();
+        if waits && !inner.is_closed {
+            feed.first = Some(frame);
+        } else {
+            self.queue(&mut inner, slot, is_held, frame)?;
+        }
+        let (is_held, is_fed) = (is_held.load(Ordering::Relaxed), waits || has_more);
+        let is_there = |cold: &Cold| cold.aside.iter().any(|aside| aside.slot == slot);
+        if is_fed || inner.cold.as_deref().is_some_and(is_there) {
+            let aside = inner.aside(slot, is_held);
+            aside.feed = is_fed.then(|| Box::new(feed));
+            aside.is_feeding = false;
+        }
+        if !is_held {
+            Self::wake(inner);
         }
         Ok(true)
     }
@@ -207,17 +214,31 @@ impl Mailbox {
         if !check() {
             return Ok(Queued::No);
         }
-        self.admit(&mut inner, &frame)?;
+        Ok(match self.queue(&mut inner, slot, is_held, frame)? {
+            true => Queued::Out(inner),
+            false => Queued::Held,
+        })
+    }
+
+    /// Queues a frame of a channel, or holds it while `is_held`; tells whether it is to be written.
+    fn queue(
+        &self,
+        inner: &mut Inner,
+        slot: ChannelId,
+        is_held: &AtomicBool,
+        frame: Frame,
+    ) -> Result<bool, MailboxClosed> {
+        self.admit(inner, &frame)?;
         if !is_held.load(Ordering::Relaxed) {
             inner.frames.push(frame);
-            return Ok(Queued::Out(inner));
+            return Ok(true);
         }
         let held = &mut inner.cold.get_or_insert_default().held;
         match held.iter_mut().find(|(of, _)| *of == slot) {
             Some((_, frames)) => frames.push(frame),
             None => held.push((slot, vec![frame])),
         }
-        Ok(Queued::Held(inner))
+        Ok(false)
     }
 
     /// Counts a frame in, or orders the connection to close if it is one too many.
@@ -227,16 +248,20 @@ impl Mailbox {
         }
         let n_bytes = inner.n_bytes + frame.n_bytes();
         let n_frames = inner.n_frames + 1;
+        let fed = inner.cold.as_deref().map(|cold| &cold.fed);
+        let (fed_frames, fed_bytes) = fed.map_or((0, 0), |fed| (fed.n_frames, fed.n_bytes));
         let (max_bytes, max_frames) = (
             self.config.max_queue_bytes,
             self.config.max_queue_messages.get(),
         );
+        let is_too_many = n_frames - fed_frames > max_frames;
         // A single frame may be larger than the queue: it would otherwise never be sent.
-        if n_frames <= max_frames && (n_bytes <= max_bytes || inner.n_frames == 0) {
+        let is_single = inner.n_frames == fed_frames;
+        if !is_too_many && (n_bytes - fed_bytes <= max_bytes || is_single) {
             (inner.n_bytes, inner.n_frames) = (n_bytes, n_frames);
             return Ok(());
         }
-        let text = if n_frames > max_frames {
+        let text = if is_too_many {
             format!("slow reader: over max_queue_messages, {max_frames}")
         } else {
             format!("slow reader: over max_queue_bytes, {max_bytes}")
@@ -345,6 +370,9 @@ impl Mailbox {
         let (held_frames, held_bytes) =
             held.fold((0, 0), |(n, bytes), frame| (n + 1, bytes + frame.n_bytes()));
         let frames = std::mem::take(&mut inner.frames);
+        if let Some(cold) = inner.cold.as_deref_mut() {
+            cold.fed.handle_take();
+        }
         inner.is_writing = inner.stream.is_some() && !frames.is_empty();
         inner.n_frames = frames.len() + held_frames;
         inner.n_bytes = frames.n_bytes() + held_bytes;
@@ -425,6 +453,7 @@ impl Inner {
                 && cold.infos.is_empty()
                 && cold.held.is_empty()
                 && cold.aside.is_empty()
+                && cold.fed.n_frames == 0
         };
         if self.cold.as_deref().is_some_and(is_empty) {
             self.cold = None;

@@ -346,10 +346,18 @@ impl Pipe {
         }
     }
 
-    /// Hands all queued frames to the client; false if it is gone.
+    /// Hands all queued frames to the client; false if it is gone. Takes them until there are none, for
+    /// those that were taken last count as waiting.
     fn flush(&mut self) -> bool {
-        let frames = self.session.take_frames();
-        let mut encoded = frames.iter().filter_map(Frame::to_encoded);
-        encoded.all(|frame| self.outgoing.try_send(frame).is_ok())
+        loop {
+            let frames = self.session.take_frames();
+            if frames.is_empty() {
+                return true;
+            }
+            let mut encoded = frames.iter().filter_map(Frame::to_encoded);
+            if !encoded.all(|frame| self.outgoing.try_send(frame).is_ok()) {
+                return false;
+            }
+        }
     }
 }

@@ -584,3 +584,62 @@ async fn soc_541_a_state_larger_than_the_queue_never_closes_its_reader() {
     follow(&mut client, &mut exact, 500).await;
     assert_eq!(sockets.metrics().slow_readers.value(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn soc_700_a_join_finishes_however_small_the_queue_is_beside_the_parts_of_the_state() {
+    // As large as a part, as large as nothing, and a list in one part that is larger than the queue.
+    for (n_users, fold_queue_bytes) in [(500, 1_024), (500, 0), (30, 1_024), (30, 0)] {
+        let mut config = SocketConfig::default();
+        config.max_queue_bytes = 1_024;
+        config.fold_queue_bytes = fold_queue_bytes;
+        let (sockets, presence) = large_sockets(config);
+        let mut crowd = Vec::new();
+        for n in 0..n_users {
+            let here = presence.track_on("room:1", format!("user-{n}"), json!({}));
+            crowd.push(here.await.unwrap());
+        }
+        presence.flush().await;
+        let mut client = TestClient::open(&sockets, Connected::anonymous());
+        let ada = json!({ "user_id": "ada" });
+        client.join("room:1", ada).await.unwrap();
+        let mut exact = Exact::default();
+        follow(&mut client, &mut exact, n_users + 1).await;
+        crowd.truncate(n_users / 2);
+        follow(&mut client, &mut exact, n_users / 2 + 1).await;
+        assert_eq!(client.call("room:1", "any", json!({})).await.0, "ok");
+        assert_eq!(sockets.metrics().slow_readers.value(), 0);
+    }
+}
+
+#[tokio::test]
+async fn soc_701_large_states_of_many_channels_at_once_never_close_their_reader() {
+    const N_ROOMS: usize = 40;
+    const N_USERS: usize = 100;
+    let mut config = SocketConfig::default();
+    config.max_queue_bytes = 16 << 10;
+    config.fold_queue_bytes = 8 << 10;
+    let (sockets, presence) = large_sockets(config);
+    let mut crowd = Vec::new();
+    for room in 0..N_ROOMS {
+        for n in 0..N_USERS {
+            let topic = format!("room:{room}");
+            let here = presence.track_on(&topic, format!("user-{n}"), json!({}));
+            crowd.push(here.await.unwrap());
+        }
+    }
+    presence.flush().await;
+    let mut client = Client::v2(&start(sockets.clone()).await).await;
+    for room in 0..N_ROOMS {
+        let join_ref = room.to_string();
+        let (topic, refs) = (format!("room:{room}"), (&*join_ref, &*join_ref));
+        client.send(refs, &topic, "phx_join", json!({})).await;
+    }
+    let mut lists: BTreeMap<String, Exact> = BTreeMap::new();
+    let is_all = |list: &Exact| list.keys.len() == N_USERS;
+    while lists.len() < N_ROOMS || !lists.values().all(is_all) {
+        let message = client.next().await;
+        let list = lists.entry(message.topic).or_default();
+        list.apply(&message.event, &message.payload);
+    }
+    assert_eq!(sockets.metrics().slow_readers.value(), 0);
+}

@@ -14,12 +14,10 @@ use herenow_protocol::event;
 use herenow_pubsub::{Broadcast, LocalPayload, Once, Payload as Outgoing};
 
 use super::{Lane, PushError};
+use crate::frame::Frame;
 use crate::mailbox::{Feed, MailboxClosed, Taken};
 use crate::payload::IntoPayload;
 use crate::reason::CloseOrder;
-
-/// Bytes up to which parts of a state are handed to the writer together.
-const MAX_FED: usize = 64 * 1024;
 
 impl Lane {
     /// Pushes a state whose JSON all pushes of that state share, and remembers how new it is.
@@ -42,13 +40,7 @@ impl Lane {
             let mut parts = presences.parts();
             let version = parts.version();
             let state = parts.next().unwrap_or_else(|| presences.json());
-            let mut feed = parts.peekable();
-            let has_more = feed.peek().is_some();
-            (
-                self.around(event, state),
-                version,
-                has_more.then(|| Box::new(feed)),
-            )
+            (self.around(event, state), version, Some(Feed::new(parts)))
         } else {
             let frame = self.around(event, presences.json());
             (frame, presences.version(), None)
@@ -69,12 +61,11 @@ impl Lane {
             true
         };
         let (slot, is_held) = (self.slot, &self.is_held);
-        let is_queued = match event {
-            event::PRESENCE_STATE => {
-                self.mailbox
-                    .push_state(slot, is_held, frame, note_version, feed)?
-            }
-            _ => self.mailbox.push_for(slot, is_held, frame, note_version)?,
+        let is_queued = match feed {
+            Some(feed) => self
+                .mailbox
+                .push_state(slot, is_held, frame, note_version, feed)?,
+            None => self.mailbox.push_for(slot, is_held, frame, note_version)?,
         };
         if is_queued || is_muted() {
             return Ok(());
@@ -183,20 +174,35 @@ impl Lane {
 
     /// Sends as many parts of a state as make a write worth while, one at least.
     fn deliver_parts(&self, mut feed: Box<Feed>) {
+        let max = self.mailbox.max_fed();
         let mut n_bytes = 0;
-        let max = MAX_FED.min(self.mailbox.fold_bytes());
-        while let Some(part) = feed.next_if(|part| n_bytes == 0 || n_bytes + part.len() <= max) {
-            n_bytes += part.len();
-            if self
-                .send_frame(self.around(event::PRESENCE_DIFF, part))
-                .is_err()
-            {
-                return; // The session is about to end.
+        if let Some(first) = feed.first.take() {
+            n_bytes += first.n_bytes();
+            if !self.send_part(first) {
+                return;
             }
         }
-        if feed.peek().is_some() {
+        let left = |n_bytes: usize| match n_bytes {
+            0 => usize::MAX,
+            n_bytes => max.saturating_sub(n_bytes),
+        };
+        while let Some(part) = feed.next_within(left(n_bytes)) {
+            n_bytes += part.len();
+            if !self.send_part(self.around(event::PRESENCE_DIFF, part)) {
+                return;
+            }
+        }
+        if feed.has_more() {
             self.mailbox.return_feed(self.slot, feed);
         }
+    }
+
+    /// Sends a part of a state; false if the others are not wanted any more: there is a newer state,
+    /// or the session is about to end.
+    fn send_part(&self, frame: Frame) -> bool {
+        let is_wanted = || !self.is_refused.load(Ordering::Relaxed);
+        let sent = self.mailbox.push_part(self.slot, frame, is_wanted);
+        sent.unwrap_or(false)
     }
 }
 
@@ -279,21 +285,19 @@ mod tests {
         let lane = held_lane();
         lane.deliver(join, &mut Once::new());
         lane.release();
-        let aside = lane.mailbox.take_aside();
+        let (_, taken) = lane.mailbox.take_aside().unwrap();
         // The connection's task has taken the join out; the leave comes before it is delivered.
         lane.deliver(leave, &mut Once::new());
         assert!(frames(&lane).is_empty(), "the leave waits for the join");
-        aside
-            .into_iter()
-            .for_each(|(_, taken)| lane.deliver_aside(taken));
-        for (_, taken) in lane.mailbox.take_aside() {
+        lane.deliver_aside(taken);
+        while let Some((_, taken)) = lane.mailbox.take_aside() {
             lane.deliver_aside(taken);
         }
         let texts = frames(&lane);
         assert_eq!(texts.len(), 2, "{texts:?}");
         assert!(texts[0].contains(r#""joins":{"ada""#), "{texts:?}");
         assert!(texts[1].contains(r#""leaves":{"ada""#), "{texts:?}");
-        assert!(lane.mailbox.take_aside().is_empty());
+        assert!(lane.mailbox.take_aside().is_none());
     }
 
     /// The diff of a join, and a state that has it.
@@ -356,7 +360,7 @@ mod tests {
             lane.deliver(diff, &mut Once::new());
         }
         lane.release();
-        let taken = lane.mailbox.take_aside().pop().unwrap().1;
+        let (_, taken) = lane.mailbox.take_aside().unwrap();
         let Taken::Diffs(diffs) = &taken else {
             panic!("{taken:?}")
         };
@@ -395,12 +399,12 @@ mod tests {
         loop {
             let mut frames = frames(lane);
             let aside = lane.mailbox.take_aside();
-            if frames.is_empty() && aside.is_empty() {
+            if frames.is_empty() && aside.is_none() {
                 break;
             }
-            aside
-                .into_iter()
-                .for_each(|(_, taken)| lane.deliver_aside(taken));
+            if let Some((_, taken)) = aside {
+                lane.deliver_aside(taken);
+            }
             frames.extend(self::frames(lane));
             for text in frames {
                 let (_, _, _, event, payload): (Value, Value, Value, String, Box<RawValue>) =
@@ -432,6 +436,24 @@ mod tests {
         lane.push(event::PRESENCE_STATE, new).unwrap();
         lane.release();
         assert_eq!(folded(&lane), (keys(&presence).await, 2));
+    }
+
+    #[tokio::test]
+    async fn soc_702_parts_of_a_state_do_not_follow_a_newer_state() {
+        let (presence, _diffs, mut crowd) = large_room().await;
+        let lane = held_lane();
+        lane.push(event::PRESENCE_STATE, presence.list("room:1").await)
+            .unwrap();
+        lane.release();
+        let _first = frames(&lane);
+        // The connection's task has taken the parts out; a small list comes before it sends them.
+        let (_, parts) = lane.mailbox.take_aside().unwrap();
+        crowd.drain(5..).for_each(drop);
+        presence.flush().await;
+        lane.push(event::PRESENCE_STATE, presence.list("room:1").await)
+            .unwrap();
+        lane.deliver_aside(parts);
+        assert_eq!(folded(&lane), (keys(&presence).await, 1));
     }
 
     #[tokio::test]

@@ -256,19 +256,22 @@ impl Session {
     pub(crate) fn take_frames(&mut self) -> FrameQueue {
         loop {
             let frames = self.mailbox.take_frames();
-            if !frames.is_empty() {
+            if !frames.is_empty() || !self.deliver_aside() {
                 return frames;
-            }
-            let aside = self.mailbox.take_aside();
-            if aside.is_empty() {
-                return frames;
-            }
-            for (slot, taken) in aside {
-                if let Some(at) = self.find(slot) {
-                    self.slots[at].lane.deliver_aside(taken);
-                }
             }
         }
+    }
+
+    /// Delivers what was kept aside, until there is enough for a write; tells whether it did any.
+    fn deliver_aside(&self) -> bool {
+        let mut has_any = false;
+        while let Some((slot, taken)) = self.mailbox.take_aside() {
+            has_any = true;
+            if let Some(at) = self.find(slot) {
+                self.slots[at].lane.deliver_aside(taken);
+            }
+        }
+        has_any
     }
 
     /// Queues a message for the client.
