@@ -6,39 +6,96 @@
 //! that are not answered yet. A client that is sent away learns when to come back, each at another
 //! time; one that is inside is never sent away for it, its joins only keep the door shut.
 //!
-//! Handshakes that are let in are checked a few at a time, in order: checking a token takes a core
-//! for a while, and a thousand of them at once would all stand in front of the next heartbeat.
+//! Before the door is the entry, which has so many places for those who have not been looked at: more
+//! wait where they cost nothing, in the backlog of the operating system.
+//!
+//! Handshakes are let in a few at a time, in order, each from its check until its connection runs:
+//! that takes a core for a while, and a thousand of them at once would all stand in front of the next
+//! heartbeat. Before its turn each gives way to whatever else can run.
 
 use std::fmt;
 use std::num::NonZero;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
 
 /// The seconds that a client is asked to wait, from one to this.
 const MAX_RETRY_SECONDS: u64 = 5;
+/// How long a handshake may keep its place after its head was read. One that waits for longer, for
+/// keys from elsewhere say, must not keep out those who would not.
+const PLACE_TIME: Duration = Duration::from_secs(1);
+/// Tasks that may wait for their first thread while somebody is let in: what they take is what those
+/// who are inside wait longer.
+const MAX_WAITING: usize = 64;
+/// How long one who has the turn gives way at most, so that also a node that is always busy lets
+/// people in: so many in this time as have their turn at once.
+const MAX_GIVE_WAY: Duration = Duration::from_millis(100);
+
+/// One of the places at the entry, of which there are
+/// [`max_handshakes`](crate::ServeConfig::max_handshakes); free again when all its clones are
+/// dropped.
+///
+/// A connection has it from its accept until the head of its first request. A request for an upgrade
+/// keeps it, among its extensions, until it is settled: so those who come faster than they can be let
+/// in wait in the backlog of the operating system, and neither in memory nor in front of others.
+#[derive(Debug, Clone)]
+pub(crate) struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Place {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Mutex::new(Some(permit))))
+    }
+
+    /// Returns what frees the place after a while, whoever keeps it then.
+    pub(crate) fn lease(&self) -> Lease {
+        Lease(Arc::downgrade(&self.0))
+    }
+}
+
+/// The time for which a place can be kept.
+#[derive(Debug, Default)]
+pub(crate) struct Lease(Weak<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Lease {
+    /// Waits for [`PLACE_TIME`], and frees the place.
+    pub(crate) async fn run_out(self) {
+        sleep(PLACE_TIME).await;
+        if let Some(place) = self.0.upgrade() {
+            place.lock().take();
+        }
+    }
+}
 
 /// Those who are on their way in, of one mount.
 pub(crate) struct Arrivals {
     max: usize,
     n_now: Arc<AtomicUsize>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 /// One that is on its way in, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Arrival(Arc<AtomicUsize>);
+pub(crate) struct Arrival {
+    n_now: Arc<AtomicUsize>,
+    turn: Option<OwnedSemaphorePermit>,
+}
 
 impl Arrivals {
     pub(crate) fn new(max: NonZero<usize>, max_checks: NonZero<usize>) -> Self {
+        let max_turns = max_checks.get().min(Semaphore::MAX_PERMITS);
         Self {
             max: max.get(),
             n_now: Arc::default(),
-            turns: Semaphore::new(max_checks.get().min(Semaphore::MAX_PERMITS)),
+            turns: Arc::new(Semaphore::new(max_turns)),
         }
     }
 
@@ -51,13 +108,17 @@ impl Arrivals {
     /// Counts one who is inside already, and joins.
     pub(crate) fn begin(&self) -> Arrival {
         self.n_now.fetch_add(1, Ordering::Relaxed);
-        Arrival(Arc::clone(&self.n_now))
+        Arrival {
+            n_now: Arc::clone(&self.n_now),
+            turn: None,
+        }
     }
 
-    /// Waits for the turn to be checked.
-    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
-        let turn = self.turns.acquire().await;
-        turn.expect("the semaphore is never closed")
+    /// Waits for the turn to be checked, which lasts as long as the arrival.
+    pub(crate) async fn turn(&self, arrival: &mut Arrival) {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        arrival.turn = Some(turn.expect("the semaphore is never closed"));
+        give_way().await;
     }
 
     /// Returns how many are on their way in.
@@ -76,7 +137,7 @@ impl Arrivals {
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.n_now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -86,6 +147,18 @@ impl fmt::Debug for Arrivals {
             .field("max", &self.max)
             .field("n_now", &self.n_now())
             .finish_non_exhaustive()
+    }
+}
+
+/// Lets whatever else can run go first, again and again while much waits, but not for long.
+async fn give_way() {
+    let until = Instant::now() + MAX_GIVE_WAY;
+    loop {
+        yield_now().await;
+        let n_waiting = Handle::current().metrics().global_queue_depth();
+        if n_waiting <= MAX_WAITING || Instant::now() >= until {
+            return;
+        }
     }
 }
 

@@ -27,8 +27,9 @@ pub struct SocketConfig {
     /// joins that are not answered yet. While there are more, handshakes are answered 503 with a
     /// `retry-after` of 1 to 5 seconds at random.
     pub max_arrivals: NonZero<usize>,
-    /// Handshakes that are checked at the same time, 64; the next ones wait for their turn. A client's
-    /// token is checked by the application, which may have to ask somebody.
+    /// Handshakes that are let in at the same time, 64; the next ones wait for their turn, which
+    /// lasts from the check of the client's token, for which the application may have to ask somebody,
+    /// until the connection runs.
     pub max_checks: NonZero<usize>,
     /// Messages that a client may send, 10,000 a second and 20,000 at once. One more is answered
     /// with a reason that names the limit, and not handled; only a heartbeat and a leave are. A

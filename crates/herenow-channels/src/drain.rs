@@ -277,7 +277,12 @@ mod tests {
     use crate::config::SocketConfig;
 
     fn socket() -> Arc<Mailbox> {
-        Mailbox::new(Arc::new(SocketConfig::default()), Arc::default(), None)
+        Mailbox::new(
+            Arc::new(SocketConfig::default()),
+            Arc::default(),
+            Arc::default(),
+            None,
+        )
     }
 
     struct Mount {

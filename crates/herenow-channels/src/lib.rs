@@ -109,6 +109,8 @@ pub use payload::{IntoPayload, Json};
 pub use rate::{Bucket, Charge, Rate};
 pub use reason::Reason;
 pub use router::PatternError;
-pub use serve::{HangUp, Listener, ServeConfig, ServeError, serve, serve_through, serve_with};
+pub use serve::{
+    HangUp, Listener, ServeConfig, ServeError, listen, serve, serve_through, serve_with,
+};
 pub use socket::{ConnectRefused, Connected, ConnectionHandle, ConnectionRef, Guard};
 pub use sockets::{Sockets, SocketsError};

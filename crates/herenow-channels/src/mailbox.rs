@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 
 use self::aside::{Aside, Fed};
 pub(crate) use self::aside::{Feed, Taken};
-pub(crate) use self::flush::FlushBatch;
+pub(crate) use self::flush::{FlushBatch, FlushQueue};
 use crate::config::SocketConfig;
 use crate::dialect::Dialect;
 use crate::frame::{Frame, FrameQueue};
@@ -36,6 +36,8 @@ pub(crate) struct Mailbox {
     id: Option<Arc<str>>,
     config: Arc<SocketConfig>,
     metrics: Arc<Metrics>,
+    /// Where it waits to be flushed.
+    flushes: Arc<FlushQueue>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +89,7 @@ impl Mailbox {
     pub(crate) fn new(
         config: Arc<SocketConfig>,
         metrics: Arc<Metrics>,
+        flushes: Arc<FlushQueue>,
         id: Option<Arc<str>>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -94,6 +97,7 @@ impl Mailbox {
             id,
             config,
             metrics,
+            flushes,
         })
     }
 

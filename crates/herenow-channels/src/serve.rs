@@ -7,9 +7,9 @@
 //! sockets that were opened through it. Handlers find the peer's address as
 //! [`axum::extract::ConnectInfo`].
 
+mod connection;
 mod listener;
 
-use std::convert::Infallible;
 use std::future::{self, Future};
 use std::io;
 use std::net::SocketAddr;
@@ -19,33 +19,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
-use axum::response::Response;
 use futures_util::future::join_all;
-use http::Request;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
+use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
-use tower_service::Service;
 
-pub use self::listener::Listener;
+pub use self::connection::HangUp;
+use self::connection::{Shared, serve_shaken};
+pub use self::listener::{Listener, listen};
+use crate::arrival::Place;
 use crate::drain::DrainList;
 
 /// First pause after a failed accept. It doubles with each failure in a row.
 const MIN_ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// Longest pause after a failed accept.
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// How long a connection that was let in may take to its first request when the server stops. One
-/// on its way must not be refused; one that never comes, such as a browser's spare, is not waited for.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// Connections that are accepted before all others get their turn, a client's next message among
+/// them: who comes must not starve who is there.
+const MAX_TURN: usize = 32;
 /// The least that hyper takes for its read buffer.
 const MIN_HEADER_BYTES: usize = 8 << 10;
 
@@ -62,7 +57,8 @@ pub struct ServeConfig {
     /// Headers of one request, 100. More are answered 431.
     pub max_headers: NonZero<usize>,
     /// Connections that have not yet sent the head of a request, 1,024, those whose handshake is
-    /// under way among them. More wait in the operating system's backlog.
+    /// under way among them; also those whose upgrade to a WebSocket is not settled, for a second
+    /// at most. More wait in the operating system's backlog.
     pub max_handshakes: NonZero<usize>,
     /// Time that requests in hand get after the sockets are drained, 10 seconds. Then their
     /// connections are cut.
@@ -112,19 +108,6 @@ pub enum ServeError {
     /// The listener is not usable.
     #[error("the listener is not usable")]
     Listener(#[source] io::Error),
-}
-
-/// Ends the connection that a request came in on. An extension of each request that is served here.
-///
-/// For an answer that goes on as long as its reader reads, and a reader that does not.
-#[derive(Debug, Clone)]
-pub struct HangUp(CancellationToken);
-
-impl HangUp {
-    /// Cuts the connection, whatever is under way on it.
-    pub fn now(&self) {
-        self.0.cancel();
-    }
 }
 
 /// Serves `app` on `listener` until `shutdown` completes, with the default [`ServeConfig`].
@@ -225,22 +208,6 @@ struct Server {
     connections: JoinSet<()>,
 }
 
-struct Shared {
-    app: Router,
-    http: http1::Builder,
-    header_timeout: Duration,
-    drains: DrainList,
-    stopping: CancellationToken,
-}
-
-impl Shared {
-    /// Waits until the server has been stopping for that long.
-    async fn stopped_for(&self, time: Duration) {
-        self.stopping.cancelled().await;
-        sleep(time).await;
-    }
-}
-
 impl Server {
     fn new(app: Router, config: &ServeConfig) -> Self {
         let mut http = http1::Builder::new();
@@ -274,6 +241,7 @@ impl Server {
     {
         let mut shutdown = pin!(shutdown);
         let mut pause = Pause::default();
+        let mut n_in_turn = 0;
         loop {
             let accepted = tokio::select! {
                 () = &mut shutdown => return,
@@ -283,13 +251,15 @@ impl Server {
                     continue;
                 }
             };
-            if let Some((stream, peer, permit)) = accepted {
-                let (shared, shaken) = (Arc::clone(&self.shared), handshake(stream));
-                self.connections.spawn(async move {
-                    if let Some(io) = shake(&shared, peer, shaken).await {
-                        serve_connection(shared, io, peer, permit).await;
-                    }
-                });
+            if let Some((stream, peer, place)) = accepted {
+                let shaken = handshake(stream);
+                let served = serve_shaken(Arc::clone(&self.shared), peer, shaken, place);
+                self.connections.spawn(served);
+                n_in_turn += 1;
+            }
+            if n_in_turn == MAX_TURN {
+                n_in_turn = 0;
+                yield_now().await;
             }
         }
     }
@@ -327,14 +297,14 @@ async fn accept<L: Listener>(
     listener: &L,
     handshakes: &Arc<Semaphore>,
     pause: &mut Pause,
-) -> Option<(L::Stream, SocketAddr, OwnedSemaphorePermit)> {
+) -> Option<(L::Stream, SocketAddr, Place)> {
     pause.wait().await;
     let handshake = Arc::clone(handshakes).acquire_owned().await;
     let handshake = handshake.expect("the semaphore is never closed");
     match future::poll_fn(|context| listener.poll_accept(context)).await {
         Ok((stream, peer)) => {
             pause.reset();
-            Some((stream, peer, handshake))
+            Some((stream, peer, Place::new(handshake)))
         }
         Err(error) if is_of_one_connection(&error) => None,
         Err(error) => {
@@ -385,91 +355,6 @@ fn report_panic(ended: Result<(), JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a request handler panicked");
-    }
-}
-
-/// Waits for a handshake, but not for ever and not for long while the server stops. `None` if it
-/// fails.
-async fn shake<Io>(
-    shared: &Shared,
-    peer: SocketAddr,
-    shaken: impl Future<Output = io::Result<Io>>,
-) -> Option<Io> {
-    let shaken = tokio::select! {
-        biased; // Bare TCP is there at once.
-        shaken = timeout(shared.header_timeout, shaken) => shaken,
-        () = shared.stopped_for(FIRST_REQUEST_GRACE) => return None,
-    };
-    match shaken {
-        Ok(Ok(io)) => return Some(io),
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
-        Err(_) => tracing::debug!(%peer, "handshake took too long"),
-    }
-    None
-}
-
-async fn serve_connection(
-    shared: Arc<Shared>,
-    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
-) {
-    let (permit, began) = (Mutex::new(Some(permit)), Notify::new());
-    let hang_up = HangUp(CancellationToken::new());
-    let service = service_fn(|request| {
-        drop(permit.lock().take()); // The head of a request is here.
-        began.notify_one();
-        respond(&shared, peer, &hang_up, request)
-    });
-    let connection = shared
-        .http
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let served = async {
-        tokio::select! {
-            ended = &mut connection => ended,
-            () = may_end(&shared, &began) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    };
-    let ended = tokio::select! {
-        ended = served => ended,
-        () = hang_up.0.cancelled() => return tracing::debug!(%peer, "connection cut"),
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "connection failed");
-    }
-}
-
-/// Waits until a connection may end because the server stops: not before its first request, which
-/// hyper would hang up on, unless that does not come.
-async fn may_end(shared: &Shared, began: &Notify) {
-    tokio::select! {
-        () = shared.stopped_for(FIRST_REQUEST_GRACE) => {}
-        () = async {
-            shared.stopping.cancelled().await;
-            began.notified().await;
-        } => {}
-    }
-}
-
-fn respond(
-    shared: &Shared,
-    peer: SocketAddr,
-    hang_up: &HangUp,
-    mut request: Request<Incoming>,
-) -> impl Future<Output = Result<Response, Infallible>> + use<> {
-    request.extensions_mut().insert(ConnectInfo(peer));
-    request.extensions_mut().insert(shared.drains.clone());
-    request.extensions_mut().insert(hang_up.clone());
-    let mut app = shared.app.clone();
-    async move {
-        // A router is always ready; asking is the contract of a service.
-        future::poll_fn(|cx| Service::<Request<Incoming>>::poll_ready(&mut app, cx)).await?;
-        app.call(request).await
     }
 }
 

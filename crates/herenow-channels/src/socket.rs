@@ -21,7 +21,7 @@ mod tests {
     use crate::mailbox::Mailbox;
 
     /// Bytes that a session may take without its channels.
-    const SESSION_BUDGET: usize = 360;
+    const SESSION_BUDGET: usize = 368;
     /// Bytes that a channel without fields may take, besides what the registry and the protocol's
     /// state keep of it.
     const CHANNEL_BUDGET: usize = 424;

@@ -108,7 +108,8 @@ impl TestClient {
         let (parts, ()) = request.expect("the query is a valid one").into_parts();
         let admitted = admit_websocket(&shared.check_origin, &shared.proxies, &[], parts).await;
         let admitted = admitted.expect("a request without origin and with vsn 2.0.0 is admitted");
-        let connected = shared.connect(admitted.info).await?;
+        let mut arrival = shared.arrivals.begin();
+        let connected = shared.connect(admitted.info, &mut arrival).await?;
         Ok(Self::open(sockets, connected))
     }
 

@@ -11,18 +11,19 @@ use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use herenow_channels::testing::TestClient;
 use herenow_channels::{
-    Channel, Connected, Joined, LongPollConfig, Params, Refused, Socket, SocketConfig, Sockets,
-    serve,
+    Channel, Connected, Joined, LongPollConfig, Params, Refused, ServeConfig, Socket, SocketConfig,
+    Sockets, listen, serve, serve_with,
 };
 use herenow_pubsub::PubSub;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::handshake::handshake;
 use self::http::{DEADLINE, Http};
@@ -143,4 +144,59 @@ async fn soc_504_handshakes_are_checked_a_few_at_a_time_and_all_get_their_turn()
         assert_eq!(timeout(DEADLINE, status).await.unwrap().unwrap(), 101);
     }
     assert_eq!(most.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn soc_721_who_waits_to_be_let_in_keeps_a_place_at_the_entry_but_not_for_long() {
+    let (sockets, gate) = sockets(|_| {});
+    let asked = gate.clone();
+    let sockets = sockets.connect(move |info| {
+        let gate = asked.clone();
+        let waits = info.params().contains_key("wait");
+        async move {
+            gate.n_waiting.fetch_add(1, Ordering::SeqCst);
+            if waits {
+                let _permit = gate.permits.acquire().await;
+            }
+            Ok(Connected::anonymous())
+        }
+    });
+    let mut config = ServeConfig::default();
+    config.max_handshakes = limit(1);
+    let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = Router::new().nest("/ws", sockets.clone().into_router());
+    tokio::spawn(serve_with(listener, app, config, std::future::pending()));
+
+    let began = Instant::now();
+    let waiting = format!("{WEBSOCKET}&wait=1");
+    let first = tokio::spawn(async move { handshake(address, &waiting, &[]).await.status });
+    let first_asks = async {
+        while gate.n_waiting.load(Ordering::SeqCst) < 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, first_asks).await.unwrap();
+    // There is one place. It is kept while the first one is asked about, for a second at most.
+    assert_eq!(handshake(address, WEBSOCKET, &[]).await.status, 101);
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    // Who is in keeps no place: all of them stay.
+    for _ in 0..3 {
+        assert_eq!(handshake(address, WEBSOCKET, &[]).await.status, 101);
+    }
+    gate.permits.add_permits(1);
+    assert_eq!(timeout(DEADLINE, first).await.unwrap().unwrap(), 101);
+}
+
+#[tokio::test]
+async fn soc_722_many_who_come_at_once_find_room_in_the_backlog() {
+    let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    for n in 0..1_000 {
+        // Nobody accepts them, so whoever finds no room stays outside until the deadline.
+        let connecting = timeout(DEADLINE, TcpStream::connect(address)).await;
+        waiting.push(connecting.unwrap_or_else(|_| panic!("no room for number {n}")));
+    }
+    assert!(waiting.iter().all(Result::is_ok));
 }

@@ -78,7 +78,7 @@ async fn bench() -> Result<()> {
         ..Sources::default()
     };
     let config = ServerConfig::load(&sources)?;
-    let listener = run::listen(([127, 0, 0, 1], 0).into()).await?;
+    let listener = run::listen(([127, 0, 0, 1], 0).into())?;
     let address = listener.local_addr()?;
     let server = tokio::spawn(run::serve(config, listener, std::future::pending()));
     let mut client = Client::connect(address).await?;

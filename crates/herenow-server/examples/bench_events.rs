@@ -108,7 +108,7 @@ async fn bench(rate: u64, has_webhook: bool, has_stream: bool) -> Result<()> {
     let url = format!("http://{}/", receiver.local_addr()?);
     let receiving = tokio::spawn(receive(receiver, hook.clone()));
     let config = config(has_webhook.then_some(url.as_str()))?;
-    let listener = run::listen(([127, 0, 0, 1], 0).into()).await?;
+    let listener = run::listen(([127, 0, 0, 1], 0).into())?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel();
     let shutdown = async {

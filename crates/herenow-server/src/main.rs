@@ -44,7 +44,7 @@ fn serve(sources: &Sources) -> anyhow::Result<()> {
         let stop = signals::stop().context("cannot listen to signals")?;
         let listener = match host::listener(config.listen)? {
             Some(listener) => listener,
-            None => run::listen(config.listen).await?,
+            None => run::listen(config.listen)?,
         };
         // Who may be believed depends on it, also where the service manager chose it.
         config.listen = listener

@@ -87,10 +87,8 @@ pub enum RunError {
 /// # Errors
 ///
 /// [`RunError::Listen`], with the address and what to do if another program has it.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|cause| RunError::Listen { address, cause })
+pub fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    herenow_channels::listen(address).map_err(|cause| RunError::Listen { address, cause })
 }
 
 /// Runs a server on `listener` until `shutdown` completes, then stops it in order.

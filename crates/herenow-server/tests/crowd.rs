@@ -27,3 +27,8 @@ fn srv_1102_readers_who_stop_are_closed_at_the_bound_and_the_others_get_every_br
 fn srv_1103_a_crowd_comes_back_after_a_crash_with_tokens_and_every_list_is_whole() {
     run("storm", 400);
 }
+
+#[test]
+fn srv_1105_a_crowd_comes_back_after_a_crash_over_tcp_and_every_list_is_whole() {
+    run("tcp", 400);
+}

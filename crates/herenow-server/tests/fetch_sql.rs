@@ -41,7 +41,7 @@ async fn refusal(flags: &[(&str, &str)]) -> String {
         ..Sources::default()
     };
     let config = ServerConfig::load(&sources).unwrap();
-    let listener = run::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let listener = run::listen(([127, 0, 0, 1], 0).into()).unwrap();
     let served = run::serve(config, listener, std::future::pending());
     within(served).await.unwrap_err().to_string()
 }

@@ -97,7 +97,7 @@ impl Program {
 async fn srv_50_a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = run::listen(address).await.unwrap_err().to_string();
+    let error = run::listen(address).unwrap_err().to_string();
     let expected = format!(
         "cannot listen on {address}: another program listens there already; stop it, or choose \
          another address with --listen"

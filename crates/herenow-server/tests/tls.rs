@@ -232,7 +232,7 @@ async fn srv_904_what_is_no_certificate_is_refused_at_the_start_with_its_file() 
             ..Sources::default()
         };
         let config = ServerConfig::load(&sources).unwrap();
-        let listener = run::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let listener = run::listen(([127, 0, 0, 1], 0).into()).unwrap();
         let started = run::serve(config, listener, async {}).await;
         started.map_err(|error| error.to_string())
     };

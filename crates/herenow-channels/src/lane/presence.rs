@@ -239,7 +239,7 @@ mod tests {
     }
 
     fn held_lane() -> Lane {
-        let mailbox = Mailbox::new(Arc::default(), Arc::default(), None);
+        let mailbox = Mailbox::new(Arc::default(), Arc::default(), Arc::default(), None);
         let mut state = herenow_protocol::SocketState::new();
         let join = herenow_protocol::Message {
             join_ref: Some("1".into()),

@@ -63,13 +63,14 @@ impl LongPollRoute {
             Ok(admitted) => admitted,
             Err(denied) => return self.deny(&denied),
         };
-        let Some(_arrival) = self.shared.let_in() else {
+        let Some(mut arrival) = self.shared.let_in() else {
             return self.shared.arrivals.refuse();
         };
         let began = Instant::now();
         self.shared.drain.follow_server_of(&info);
         let span = tracing::debug_span!("handshake", transport = "longpoll");
-        let connected = match self.shared.connect(info).instrument(span).await {
+        let connecting = self.shared.connect(info, &mut arrival);
+        let connected = match connecting.instrument(span).await {
             Ok(connected) => connected,
             Err(refused) => {
                 return match refused.long_poll() {

@@ -3,8 +3,8 @@
 //! Waking a task for each frame of a broadcast costs more than its write: the task polls what it
 //! reads, its channels and its timer before it comes to writing, and the next write is that far
 //! away. So a frame for an idle connection on a bare TCP stream only marks its mailbox, the marked
-//! mailboxes of one dispatch make a [`FlushBatch`], and a task of their own writes them out in one
-//! tight loop, each in one call. It runs once the broadcasting task gives way, so that what one
+//! mailboxes of one dispatch make a [`FlushBatch`], and a task of the [`FlushQueue`]'s writes them out in
+//! one tight loop, each in one call. It runs once the broadcasting task gives way, so that what one
 //! turn of it broadcasts leaves each connection in one write, as it would have from the
 //! connection's own task.
 //!
@@ -16,10 +16,12 @@
 //! written yet, so there is one writer at a time and frames keep their order. What is out of the
 //! ordinary (a full send buffer, a stream that fails, diffs kept aside) goes to the task.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
@@ -28,13 +30,101 @@ use super::{Inner, Mailbox};
 use crate::frame::FrameQueue;
 use crate::metrics::Metrics;
 
-/// Mailboxes that one task flushes; other threads may take the next batch.
+/// Mailboxes of one dispatch that are flushed one after the other; another thread may take the next.
 const MAX_BATCH: usize = 4_096;
 /// Mailboxes that are written out before other tasks get their turn, and what clients have sent
 /// meanwhile is read: its broadcasts reach those that are not flushed yet in the same write.
 const MAX_TURN: usize = 32;
 /// As how many writes a task counts that is woken: in its own turn it does more than write.
 const WAKE: usize = 8;
+
+/// The batches of one mount that wait to be flushed.
+///
+/// They take turns, so that a small one does not wait for a large one to end. However many there are,
+/// no more tasks flush them than the runtime has threads, one turn each before all others get
+/// theirs: who is behind with telling stays behind, and not everybody else with it.
+#[derive(Debug, Default)]
+pub(crate) struct FlushQueue(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    batches: VecDeque<IntoIter<Arc<Mailbox>>>,
+    n_tasks: usize,
+}
+
+impl FlushQueue {
+    fn push(self: &Arc<Self>, batch: Vec<Arc<Mailbox>>) {
+        let runtime = Handle::try_current();
+        let mut waiting = self.0.lock();
+        waiting.batches.push_back(batch.into_iter());
+        match runtime {
+            Ok(runtime) if waiting.n_tasks < runtime.metrics().num_workers() => {
+                waiting.n_tasks += 1;
+                drop(waiting);
+                let task = FlushTask(Arc::clone(self));
+                runtime.spawn(task.run());
+            }
+            Err(_) if waiting.n_tasks == 0 => {
+                drop(waiting);
+                self.leave_to_tasks();
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Has the mailboxes' own tasks write out all that waits.
+    fn leave_to_tasks(&self) {
+        let batches = std::mem::take(&mut self.0.lock().batches);
+        for mailbox in batches.into_iter().flatten() {
+            mailbox.wake_to_flush();
+        }
+    }
+}
+
+/// One task that flushes what waits, until nothing does. Dropped before, it leaves all to the
+/// mailboxes' own tasks.
+struct FlushTask(Arc<FlushQueue>);
+
+impl FlushTask {
+    async fn run(self) {
+        while self.flush_some() {
+            yield_now().await;
+        }
+    }
+
+    /// Flushes what fits into one turn; false if nothing waits, and the task is to end.
+    fn flush_some(&self) -> bool {
+        let mut left = MAX_TURN;
+        while left > 0 {
+            let Some(mut batch) = self.0.0.lock().batches.pop_front() else {
+                break;
+            };
+            while left > 0
+                && let Some(mailbox) = batch.next()
+            {
+                let cost = if mailbox.flush() { 1 } else { WAKE };
+                left = left.saturating_sub(cost);
+            }
+            if batch.len() > 0 {
+                self.0.0.lock().batches.push_back(batch);
+            }
+        }
+        !self.0.0.lock().batches.is_empty()
+    }
+}
+
+impl Drop for FlushTask {
+    fn drop(&mut self) {
+        let is_last = {
+            let mut waiting = self.0.0.lock();
+            waiting.n_tasks -= 1;
+            waiting.n_tasks == 0
+        };
+        if is_last {
+            self.0.leave_to_tasks();
+        }
+    }
+}
 
 /// The mailboxes that one dispatch marked. Dropped at its end, it has them flushed.
 #[derive(Debug, Default)]
@@ -44,53 +134,22 @@ impl FlushBatch {
     pub(crate) fn add(&mut self, mailbox: Arc<Mailbox>) {
         self.0.push(mailbox);
         if self.0.len() == MAX_BATCH {
-            Marked(std::mem::take(&mut self.0).into_iter()).spawn();
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let marked = std::mem::take(&mut self.0);
+        if let Some(mailbox) = marked.first() {
+            let queue = Arc::clone(&mailbox.flushes);
+            queue.push(marked);
         }
     }
 }
 
 impl Drop for FlushBatch {
     fn drop(&mut self) {
-        let marked = std::mem::take(&mut self.0);
-        if !marked.is_empty() {
-            Marked(marked.into_iter()).spawn();
-        }
-    }
-}
-
-/// Mailboxes to flush. Those that it does not come to are left to their tasks.
-struct Marked(IntoIter<Arc<Mailbox>>);
-
-impl Marked {
-    fn spawn(mut self) {
-        // Outside a runtime, the drop wakes the tasks.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                while !self.flush_some() {
-                    yield_now().await;
-                }
-            });
-        }
-    }
-
-    /// Flushes what fits into one turn; true if it was the last.
-    fn flush_some(&mut self) -> bool {
-        let mut left = MAX_TURN;
-        while left > 0
-            && let Some(mailbox) = self.0.next()
-        {
-            let cost = if mailbox.flush() { 1 } else { WAKE };
-            left = left.saturating_sub(cost);
-        }
-        self.0.as_slice().is_empty()
-    }
-}
-
-impl Drop for Marked {
-    fn drop(&mut self) {
-        for mailbox in self.0.by_ref() {
-            mailbox.wake_to_flush();
-        }
+        self.hand_over();
     }
 }
 
@@ -159,4 +218,56 @@ fn write_once(stream: &TcpStream, frames: &FrameQueue) -> io::Result<usize> {
         return Err(io::ErrorKind::WriteZero.into());
     }
     Ok(n_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailboxes(n: usize) -> Vec<Arc<Mailbox>> {
+        let mailbox = |_| Mailbox::new(Arc::default(), Arc::default(), Arc::default(), None);
+        (0..n).map(mailbox).collect()
+    }
+
+    fn lens(queue: &FlushQueue) -> Vec<usize> {
+        queue.0.lock().batches.iter().map(IntoIter::len).collect()
+    }
+
+    #[tokio::test]
+    async fn soc_723_batches_take_turns_so_that_a_small_one_does_not_wait_for_a_large_one() {
+        let queue = Arc::new(FlushQueue::default());
+        queue.push(mailboxes(100));
+        queue.push(mailboxes(3));
+        queue.push(mailboxes(40));
+        assert_eq!(
+            queue.0.lock().n_tasks,
+            1,
+            "no more than the runtime has threads"
+        );
+        let task = FlushTask(queue.clone());
+        assert!(task.flush_some());
+        assert_eq!(lens(&queue), [3, 40, 68]);
+        assert!(task.flush_some());
+        assert_eq!(lens(&queue), [68, 11]);
+        while task.flush_some() {}
+        assert!(lens(&queue).is_empty());
+        queue.0.lock().n_tasks += 1; // The one that was made here.
+        drop(task);
+        assert_eq!(queue.0.lock().n_tasks, 1);
+    }
+
+    #[test]
+    fn soc_724_what_nobody_flushes_is_left_to_the_tasks_of_the_connections() {
+        let queue = Arc::new(FlushQueue::default());
+        queue.push(mailboxes(3)); // Outside a runtime.
+        assert!(lens(&queue).is_empty());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async { queue.push(mailboxes(3)) });
+        assert_eq!(lens(&queue), [3]);
+        drop(runtime);
+        assert!(lens(&queue).is_empty());
+        assert_eq!(queue.0.lock().n_tasks, 0);
+    }
 }

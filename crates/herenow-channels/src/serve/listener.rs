@@ -1,10 +1,33 @@
-//! [`Listener`]: where connections come from.
+//! [`Listener`]: where connections come from, and [`listen`].
 
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections that may wait to be accepted; the system allows fewer, 4,096 on Linux unless told
+/// otherwise (`net.core.somaxconn`).
+const BACKLOG: u32 = 1 << 16;
+
+/// Listens on an address with room for many who come at once.
+///
+/// [`TcpListener::bind`] has room for 128: of those who come back together after a restart the rest
+/// would be dropped, and try again after a second, then two, then four.
+///
+/// # Errors
+///
+/// What the system says: the address is in use, or not of this machine.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    #[cfg(unix)] // So that a restart can bind at once; on Windows it would share the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Where a server's connections come from: a TCP listener, or one of an application's own making.
 pub trait Listener: Send + Sync {

@@ -71,7 +71,12 @@ impl Session {
     ) -> Self {
         let kept = connected.take_kept();
         let id: Option<Arc<str>> = connected.id.map(|id| shared.pubsub.intern(&id));
-        let mailbox = Mailbox::new(shared.config.clone(), shared.metrics.clone(), id.clone());
+        let mailbox = Mailbox::new(
+            shared.config.clone(),
+            shared.metrics.clone(),
+            shared.flushes.clone(),
+            id.clone(),
+        );
         let id_attachment = id.map(|id| {
             let sink = Arc::new(IdSink(mailbox.clone()));
             shared.pubsub.attach(&id, sink)

@@ -18,6 +18,7 @@ use crate::config::SocketConfig;
 use crate::dialect::Dialect;
 use crate::drain::{Drain, DrainConfig};
 use crate::forwarded::TrustedProxies;
+use crate::mailbox::FlushQueue;
 use crate::metrics::Metrics;
 use crate::origin::CheckOrigin;
 use crate::router::Router;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// Who is on the way in.
     pub(crate) arrivals: Arrivals,
+    /// Mailboxes that wait to be flushed past the connections' tasks.
+    pub(crate) flushes: Arc<FlushQueue>,
     /// The tasks of all connections.
     pub(crate) tasks: TaskTracker,
     /// The open connections, and the way to close them all.
@@ -57,6 +60,7 @@ impl Shared {
             is_echo: false,
             metrics: Arc::default(),
             arrivals: Arrivals::new(config.max_arrivals, config.max_checks),
+            flushes: Arc::default(),
             tasks: TaskTracker::new(),
             drain: Drain::new(DrainConfig::default()),
             began: Instant::now(),
@@ -91,16 +95,21 @@ impl Shared {
         self.config = Arc::new(config);
     }
 
-    /// Asks the application whether a client may connect, when it is the client's turn.
+    /// Asks the application whether a client may connect, when it is the client's turn, which lasts
+    /// as long as its arrival.
     ///
     /// # Errors
     ///
     /// The application's refusal; status 500 if it panicked.
-    pub(crate) async fn connect(&self, info: ConnectInfo) -> Result<Connected, ConnectRefused> {
+    pub(crate) async fn connect(
+        &self,
+        info: ConnectInfo,
+        arrival: &mut Arrival,
+    ) -> Result<Connected, ConnectRefused> {
+        self.arrivals.turn(arrival).await;
         let Some(connect) = &self.connect else {
             return Ok(Connected::anonymous());
         };
-        let _turn = self.arrivals.turn().await;
         let connecting = AssertUnwindSafe(async { connect(info).await });
         let connected = connecting.catch_unwind().await.unwrap_or_else(|_| {
             self.metrics.crashes.increment();

@@ -25,6 +25,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::connection::Connection;
 use super::stream::SharedStream;
+use crate::arrival::{Arrival, Place};
 use crate::auth::{Admitted, Denied, admit_websocket};
 use crate::socket::{Connected, Session, Shared};
 
@@ -48,9 +49,10 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
     if parts.method != Method::GET {
         return StatusCode::BAD_REQUEST.into_response();
     }
-    let Some(_arrival) = shared.let_in() else {
+    let Some(mut arrival) = shared.let_in() else {
         return shared.arrivals.refuse();
     };
+    let place = parts.extensions.remove::<Place>();
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let headers = parts.headers.clone();
     let subprotocols = &shared.config.subprotocols;
@@ -73,7 +75,7 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
     } = admitted;
     let n_params = info.params().len();
     shared.drain.follow_server_of(&info);
-    let connected = match shared.connect(info).await {
+    let connected = match shared.connect(info, &mut arrival).await {
         Ok(connected) => connected,
         Err(refused) => return refused.into_response(),
     };
@@ -93,7 +95,14 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
     );
     shared.metrics.handshakes.observe(began.elapsed());
     let tasks = shared.tasks.clone();
-    tasks.spawn(run(on_upgrade, shared, connected, serializer));
+    let newcomer = Newcomer {
+        shared,
+        connected,
+        serializer,
+        arrival,
+        place,
+    };
+    tasks.spawn(run(on_upgrade, Box::new(newcomer)));
     switching_protocols(key.as_bytes(), protocol)
 }
 
@@ -119,24 +128,36 @@ fn connection(upgraded: Upgraded, session: Session) -> Pin<Box<dyn Future<Output
     }
 }
 
-/// Waits for the connection to be upgraded and runs it.
-fn run(
-    on_upgrade: OnUpgrade,
+/// A client whose handshake is answered, and whose connection does not run yet.
+struct Newcomer {
     shared: Arc<Shared>,
     connected: Connected,
     serializer: Serializer,
-) -> impl Future<Output = ()> + Send {
+    /// Ends when the connection runs: until then it is on its way in.
+    arrival: Arrival,
+    place: Option<Place>,
+}
+
+/// Waits for the connection to be upgraded and runs it.
+///
+/// The newcomer is boxed, so that the task is not larger for as long as the connection lasts.
+fn run(on_upgrade: OnUpgrade, newcomer: Box<Newcomer>) -> impl Future<Output = ()> + Send {
     let upgraded = on_upgrade.map(move |upgraded| match upgraded {
-        Ok(upgraded) => {
-            let session = Session::open(&shared, connected, serializer);
-            connection(upgraded, session)
-        }
+        Ok(upgraded) => newcomer.begin(upgraded),
         Err(error) => {
             tracing::debug!(%error, "upgrade failed");
             Box::pin(std::future::ready(()))
         }
     });
     upgraded.flatten()
+}
+
+impl Newcomer {
+    fn begin(self, upgraded: Upgraded) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let session = Session::open(&self.shared, self.connected, self.serializer);
+        drop((self.arrival, self.place));
+        connection(upgraded, session)
+    }
 }
 
 fn downcast(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Box<Upgraded>> {

@@ -1,16 +1,16 @@
 //! A client that speaks V2 of the protocol: it is read when its owner wants, and has no task.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::wire::{Backlog, Wire};
+use super::line::{Line, Way};
+use super::wire::Wire;
 
 /// What clients send to stay.
 const HEARTBEAT: &str = r#"[null,"9","phoenix","heartbeat",{}]"#;
 
 /// One connection, as its client has it.
 pub(crate) struct Client {
-    wire: Arc<Wire>,
+    line: Line,
     /// What came of a frame that is not whole yet.
     partial: Vec<u8>,
     handshake: Handshake,
@@ -27,15 +27,15 @@ pub(crate) enum Handshake {
 
 impl Client {
     /// Connects and sends the handshake, with a token if there is one.
-    pub(crate) fn connect(backlog: &Backlog, token: Option<&str>) -> Self {
-        let wire = backlog.connect();
+    pub(crate) fn connect(way: &Way, token: Option<&str>) -> Self {
+        let line = way.connect();
         let (name, token) = token.map_or(("", ""), |token| ("&token=", token));
         let head = b"GET /socket/websocket?vsn=2.0.0";
         let tail = b" HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                      sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        wire.send(&[head, name.as_bytes(), token.as_bytes(), tail]);
+        line.send(&[head, name.as_bytes(), token.as_bytes(), tail]);
         Self {
-            wire,
+            line,
             partial: Vec::new(),
             handshake: Handshake::Asked,
         }
@@ -55,9 +55,9 @@ impl Client {
         self.handshake == Handshake::Open
     }
 
-    /// Tells whether the server has hung up.
+    /// Tells whether the server has hung up, as far as it was read.
     pub(crate) fn is_closed(&self) -> bool {
-        self.wire.is_closed()
+        self.line.is_closed()
     }
 
     /// Sends a text as one frame, masked by zeros.
@@ -72,7 +72,7 @@ impl Client {
             Err(_) => panic!("nobody here sends as much as {} bytes", text.len()),
         }
         head.extend_from_slice(&[0; 4]);
-        self.wire.send(&[&head, text.as_bytes()]);
+        self.line.send(&[&head, text.as_bytes()]);
     }
 
     /// Joins a topic; `more` is what the payload has besides the user.
@@ -87,12 +87,12 @@ impl Client {
 
     /// Goes away without a word.
     pub(crate) fn hang_up(self) {
-        self.wire.hang_up();
+        self.line.hang_up();
     }
 
     /// Takes all that has come, and calls `visit` with each text.
     pub(crate) fn read(&mut self, mut visit: impl FnMut(&str)) {
-        let bytes = self.wire.take();
+        let bytes = self.line.take();
         if bytes.is_empty() {
             return;
         }

@@ -7,6 +7,7 @@
 //! target/release/examples/crowd town 1000000  # rooms of 50; heartbeats; people come and go
 //! target/release/examples/crowd slow 10000    # a tenth stops reading in a noisy room
 //! target/release/examples/crowd storm 50000   # everybody comes back after a crash, with tokens
+//! target/release/examples/crowd tcp 9500      # the same over TCP: both ends are of this process
 //! ```
 //!
 //! A third argument is for how many seconds. Whatever it prints has been checked: it panics if a
@@ -16,6 +17,7 @@
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
 mod wire;
+mod line;
 mod client;
 mod meter;
 mod server;
@@ -26,6 +28,8 @@ mod slow;
 mod storm;
 mod town;
 
+use self::storm::Kind;
+
 /// Measures one of the crowds, of `n` people, for so many seconds; without them, of its own size.
 pub(crate) fn run(mode: &str, n: Option<usize>, seconds: Option<u32>) -> anyhow::Result<()> {
     println!("load of the machine before: {}", meter::load());
@@ -33,8 +37,9 @@ pub(crate) fn run(mode: &str, n: Option<usize>, seconds: Option<u32>) -> anyhow:
         "room" => room::run(n.unwrap_or(100_000), seconds.unwrap_or(30)),
         "town" => town::run(n.unwrap_or(1_000_000), seconds.unwrap_or(60)),
         "slow" => slow::run(n.unwrap_or(10_000), seconds.unwrap_or(20)),
-        "storm" => storm::run(n.unwrap_or(50_000)),
-        _ => anyhow::bail!("crowd room|town|slow|storm [people] [seconds]"),
+        "storm" => storm::run(n.unwrap_or(50_000), Kind::Memory),
+        "tcp" => storm::run(n.unwrap_or(9_500), Kind::Tcp),
+        _ => anyhow::bail!("crowd room|town|slow|storm|tcp [people] [seconds]"),
     }?;
     println!("load of the machine after: {}", meter::load());
     Ok(())

@@ -6,15 +6,17 @@ use std::ops::Range;
 use std::time::Duration;
 
 use axum::Router;
-use herenow_channels::serve_through;
+use herenow_channels::{Listener, serve_through};
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
 use herenow_server::config::ServerConfig;
 use herenow_server::identity::Authority;
 use herenow_server::run;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
 
 use super::client::{Client, is_joined_by};
+use super::line::Way;
 use super::meter::{cpu_of, until};
 use super::wire::Backlog;
 
@@ -27,7 +29,7 @@ const THREAD: &str = "crowd-server";
 pub(crate) struct Server {
     runtime: Option<Runtime>,
     presence: Presence,
-    backlog: Backlog,
+    way: Way,
 }
 
 /// The default configuration, but clients that send no heartbeats may stay.
@@ -50,8 +52,29 @@ pub(crate) fn cpu() -> Duration {
 }
 
 impl Server {
+    /// Starts one to which streams in memory lead.
     pub(crate) fn start(config: &ServerConfig) -> anyhow::Result<Self> {
-        let (runtime, backlog) = (runtime()?, Backlog::default());
+        let backlog = Backlog::default();
+        let way = Way::Memory(backlog.clone());
+        Self::start_on(runtime()?, backlog, way, config)
+    }
+
+    /// Starts one that listens on a port of this machine.
+    pub(crate) fn start_tcp(config: &ServerConfig) -> anyhow::Result<Self> {
+        let runtime = runtime()?;
+        let guard = runtime.enter();
+        let listener = herenow_channels::listen(([127, 0, 0, 1], 0).into())?;
+        drop(guard);
+        let way = Way::Tcp(listener.local_addr()?);
+        Self::start_on(runtime, listener, way, config)
+    }
+
+    fn start_on(
+        runtime: Runtime,
+        listener: impl Listener<Stream: AsyncRead + AsyncWrite + Unpin> + 'static,
+        way: Way,
+        config: &ServerConfig,
+    ) -> anyhow::Result<Self> {
         let guard = runtime.enter();
         let pubsub = PubSub::local();
         let presence = Presence::builder(&pubsub).config(config.presence.clone());
@@ -62,28 +85,23 @@ impl Server {
         };
         let sockets = run::sockets(config, &pubsub, &presence, authority)?;
         let app = Router::new().nest("/socket", sockets.try_into_router()?);
-        let (listener, http) = (backlog.clone(), config.http.clone());
-        runtime.spawn(serve_through(
-            listener,
-            app,
-            http,
-            |end| ready(Ok(end)),
-            pending(),
-        ));
+        let http = config.http.clone();
+        let handshake = |end| ready(Ok(end));
+        runtime.spawn(serve_through(listener, app, http, handshake, pending()));
         drop(guard);
         Ok(Self {
             runtime: Some(runtime),
             presence,
-            backlog,
+            way,
         })
     }
 
-    pub(crate) fn backlog(&self) -> &Backlog {
-        &self.backlog
+    pub(crate) fn way(&self) -> &Way {
+        &self.way
     }
 
     pub(crate) fn connect(&self) -> Client {
-        Client::connect(&self.backlog, None)
+        Client::connect(&self.way, None)
     }
 
     /// Connects some and has each join, with what `join` sends, and waits until all are let in.

@@ -1,6 +1,7 @@
 //! `crowd storm`: a server crashes, and all its clients come back to the next one at once, with their
 //! tokens; some are connected to that one already, and go on. The time is compared with a server on
-//! the same wire that only shakes hands.
+//! the same wire that only shakes hands. `crowd tcp` is the same over TCP, for as many as this
+//! process has descriptors for.
 
 mod hands;
 mod regulars;
@@ -9,6 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use herenow_channels::Rate;
 use herenow_server::config::{Secret, ServerConfig};
 use herenow_server::identity::{TokenRequest, issue};
 
@@ -16,10 +18,10 @@ use self::hands::Hands;
 use self::regulars::Regulars;
 use super::client::{Client, Handshake};
 use super::follower::Follower;
+use super::line::Way;
 use super::meter::until;
 use super::server::{self, Server};
 use super::town::{PER_ROOM, topic, user_id};
-use super::wire::Backlog;
 
 /// Those who come who are looked at before the regulars are.
 const TURN: usize = 32;
@@ -33,6 +35,22 @@ struct Comer {
     since: Instant,
     has_asked: bool,
     follower: Follower,
+}
+
+/// What people come over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Memory,
+    Tcp,
+}
+
+impl Kind {
+    fn start(self, config: &ServerConfig) -> anyhow::Result<Server> {
+        match self {
+            Self::Memory => Server::start(config),
+            Self::Tcp => Server::start_tcp(config),
+        }
+    }
 }
 
 /// What those who come want.
@@ -52,25 +70,29 @@ struct Took {
     n_busy: usize,
 }
 
-pub(crate) fn run(n: usize) -> anyhow::Result<()> {
+pub(crate) fn run(n: usize, kind: Kind) -> anyhow::Result<()> {
     let mut config = server::config();
+    if kind == Kind::Tcp {
+        // Everybody comes from the same address.
+        config.limits.sockets_per_address = 0;
+        config.limits.handshake_rate = Rate::new(0, 0);
+    }
     config.jwt.secret = Some(Secret::new("of a crowd, and long enough for HS256"));
     let tokens: Vec<String> = (0..n)
         .map(|user| token(&config, user_id(user)))
         .collect::<Result<_, _>>()?;
-    let bare = shake_hands(&tokens)?;
+    let bare = shake_hands(kind, &tokens)?;
     println!("only handshakes: {bare}");
-    let before = Server::start(&config)?;
+    let before = kind.start(&config)?;
     let mut crowd = comers(&tokens);
-    let first = come(before.backlog(), &mut crowd, Wish::Join, None);
+    let first = come(before.way(), &mut crowd, Wish::Join, None);
     println!("{n} people came: {first}");
     drop(before);
-    let lost = |comer: &Comer| comer.client.as_ref().is_some_and(Client::is_closed);
-    until("the crash", || crowd.iter().all(lost));
-    let after = Server::start(&config)?;
+    until("the crash", || crowd.iter_mut().all(Comer::is_lost));
+    let after = kind.start(&config)?;
     let mut regulars = Regulars::join(&after, &token(&config, "regular".to_owned())?);
     let mut crowd = comers(&tokens);
-    let storm = come(after.backlog(), &mut crowd, Wish::Join, Some(&mut regulars));
+    let storm = come(after.way(), &mut crowd, Wish::Join, Some(&mut regulars));
     println!("they came back after a crash: {storm}");
     println!(
         "to only handshakes: {:.2} by the clock, {:.2} by the CPU",
@@ -89,10 +111,10 @@ fn token(config: &ServerConfig, user: String) -> anyhow::Result<String> {
 }
 
 /// Has all connect to a server that does no more than shake hands.
-fn shake_hands(tokens: &[String]) -> anyhow::Result<Took> {
-    let hands = Hands::start()?;
+fn shake_hands(kind: Kind, tokens: &[String]) -> anyhow::Result<Took> {
+    let hands = Hands::start(kind)?;
     let mut crowd = comers(tokens);
-    Ok(come(hands.backlog(), &mut crowd, Wish::Connect, None))
+    Ok(come(hands.way(), &mut crowd, Wish::Connect, None))
 }
 
 /// Everybody, in an order in which neighbours are of different rooms.
@@ -116,21 +138,22 @@ fn comers(tokens: &[String]) -> Vec<Comer> {
 }
 
 /// Has everybody come, and looks at the regulars meanwhile.
-fn come(
-    backlog: &Backlog,
-    crowd: &mut [Comer],
-    wish: Wish,
-    mut regulars: Option<&mut Regulars>,
-) -> Took {
+fn come(way: &Way, crowd: &mut [Comer], wish: Wish, mut regulars: Option<&mut Regulars>) -> Took {
     let (began, cpu) = (Instant::now(), server::cpu());
     let mut away: VecDeque<&mut Comer> = crowd.iter_mut().collect();
-    let mut n_busy = 0;
+    let (mut n_busy, mut n_asked) = (0, 0);
     until("everybody", || {
         for _ in 0..away.len().div_ceil(TURN) {
             for _ in 0..TURN.min(away.len()) {
-                if let Some(comer) = away.pop_front()
-                    && !comer.step(backlog, wish, &mut n_busy)
-                {
+                let Some(comer) = away.pop_front() else {
+                    break;
+                };
+                let was_asking = comer.is_asking();
+                let may_ask = n_asked < way.max_asked();
+                let has_come = comer.step(way, may_ask, wish, &mut n_busy);
+                n_asked += usize::from(comer.is_asking());
+                n_asked -= usize::from(was_asking);
+                if !has_come {
                     away.push_back(comer);
                 }
             }
@@ -148,11 +171,25 @@ fn come(
 }
 
 impl Comer {
+    /// Tells whether the answer to the handshake is not there yet.
+    fn is_asking(&self) -> bool {
+        let client = self.client.as_ref();
+        client.is_some_and(|client| client.handshake() == Handshake::Asked)
+    }
+
+    /// Tells whether the server has hung up.
+    fn is_lost(&mut self) -> bool {
+        self.client.as_mut().is_some_and(|client| {
+            client.read(|_| {});
+            client.is_closed()
+        })
+    }
+
     /// Does what can be done now; tells whether the comer has what it wishes.
-    fn step(&mut self, backlog: &Backlog, wish: Wish, n_busy: &mut usize) -> bool {
+    fn step(&mut self, way: &Way, may_ask: bool, wish: Wish, n_busy: &mut usize) -> bool {
         let Some(client) = &mut self.client else {
-            if Instant::now() >= self.since {
-                self.client = Some(Client::connect(backlog, Some(&self.token)));
+            if may_ask && Instant::now() >= self.since {
+                self.client = Some(Client::connect(way, Some(&self.token)));
             }
             return false;
         };

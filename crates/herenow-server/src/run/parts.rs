@@ -60,7 +60,7 @@ impl Parts {
         let limits = Limits::new(config.limits.clone());
         let sockets = limited_sockets(config, &pubsub, &presence, authority.clone(), &limits)?;
         let dialect = dialect(config, &sockets, &presence, &authority, &limits)?;
-        let api_listener = api_listener(config).await?;
+        let api_listener = api_listener(config)?;
         let api = Arc::new(Api {
             access: access(config, api_listener.as_ref().unwrap_or(listener)),
             people: People::start(&presence, config.api.max_leases)?,
@@ -98,9 +98,9 @@ fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityEr
 }
 
 /// The API's own listener, if it has one.
-async fn api_listener(config: &ServerConfig) -> Result<Option<TcpListener>, RunError> {
+fn api_listener(config: &ServerConfig) -> Result<Option<TcpListener>, RunError> {
     match config.api.listen {
-        Some(address) => Ok(Some(listen(address).await?)),
+        Some(address) => Ok(Some(listen(address)?)),
         None => Ok(None),
     }
 }

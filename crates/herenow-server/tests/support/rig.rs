@@ -63,7 +63,7 @@ impl Rig {
             config.socket.close_timeout = Duration::from_millis(100);
             config.socket.terminate_timeout = Duration::from_millis(100);
         }
-        let listener = run::listen(address).await.unwrap();
+        let listener = run::listen(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {

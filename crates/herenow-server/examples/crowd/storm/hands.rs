@@ -6,40 +6,56 @@ use std::future::poll_fn;
 use axum::body::Body;
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use axum::http::{Request, Response, StatusCode};
-use herenow_channels::Listener as _;
+use herenow_channels::Listener;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::runtime::Runtime;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::super::line::Way;
 use super::super::server;
 use super::super::wire::Backlog;
+use super::Kind;
 
 pub(super) struct Hands {
     _runtime: Runtime,
-    backlog: Backlog,
+    way: Way,
 }
 
 impl Hands {
-    pub(super) fn start() -> anyhow::Result<Self> {
-        let (runtime, backlog) = (server::runtime()?, Backlog::default());
-        runtime.spawn(accept(backlog.clone()));
+    /// Starts it on the kind of wire that is asked for.
+    pub(super) fn start(wire: Kind) -> anyhow::Result<Self> {
+        let runtime = server::runtime()?;
+        let way = match wire {
+            Kind::Memory => {
+                let backlog = Backlog::default();
+                runtime.spawn(accept(backlog.clone()));
+                Way::Memory(backlog)
+            }
+            Kind::Tcp => {
+                let _guard = runtime.enter();
+                let listener = herenow_channels::listen(([127, 0, 0, 1], 0).into())?;
+                let address = listener.local_addr()?;
+                runtime.spawn(accept(listener));
+                Way::Tcp(address)
+            }
+        };
         Ok(Self {
             _runtime: runtime,
-            backlog,
+            way,
         })
     }
 
-    pub(super) fn backlog(&self) -> &Backlog {
-        &self.backlog
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
 }
 
-async fn accept(backlog: Backlog) {
-    while let Ok((end, _)) = poll_fn(|context| backlog.poll_accept(context)).await {
+async fn accept<L: Listener<Stream: AsyncRead + AsyncWrite + Unpin>>(listener: L) {
+    while let Ok((end, _)) = poll_fn(|context| listener.poll_accept(context)).await {
         tokio::spawn(async move {
             let http = http1::Builder::new();
             let served = http.serve_connection(TokioIo::new(end), service_fn(shake));

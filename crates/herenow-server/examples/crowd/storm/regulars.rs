@@ -22,7 +22,7 @@ pub(super) struct Regulars {
 impl Regulars {
     /// Connects them, all by one token.
     pub(super) fn join(server: &Server, token: &str) -> Self {
-        let connect = |_| Client::connect(server.backlog(), Some(token));
+        let connect = |_| Client::connect(server.way(), Some(token));
         let mut clients: Vec<Client> = (0..N_REGULARS).map(connect).collect();
         until("handshakes", || {
             clients.iter_mut().for_each(|client| client.read(|_| {}));

@@ -53,7 +53,7 @@ pub(super) static SOCKET_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "socket.max_checks",
-        help: "handshakes that are checked at the same time; more wait for their turn",
+        help: "handshakes that are let in at the same time, from the check of the token until the connection runs; more wait for their turn",
         kind: Kind::Count {
             min: 1,
             max: 1_000_000,
