@@ -109,7 +109,7 @@ async function main() {
   await take(light, "search");
   await light.press("#search-text", "Escape");
   await c.kill("SIGKILL");
-  await light.getByText(/not heard of/u).waitFor();
+  await light.locator(".node-state").getByText(/not heard of/u).waitFor();
   await take(light, "node-lost");
   await a.kill("SIGKILL");
   await light.locator("#stale").waitFor();
