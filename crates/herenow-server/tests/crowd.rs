@@ -32,3 +32,8 @@ fn srv_1103_a_crowd_comes_back_after_a_crash_with_tokens_and_every_list_is_whole
 fn srv_1105_a_crowd_comes_back_after_a_crash_over_tcp_and_every_list_is_whole() {
     run("tcp", 400);
 }
+
+#[test]
+fn srv_1106_everybody_joins_one_room_at_once_over_tcp_and_every_list_is_whole() {
+    run("rush", 150);
+}

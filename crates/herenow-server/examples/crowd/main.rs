@@ -8,6 +8,7 @@
 //! target/release/examples/crowd slow 10000    # a tenth stops reading in a noisy room
 //! target/release/examples/crowd storm 50000   # everybody comes back after a crash, with tokens
 //! target/release/examples/crowd tcp 9500      # the same over TCP: both ends are of this process
+//! target/release/examples/crowd rush 2000     # everybody joins one room at once, over TCP
 //! ```
 //!
 //! A third argument is for how many seconds. Whatever it prints has been checked: it panics if a
@@ -24,6 +25,7 @@ mod server;
 mod follower;
 
 mod room;
+mod rush;
 mod slow;
 mod storm;
 mod town;
@@ -36,10 +38,11 @@ pub(crate) fn run(mode: &str, n: Option<usize>, seconds: Option<u32>) -> anyhow:
     match mode {
         "room" => room::run(n.unwrap_or(100_000), seconds.unwrap_or(30)),
         "town" => town::run(n.unwrap_or(1_000_000), seconds.unwrap_or(60)),
+        "rush" => rush::run(n.unwrap_or(2_000)),
         "slow" => slow::run(n.unwrap_or(10_000), seconds.unwrap_or(20)),
         "storm" => storm::run(n.unwrap_or(50_000), Kind::Memory),
         "tcp" => storm::run(n.unwrap_or(9_500), Kind::Tcp),
-        _ => anyhow::bail!("crowd room|town|slow|storm|tcp [people] [seconds]"),
+        _ => anyhow::bail!("crowd room|rush|town|slow|storm|tcp [people] [seconds]"),
     }?;
     println!("load of the machine after: {}", meter::load());
     Ok(())

@@ -23,7 +23,7 @@ use super::wire::Backlog;
 /// Connections that are made, or join, at the same time where time is not measured.
 pub(crate) const WAVE: usize = 1_000;
 /// What its thread is called.
-const THREAD: &str = "crowd-server";
+pub(crate) const THREAD: &str = "crowd-server";
 
 /// A server, and the way to it. Dropped, it crashes.
 pub(crate) struct Server {

@@ -1,0 +1,113 @@
+//! `crowd rush`: everybody connects to a server and joins one room at once, over TCP, until each has
+//! the whole list. The time is compared with a bare copy of as many bytes to as many sockets.
+
+mod copy;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use herenow_channels::Rate;
+
+use super::client::{Client, Handshake};
+use super::follower::Follower;
+use super::line::Way;
+use super::meter::until;
+use super::server::{self, Server};
+use super::town::user_id;
+
+const ROOM: &str = "room:all";
+/// What each presence has once in what a client is sent.
+const META: &str = "\"phx_ref\"";
+/// The head of most frames that a server sends here.
+const HEAD_BYTES: usize = 4;
+
+struct Rusher {
+    client: Client,
+    follower: Follower,
+    has_asked: bool,
+    n_metas: usize,
+    n_bytes: usize,
+}
+
+/// How long the server, or the copy, took.
+#[derive(Clone, Copy)]
+pub(super) struct Took {
+    pub(super) wall: Duration,
+    pub(super) cpu: Duration,
+}
+
+pub(crate) fn run(n: usize) -> anyhow::Result<()> {
+    let mut config = server::config();
+    // Everybody comes from the same address.
+    config.limits.sockets_per_address = 0;
+    config.limits.handshake_rate = Rate::new(0, 0);
+    let server = Server::start_tcp(&config)?;
+    let mut rushers = Vec::with_capacity(n);
+    let (began, cpu) = (Instant::now(), server::cpu());
+    until("everybody's list", || {
+        let is_complete = turn(server.way(), &mut rushers, n);
+        is_complete && rushers.len() == n
+    });
+    let rush = Took {
+        wall: began.elapsed(),
+        cpu: server::cpu() - cpu,
+    };
+    let bytes: Vec<usize> = rushers.iter().map(|rusher| rusher.n_bytes).collect();
+    let n_bytes: usize = bytes.iter().sum();
+    println!(
+        "{n} joined one room: {:.2?}, {:.2?} of the server's CPU, {} MB delivered",
+        rush.wall,
+        rush.cpu,
+        n_bytes / 1_000_000
+    );
+    let expected: BTreeSet<String> = (0..n).map(user_id).collect();
+    assert!(
+        rushers
+            .iter_mut()
+            .all(|rusher| rusher.follower.keys() == expected)
+    );
+    println!("exact: the list of every client");
+    drop((rushers, server));
+    let bare = copy::run(&bytes)?;
+    println!("a bare copy: {:.2?}, {:.2?} of CPU", bare.wall, bare.cpu);
+    println!(
+        "to a bare copy: {:.2} by the clock, {:.2} by the CPU",
+        rush.wall.as_secs_f64() / bare.wall.as_secs_f64(),
+        rush.cpu.as_secs_f64() / bare.cpu.as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Lets more connect, and each read and join; tells whether all who are there have the list of `n`.
+fn turn(way: &Way, rushers: &mut Vec<Rusher>, n: usize) -> bool {
+    let asking = |rusher: &&Rusher| rusher.client.handshake() == Handshake::Asked;
+    let n_more = way.max_asked() - rushers.iter().filter(asking).count();
+    for _ in 0..n_more.min(n - rushers.len()) {
+        rushers.push(Rusher {
+            client: Client::connect(way, None),
+            follower: Follower::default(),
+            has_asked: false,
+            n_metas: 0,
+            n_bytes: 0,
+        });
+    }
+    for (user, rusher) in rushers.iter_mut().enumerate() {
+        rusher.turn(user);
+    }
+    rushers.iter().all(|rusher| rusher.n_metas == n)
+}
+
+impl Rusher {
+    fn turn(&mut self, user: usize) {
+        let (follower, n_metas, n_bytes) =
+            (&mut self.follower, &mut self.n_metas, &mut self.n_bytes);
+        self.client.read(|text| {
+            *n_metas += text.matches(META).count();
+            *n_bytes += HEAD_BYTES + text.len();
+            follower.take(text);
+        });
+        if self.client.is_open() && !std::mem::replace(&mut self.has_asked, true) {
+            self.client.join(ROOM, &user_id(user), "");
+        }
+    }
+}
