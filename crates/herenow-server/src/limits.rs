@@ -163,11 +163,13 @@ impl Limits {
             network: None,
             user: None,
         };
-        let Some(client) = client.map(|client| client.to_canonical()) else {
+        let config = &self.0.config;
+        let is_off = config.sockets_per_address == 0 && config.handshake_rate.per_second == 0;
+        let Some(client) = client.filter(|_| !is_off) else {
             return Ok(permit);
         };
+        let client = client.to_canonical();
         let network = Network::of(client);
-        let config = &self.0.config;
         let mut addresses = self.0.addresses.lock();
         if !addresses.has_room_for(network, config.max_addresses, now) {
             self.0.counters.overflows.fetch_add(1, Ordering::Relaxed);
@@ -264,7 +266,8 @@ impl Permit {
     ///
     /// As [`Limits::admit`].
     pub(crate) fn enter(mut self, connected: Connected) -> Result<Connected, ConnectRefused> {
-        let user = connected.id.as_deref();
+        let is_limited = self.limits.0.config.sockets_per_user > 0;
+        let user = connected.id.as_deref().filter(|_| is_limited);
         self.user = user.map(|user| self.limits.place_of(user)).transpose()?;
         Ok(connected.keeping(self))
     }
@@ -468,6 +471,18 @@ mod tests {
         assert_eq!(over.retry_after(), Duration::from_millis(100));
         assert!(admit(99).is_err());
         assert!(admit(100).is_ok());
+    }
+
+    #[test]
+    fn srv_1262_limits_that_are_off_remember_nobody() {
+        let limits = limits(|config| {
+            config.handshake_rate = Rate::new(0, 1);
+            (config.sockets_per_address, config.sockets_per_user) = (0, 0);
+        });
+        let permit = limits.admit_address(address("203.0.113.1"), NOW).unwrap();
+        let _held = permit.enter(Connected::with_id("users:ada")).unwrap();
+        assert_eq!(limits.n_addresses(), 0);
+        assert!(limits.0.users.lock().is_empty());
     }
 
     #[test]
