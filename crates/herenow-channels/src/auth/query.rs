@@ -88,6 +88,9 @@ fn field_of_map<'a>(place: &'a mut Value, key: &str) -> &'a mut Value {
 
 /// Decodes `%41` and `+`. A `%` that two hex digits do not follow stands for itself.
 fn percent_decode(text: &str) -> Result<String, QueryError> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Ok(text.to_owned());
+    }
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.as_bytes();
     while let [first, rest @ ..] = bytes {

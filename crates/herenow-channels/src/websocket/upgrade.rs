@@ -54,7 +54,7 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
     };
     let place = parts.extensions.remove::<Place>();
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    let headers = parts.headers.clone();
+    let key = upgrade_key(&parts.headers);
     let subprotocols = &shared.config.subprotocols;
     let admitted =
         admit_websocket(&shared.check_origin, &shared.proxies, subprotocols, parts).await;
@@ -79,7 +79,7 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
         Ok(connected) => connected,
         Err(refused) => return refused.into_response(),
     };
-    let key = match upgrade_key(&headers) {
+    let key = match key {
         Ok(key) => key,
         Err(text) => return (StatusCode::BAD_REQUEST, text).into_response(),
     };
