@@ -15,7 +15,8 @@ use herenow_core::ShardMessage;
 use herenow_presence::PresenceDiff;
 use herenow_protocol::{JoinRef, Message, MessageRef, Payload, Serializer};
 use instructions::{
-    Gate, Listeners, Pair, Room, Rows, binary_push, diff, extracted, payload, push, rows,
+    Crowd, Extras, Gate, Listeners, Pair, Room, Rows, binary_push, diff, extracted, payload, push,
+    rows,
 };
 
 const V1: Serializer = Serializer::V1;
@@ -174,8 +175,57 @@ fn check_token(gate: Gate) -> (Gate, bool) {
 
 library_benchmark_group!(name = token, benchmarks = [check_token]);
 
+fn one_room(extras: Extras) -> Crowd {
+    Crowd::at_the_door(extras, 500, 500)
+}
+
+fn rooms_of_50(extras: Extras) -> Crowd {
+    Crowd::at_the_door(extras, 500, 50)
+}
+
+fn speech_to_500(extras: Extras) -> Crowd {
+    Crowd::before_a_speech(extras, 500, 20)
+}
+
+fn all_have_lists(crowd: Crowd) {
+    crowd.check_lists();
+}
+
+fn all_heard(crowd: Crowd) {
+    crowd.check_speech();
+}
+
+#[library_benchmark]
+#[bench::bare(args = (one_room(Extras::None)), teardown = all_have_lists)]
+#[bench::limits(args = (one_room(Extras::Limits)), teardown = all_have_lists)]
+#[bench::tokens(args = (one_room(Extras::LimitsAndTokens)), teardown = all_have_lists)]
+fn storm(mut crowd: Crowd) -> Crowd {
+    crowd.come();
+    crowd
+}
+
+#[library_benchmark]
+#[bench::bare(args = (rooms_of_50(Extras::None)), teardown = all_have_lists)]
+#[bench::limits(args = (rooms_of_50(Extras::Limits)), teardown = all_have_lists)]
+#[bench::tokens(args = (rooms_of_50(Extras::LimitsAndTokens)), teardown = all_have_lists)]
+fn storm_by_50(mut crowd: Crowd) -> Crowd {
+    crowd.come();
+    crowd
+}
+
+#[library_benchmark]
+#[bench::bare(args = (speech_to_500(Extras::None)), teardown = all_heard)]
+#[bench::limits(args = (speech_to_500(Extras::Limits)), teardown = all_heard)]
+#[bench::tokens(args = (speech_to_500(Extras::LimitsAndTokens)), teardown = all_heard)]
+fn speech(mut crowd: Crowd) -> Crowd {
+    crowd.speak();
+    crowd
+}
+
+library_benchmark_group!(name = server, benchmarks = [storm, storm_by_50, speech]);
+
 // Caches are not simulated: they would make it slower, and only instructions are compared.
 main!(
     config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"]));
-    library_benchmark_groups = shard, wire, presence, fan_out, token
+    library_benchmark_groups = shard, wire, presence, fan_out, token, server
 );

@@ -1,12 +1,17 @@
-//! What a connection's token costs: one check by each algorithm, and one refusal.
+//! What a connection's token costs: one check by each algorithm, and one refusal. And what it costs to
+//! count: one addition, one duration with its two looks at the clock, one message's charge to its rate.
 #![allow(missing_docs, reason = "criterion's macros make items without docs")]
 
 #[path = "../tests/support/tokens.rs"]
 mod tokens;
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use herenow_channels::{Bucket, Rate};
+use herenow_pubsub::Histogram;
 use herenow_server::config::{ServerConfig, Sources};
 use herenow_server::identity::Authority;
 use serde_json::json;
@@ -65,5 +70,25 @@ fn check(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, check);
+fn count(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("count");
+    let counter = AtomicU64::new(0);
+    group.bench_function("one", |bencher| {
+        bencher.iter(|| black_box(&counter).fetch_add(1, Ordering::Relaxed));
+    });
+    let histogram = Histogram::default();
+    group.bench_function("a duration", |bencher| {
+        bencher.iter(|| {
+            let began = Instant::now();
+            black_box(&histogram).observe(began.elapsed());
+        });
+    });
+    let (rate, mut bucket, began) = (Rate::new(10_000, 20_000), Bucket::default(), Instant::now());
+    group.bench_function("a message", |bencher| {
+        bencher.iter(|| bucket.charge(black_box(rate), began.elapsed()));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, check, count);
 criterion_main!(benches);
