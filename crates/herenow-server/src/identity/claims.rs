@@ -92,7 +92,8 @@ pub(super) struct Claims {
 
 impl RawClaims {
     /// Reads what a token says, as JSON.
-    pub(super) fn read(claims: &RawValue) -> Result<Self, TokenRefusal> {
+    pub(super) fn read(claims: &[u8]) -> Result<Self, TokenRefusal> {
+        let claims = serde_json::from_slice(claims).map_err(|_| TokenRefusal::Malformed)?;
         object(claims).ok_or(wrong("set", SET))
     }
 
@@ -250,8 +251,8 @@ mod tests {
             require_expiry: false,
             max_key_bytes: 64,
         };
-        let claims = RawValue::from_string(claims.to_string()).unwrap();
-        let checked = RawClaims::read(&claims).and_then(|claims| claims.check(&rules, 100));
+        let claims = RawClaims::read(claims.to_string().as_bytes());
+        let checked = claims.and_then(|claims| claims.check(&rules, 100));
         checked.map_err(|refusal| refusal.to_string())
     }
 
@@ -300,8 +301,7 @@ mod tests {
     #[test]
     fn srv_1255_claims_are_an_object_with_each_once() {
         let read = |json: &str| {
-            let claims = RawValue::from_string(json.to_owned()).unwrap();
-            let refused = RawClaims::read(&claims).map(drop).unwrap_err();
+            let refused = RawClaims::read(json.as_bytes()).map(drop).unwrap_err();
             refused.to_string()
         };
         for json in ["[]", r#"["ada"]"#, "null", "7", r#"{"sub":"a","sub":"b"}"#] {

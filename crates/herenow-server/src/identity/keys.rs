@@ -24,6 +24,16 @@ pub(super) struct Key {
     pub(super) key: DecodingKey,
 }
 
+/// The parts of a token, still encoded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts<'a> {
+    header: &'a str,
+    claims: &'a str,
+    pub(super) signature: &'a str,
+    /// What is signed: the first two.
+    pub(super) message: &'a str,
+}
+
 /// What a token's header says about the key, unverified.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
@@ -44,15 +54,38 @@ pub(super) enum KeyError {
     NoneUsable { n_keys: usize },
 }
 
+impl<'a> Parts<'a> {
+    /// Splits a token.
+    pub(super) fn of(token: &'a str) -> Result<Self, TokenRefusal> {
+        let mut parts = token.split('.');
+        let (Some(header), Some(claims), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(TokenRefusal::Malformed);
+        };
+        Ok(Self {
+            header,
+            claims,
+            signature,
+            message: &token[..header.len() + 1 + claims.len()],
+        })
+    }
+
+    /// Decodes the claims, to JSON.
+    pub(super) fn claims(&self) -> Result<Vec<u8>, TokenRefusal> {
+        decode(self.claims)
+    }
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, TokenRefusal> {
+    let decoded = URL_SAFE_NO_PAD.decode(part);
+    decoded.map_err(|_| TokenRefusal::Malformed)
+}
+
 impl Header {
     /// Reads the first part of a token.
-    pub(super) fn read(token: &str) -> Result<Self, TokenRefusal> {
-        let (first, rest) = token.split_once('.').ok_or(TokenRefusal::Malformed)?;
-        if rest.split('.').count() != 2 {
-            return Err(TokenRefusal::Malformed);
-        }
-        let json = URL_SAFE_NO_PAD.decode(first);
-        let json = json.map_err(|_| TokenRefusal::Malformed)?;
+    pub(super) fn read(token: &Parts<'_>) -> Result<Self, TokenRefusal> {
+        let json = decode(token.header)?;
         let header: Self = serde_json::from_slice(&json).map_err(|_| TokenRefusal::Malformed)?;
         match header.crit {
             None => Ok(header),
@@ -197,7 +230,7 @@ mod tests {
 
     fn header(json: &serde_json::Value) -> Result<Header, TokenRefusal> {
         let first = URL_SAFE_NO_PAD.encode(json.to_string());
-        Header::read(&format!("{first}.e30.c2ln"))
+        Header::read(&Parts::of(&format!("{first}.e30.c2ln"))?)
     }
 
     #[test]
@@ -222,7 +255,9 @@ mod tests {
             "é.b.c",
         ] {
             assert_eq!(
-                Header::read(token).unwrap_err(),
+                Parts::of(token)
+                    .and_then(|parts| Header::read(&parts))
+                    .unwrap_err(),
                 TokenRefusal::Malformed,
                 "{token}"
             );
