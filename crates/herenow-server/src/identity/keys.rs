@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::crypto;
 use super::refusal::TokenRefusal;
@@ -40,7 +41,7 @@ pub(super) struct Header {
     alg: String,
     kid: Option<String>,
     /// Whatever it is, it is not understood.
-    crit: Option<serde_json::Value>,
+    crit: Option<Value>,
 }
 
 /// Why a text holds no key.
@@ -86,7 +87,12 @@ impl Header {
     /// Reads the first part of a token.
     pub(super) fn read(token: &Parts<'_>) -> Result<Self, TokenRefusal> {
         let json = decode(token.header)?;
-        let header: Self = serde_json::from_slice(&json).map_err(|_| TokenRefusal::Malformed)?;
+        // It must be an object, and also what is not looked at must be JSON: serde takes a list for
+        // the fields in their order, and skips a text without a look at its bytes.
+        let is_object = serde_json::from_slice::<Map<String, Value>>(&json).is_ok();
+        let header = serde_json::from_slice::<Self>(&json);
+        let header = header.ok().filter(|_| is_object);
+        let header = header.ok_or(TokenRefusal::Malformed)?;
         match header.crit {
             None => Ok(header),
             Some(_) => Err(TokenRefusal::Critical),
@@ -228,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    fn header(json: &serde_json::Value) -> Result<Header, TokenRefusal> {
+    fn header(json: &Value) -> Result<Header, TokenRefusal> {
         let first = URL_SAFE_NO_PAD.encode(json.to_string());
         Header::read(&Parts::of(&format!("{first}.e30.c2ln"))?)
     }
@@ -244,6 +250,10 @@ mod tests {
         }
         let critical = header(&json!({ "alg": "HS256", "crit": ["exp"] }));
         assert_eq!(critical.unwrap_err(), TokenRefusal::Critical);
+        let encode = |head: &[u8]| format!("{}.e30.c2ln", URL_SAFE_NO_PAD.encode(head));
+        let no_text = encode(b"{\"alg\":\"HS256\",\"typ\":\"\xb7JWT\"}");
+        let no_character = encode(br#"{"alg":"HS256","typ":"\ud800"}"#);
+        let no_object = encode(br#"["HS256",null,null]"#);
         for token in [
             "",
             ".",
@@ -253,6 +263,9 @@ mod tests {
             "e30.e30.",
             "e30.e30.e30.e30",
             "é.b.c",
+            &no_text,
+            &no_character,
+            &no_object,
         ] {
             assert_eq!(
                 Parts::of(token)
