@@ -111,6 +111,7 @@ pub enum ServeError {
 }
 
 /// Serves `app` on `listener` until `shutdown` completes, with the default [`ServeConfig`].
+/// [`listen`] makes a listener that has room for many who come at once.
 ///
 /// Then it accepts no more, drains the sockets opened through it (see
 /// [`DrainConfig`](crate::DrainConfig)), lets requests in hand finish and first ones arrive, for a
