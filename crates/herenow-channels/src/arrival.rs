@@ -62,7 +62,7 @@ impl Place {
 }
 
 /// The time for which a place can be kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lease(Weak<Mutex<Option<OwnedSemaphorePermit>>>);
 
 impl Lease {

@@ -136,25 +136,21 @@ fn arguments() -> Vec<Arg> {
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .help("Read the configuration from this TOML file [env: HERENOW_CONFIG]");
-    let topics = Arg::new(config::TOPICS)
-        .long(config::TOPICS)
-        .value_name("LIST")
-        .help_heading("Keys at the top of the file")
-        .hide_short_help(true)
-        .help(
-            "What is done on which topics, as a TOML list such as \
-             '[{ pattern = \"room:*\", presence = true, broadcast = true }]' [env: HERENOW_TOPICS]",
-        );
-    let webhooks = Arg::new(config::WEBHOOKS)
-        .long(config::WEBHOOKS)
-        .value_name("LIST")
-        .help_heading("Keys at the top of the file")
-        .hide_short_help(true)
-        .help(
-            "Webhooks with filters of their own, as a TOML list such as \
-             '[{ url = \"https://example.com/joins\", events = [\"joined\"] }]' \
-             [env: HERENOW_WEBHOOKS]",
-        );
+    let list = |name: &'static str, help: &'static str| {
+        let arg = Arg::new(name).long(name).value_name("LIST").help(help);
+        arg.help_heading("Keys at the top of the file")
+            .hide_short_help(true)
+    };
+    let topics = list(
+        config::TOPICS,
+        "What is done on which topics, as a TOML list such as \
+         '[{ pattern = \"room:*\", presence = true, broadcast = true }]' [env: HERENOW_TOPICS]",
+    );
+    let webhooks = list(
+        config::WEBHOOKS,
+        "Webhooks with filters of their own, as a TOML list such as \
+         '[{ url = \"https://example.com/joins\", events = [\"joined\"] }]' [env: HERENOW_WEBHOOKS]",
+    );
     let default = ServerConfig::default();
     let flags = config::keys().map(|key| flag(key, &default));
     let lists = [topics, webhooks];

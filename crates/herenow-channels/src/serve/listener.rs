@@ -13,7 +13,7 @@ const BACKLOG: u32 = 1 << 16;
 /// Listens on an address with room for many who come at once.
 ///
 /// [`TcpListener::bind`] has room for 128: of those who come back together after a restart the rest
-/// would be dropped, and try again after a second, then two, then four.
+/// would be dropped, and try again after a second or more.
 ///
 /// # Errors
 ///
