@@ -59,14 +59,17 @@ async function rollingRestart(context, engine) {
   for (const tab of tabs.values()) {
     assert.ok(tab.joins >= 1 && tab.refusal === null);
   }
+  // A node is ready when it has the others' presences; that they have heard of it may follow.
   for (const node of nodes) {
-    const status = await (await fetch(`${node.http}/api/cluster`)).json();
-    const rows = status.nodes.map((one) => one.n_rows);
-    assert.equal(rows.length, 3, "no earlier life is known");
-    assert.equal(
-      rows.reduce((sum, one) => sum + one, 0),
-      tabs.size,
-      "no ghost",
+    let rows = [];
+    await until(
+      () => `${node.http} knows one life of each node, with ${tabs.size} presences: ${JSON.stringify(rows)}`,
+      async () => {
+        const status = await (await fetch(`${node.http}/api/cluster`)).json();
+        rows = status.nodes.map((one) => [one.node, one.n_rows]);
+        return rows.length === 3 && rows.reduce((sum, [, n]) => sum + n, 0) === tabs.size;
+      },
+      SETTLED_MS,
     );
   }
 }
