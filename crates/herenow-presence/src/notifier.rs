@@ -20,6 +20,7 @@ mod modes;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,7 @@ use crate::view::Views;
 /// Batches that wait for the notifier before the driver waits for it.
 const MAX_BATCHES: usize = 8192;
 /// Deliveries to subscribers before other tasks get their turn: a few milliseconds.
-const MAX_DELIVERIES: usize = 4096;
+const MAX_DELIVERIES: NonZero<usize> = NonZero::new(4096).unwrap();
 
 /// Room for lanes that is kept when none is left.
 const MIN_SHRINK: usize = 64;
@@ -185,15 +186,15 @@ impl Notifier {
     pub(crate) async fn run(mut self) {
         loop {
             for item in self.inbox.take() {
-                self.on_item(item);
+                self.on_item(item).await;
                 self.give_way().await;
             }
             let now = Instant::now();
             while let Some(topic) = self.pop_due(now) {
-                self.on_due(topic);
+                self.on_due(topic).await;
                 self.give_way().await;
             }
-            self.tell_counts(now);
+            self.tell_counts(now).await;
             self.answer_flushes();
             if self.lanes.is_empty() && self.lanes.capacity() > MIN_SHRINK {
                 self.lanes = HashMap::new();
@@ -203,16 +204,16 @@ impl Notifier {
             tokio::select! {
                 () = self.inbox.wake.notified() => {}
                 Some((topic, fields)) = self.fetches.next(), if !self.fetches.is_empty() => {
-                    self.on_fetched(topic, fields);
+                    self.on_fetched(topic, fields).await;
                 }
                 () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
             }
         }
     }
 
-    fn on_item(&mut self, item: Item) {
+    async fn on_item(&mut self, item: Item) {
         match item {
-            Item::Batch(batch) => self.on_batch(batch),
+            Item::Batch(batch) => self.on_batch(batch).await,
             Item::Flush { until, done } => {
                 self.flushes.push((until, done));
                 let topics: Vec<Topic> =
@@ -224,7 +225,7 @@ impl Notifier {
         }
     }
 
-    fn on_batch(&mut self, batch: Batch) {
+    async fn on_batch(&mut self, batch: Batch) {
         let topic = batch.after.topic().clone();
         if let Some(lane) = self.lanes.get_mut(&topic) {
             self.shared.metrics.n_coalesced.count();
@@ -241,8 +242,9 @@ impl Notifier {
         let window = self.shared.config.window_of(topic.as_str());
         let window = self.mode_of(&topic).window(window).length(n_subscribers);
         if window.is_zero() && self.shared.fetcher.is_none() {
-            self.dispatch(batch.changes, batch.after, batch.nodes, None);
-            return;
+            return self
+                .dispatch(batch.changes, batch.after, batch.nodes, None)
+                .await;
         }
         let is_flushing = !self.flushes.is_empty();
         let due = Instant::now() + if is_flushing { Duration::ZERO } else { window };
@@ -272,7 +274,7 @@ impl Notifier {
 
     /// Lets other tasks run after many deliveries.
     async fn give_way(&mut self) {
-        if self.n_deliveries >= MAX_DELIVERIES {
+        if self.n_deliveries >= MAX_DELIVERIES.get() {
             self.n_deliveries = 0;
             yield_now().await;
         }
@@ -286,7 +288,7 @@ impl Notifier {
         self.agenda.pop_first().map(|(_, topic)| topic)
     }
 
-    fn on_due(&mut self, topic: Topic) {
+    async fn on_due(&mut self, topic: Topic) {
         let Some(mut lane) = self.lanes.remove(&topic) else {
             return;
         };
@@ -298,7 +300,7 @@ impl Notifier {
                 lane.state = LaneState::Fetching { changes, after };
                 self.lanes.insert(topic, lane);
             }
-            None => self.dispatch(changes, lane.after, lane.nodes, None),
+            None => self.dispatch(changes, lane.after, lane.nodes, None).await,
         }
     }
 
@@ -323,7 +325,7 @@ impl Notifier {
         }))
     }
 
-    fn on_fetched(&mut self, topic: Topic, fields: FieldMap) {
+    async fn on_fetched(&mut self, topic: Topic, fields: FieldMap) {
         let Some(lane) = self.lanes.remove(&topic) else {
             return;
         };
@@ -331,7 +333,8 @@ impl Notifier {
             return;
         };
         let nodes = lane.nodes.clone();
-        self.dispatch(changes, after, nodes, Some(Arc::new(fields)));
+        let fields = Some(Arc::new(fields));
+        self.dispatch(changes, after, nodes, fields).await;
         if !lane.pending.is_empty() {
             // It waited for longer than a window already, most likely.
             let due = Instant::now();
@@ -349,7 +352,7 @@ impl Notifier {
         }
     }
 
-    fn dispatch(
+    async fn dispatch(
         &mut self,
         changes: Vec<Stamped>,
         after: Arc<Snapshot>,
@@ -368,26 +371,40 @@ impl Notifier {
             fetcher.forget(&self.views, &topic, gone.into_iter());
         }
         let n_subscribers = self.shared.pubsub.n_subscribers(topic.as_str());
-        self.n_deliveries += n_subscribers;
         let pivot = changes.last().map(|change| change.event.key().clone());
-        let observer = self.observer.as_ref();
+        let observer = self.observer.clone();
         let observer = observer.filter(|observer| observer.is_on());
         if n_subscribers == 0 && observer.is_none() {
-            return self.mind_mode(&after, n_subscribers, pivot);
+            return self.mind_mode(&after, n_subscribers, pivot).await;
         }
         let changes = (changes, after.entries().n_metas());
         let diff = PresenceDiff::new(topic.clone(), changes, nodes, fields);
         let diff = Arc::new(diff);
         self.shared.metrics.n_diffs.count();
         let payload = Payload::Local(diff.clone());
-        self.shared
-            .pubsub
-            .local_broadcast(topic.as_str(), PRESENCE_DIFF, payload);
+        self.deliver(&topic, n_subscribers, PRESENCE_DIFF, payload)
+            .await;
         if let Some(observer) = observer {
             let presences = Presences::new(after.clone(), None);
             observer.push(diff, presences, &self.shared.metrics);
         }
-        self.mind_mode(&after, n_subscribers, pivot);
+        self.mind_mode(&after, n_subscribers, pivot).await;
+    }
+
+    /// Delivers to the subscribers of a topic, of which there were so many a moment ago: to many of
+    /// them in turns, with other tasks in between.
+    ///
+    /// Who joins between two turns has the list by then, and takes nothing from it that is older.
+    async fn deliver(&mut self, topic: &Topic, n_subscribers: usize, event: &str, what: Payload) {
+        let (pubsub, topic) = (&self.shared.pubsub, topic.as_str());
+        if n_subscribers <= MAX_DELIVERIES.get() {
+            self.n_deliveries += n_subscribers;
+            return pubsub.local_broadcast(topic, event, what);
+        }
+        pubsub
+            .local_broadcast_in_turns(topic, event, what, MAX_DELIVERIES)
+            .await;
+        self.n_deliveries = 0;
     }
 
     fn answer_flushes(&mut self) {

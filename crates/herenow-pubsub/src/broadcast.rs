@@ -101,7 +101,7 @@ pub trait Sink: Send + Sync {
 }
 
 /// What the sinks of one dispatch share: what they have encoded so far, by slot, and one value that
-/// is dropped when all of them had the broadcast.
+/// is dropped when all of them had the broadcast, or those whose turn it was.
 ///
 /// A slot is any number that the sinks agree on, such as one per serializer. There are few, so they
 /// are searched in order.
@@ -144,6 +144,11 @@ impl Once {
         let value: Box<T> = at_end.unwrap_or_default();
         let value = self.at_end.insert(value).downcast_mut();
         value.expect("a value of this type was just put there")
+    }
+
+    /// Drops the value that was put off, and keeps what is encoded: the other sinks follow later.
+    pub(crate) fn end_turn(&mut self) {
+        self.at_end = None;
     }
 }
 

@@ -7,6 +7,7 @@
 mod wire;
 
 use std::fmt;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -15,11 +16,12 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use smol_str::SmolStr;
+use tokio::task::yield_now;
 
 use crate::adapter::{Adapter, AdapterError, Receiver};
-use crate::broadcast::{Broadcast, Payload, Sink, SubscriberId};
+use crate::broadcast::{Broadcast, Once, Payload, Sink, SubscriberId};
 use crate::histogram::{Histogram, HistogramCounts};
-use crate::registry::{Attachment, Registry};
+use crate::registry::{Attachment, Registry, deliver};
 use crate::subscription::Subscription;
 
 /// The longest topic in bytes that can be broadcast on.
@@ -173,6 +175,31 @@ impl PubSub {
     /// Delivers to every subscriber of the topic on this node.
     pub fn local_broadcast(&self, topic: &str, event: &str, payload: Payload) {
         self.inner.dispatch(None, topic, event, payload);
+    }
+
+    /// Delivers to every subscriber of the topic on this node, `turn` of them at a time, and lets
+    /// other tasks run in between: for topics of so many that to deliver to all of them would hold
+    /// those tasks up.
+    ///
+    /// Who subscribes meanwhile gets it as well. A broadcast of another task may come before it to
+    /// some and after it to others. Dropped before it is done, some do not get it.
+    pub async fn local_broadcast_in_turns(
+        &self,
+        topic: &str,
+        event: &str,
+        payload: Payload,
+        turn: NonZero<usize>,
+    ) {
+        let (inner, broadcast) = (&self.inner, Broadcast::new(topic, event, payload));
+        let (mut once, mut last) = (Once::default(), SubscriberId(0));
+        while let Some((next, sinks)) = inner.registry.sinks_after(topic, last, turn.get()) {
+            last = next;
+            inner.observed(topic, event, || {
+                deliver(sinks.iter(), &broadcast, &mut once)
+            });
+            once.end_turn();
+            yield_now().await;
+        }
     }
 
     /// Delivers to every subscriber of the topic on this node but `from`.
@@ -390,12 +417,19 @@ impl Inner {
     }
 
     fn dispatch(&self, except: Option<SubscriberId>, topic: &str, event: &str, payload: Payload) {
-        let began = Instant::now();
-        let n_panicked = self.registry.dispatch(topic, except, |topic| Broadcast {
-            topic,
-            event: SmolStr::new(event),
-            payload,
+        self.observed(topic, event, || {
+            self.registry.dispatch(topic, except, |topic| Broadcast {
+                topic,
+                event: SmolStr::new(event),
+                payload,
+            })
         });
+    }
+
+    /// Counts a delivery, which returns how many sinks panicked.
+    fn observed(&self, topic: &str, event: &str, deliver: impl FnOnce() -> usize) {
+        let began = Instant::now();
+        let n_panicked = deliver();
         self.counters.dispatches.observe(began.elapsed());
         if n_panicked > 0 {
             let more = u64::try_from(n_panicked).unwrap_or(u64::MAX);

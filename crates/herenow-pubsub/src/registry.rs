@@ -166,27 +166,55 @@ impl Registry {
         };
         let (name, sinks) = (entry.topic.clone(), entry.sinks.clone());
         drop(shard);
-        let broadcast = make(name);
         let mut once = Once::default();
-        let mut n_panicked = 0;
-        for (id, sink) in &sinks.slots {
-            let Some(sink) = sink.as_ref().filter(|_| Some(*id) != except) else {
-                continue;
-            };
-            let deliver = AssertUnwindSafe(|| sink.deliver(&broadcast, &mut once));
-            if catch_unwind(deliver).is_err() {
-                n_panicked += 1;
-                // It may hold what the sink left half done.
-                once = Once::default();
-            }
-        }
-        n_panicked
+        let slots = sinks.slots.iter().filter(|(id, _)| Some(*id) != except);
+        let sinks = slots.filter_map(|(_, sink)| sink.as_ref());
+        deliver(sinks, &make(name), &mut once)
+    }
+
+    /// Returns the sinks of the topic that came after `last`, `max` at most, and the last of their ids.
+    ///
+    /// They are taken out one by one: a list that is held from one turn to the next would be copied
+    /// by whoever comes or goes meanwhile.
+    pub(crate) fn sinks_after(
+        &self,
+        topic: &str,
+        last: SubscriberId,
+        max: usize,
+    ) -> Option<(SubscriberId, Vec<Arc<dyn Sink>>)> {
+        let hash = self.hasher.hash_one(topic);
+        let shard = self.shard(hash).read();
+        let entry = shard.find(hash, |entry| &*entry.topic == topic)?;
+        let slots = &entry.sinks.slots;
+        let slots = &slots[slots.partition_point(|(id, _)| *id <= last)..];
+        let slots = &slots[..max.min(slots.len())];
+        let (last, _) = slots.last()?;
+        let sinks = slots.iter().filter_map(|(_, sink)| sink.clone());
+        Some((*last, sinks.collect()))
     }
 
     fn shard(&self, hash: u64) -> &RwLock<HashTable<TopicEntry>> {
         // The tables use the low and the highest bits themselves.
         &self.shards[(hash >> 32) as usize % N_SHARDS]
     }
+}
+
+/// Delivers a broadcast to some sinks; returns how many of them panicked.
+pub(crate) fn deliver<'a>(
+    sinks: impl Iterator<Item = &'a Arc<dyn Sink>>,
+    broadcast: &Broadcast,
+    once: &mut Once,
+) -> usize {
+    let mut n_panicked = 0;
+    for sink in sinks {
+        let deliver = AssertUnwindSafe(|| sink.deliver(broadcast, once));
+        if catch_unwind(deliver).is_err() {
+            n_panicked += 1;
+            // It may hold what the sink left half done.
+            *once = Once::default();
+        }
+    }
+    n_panicked
 }
 
 impl fmt::Debug for Registry {

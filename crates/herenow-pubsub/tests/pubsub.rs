@@ -1,8 +1,11 @@
 //! Scenarios of area B, and what is ours: bounds, encode-once, locks that are not held.
 #![allow(clippy::unwrap_used)]
 
+use std::num::NonZero;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -501,6 +504,30 @@ async fn pub_24_concurrent_comings_and_goings_lose_and_double_nothing() {
     assert_eq!(ids.len(), 4_000, "no id is given twice");
     assert_eq!(std::iter::from_fn(|| event_now(&mut steady)).count(), 4_000);
     assert_eq!(pubsub.n_subscribers(TOPIC), 1);
+}
+
+#[tokio::test]
+async fn pub_131_a_broadcast_in_turns_lets_others_run_and_reaches_each_once() {
+    let pubsub = PubSub::local();
+    let mut all: Vec<Subscription> = (0..10).map(|_| pubsub.subscribe(TOPIC)).collect();
+    let turn = NonZero::new(3).unwrap();
+    let mut turns = pin!(pubsub.local_broadcast_in_turns(TOPIC, "said", said(), turn));
+    let context = &mut Context::from_waker(Waker::noop());
+    assert!(turns.as_mut().poll(context).is_pending());
+    let first: Vec<_> = all.iter_mut().map(event_now).collect();
+    assert_eq!(
+        first.iter().flatten().count(),
+        3,
+        "the others' turn is yet to come"
+    );
+    // Between two turns: one who has it goes, one who waits for it goes, and one comes.
+    drop((all.remove(9), all.remove(0)));
+    all.push(pubsub.subscribe(TOPIC));
+    turns.await;
+    let rest: Vec<_> = all.iter_mut().map(event_now).collect();
+    assert_eq!(rest.iter().flatten().count(), 7);
+    assert!(rest[..2].iter().all(Option::is_none), "those have had it");
+    assert!(all.iter_mut().all(|one| event_now(one).is_none()));
 }
 
 #[test]

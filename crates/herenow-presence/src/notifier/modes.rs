@@ -32,7 +32,7 @@ impl Notifier {
 
     /// Changes the mode of a topic if it has another size now, and sees to its counts. After the diff
     /// that led there, so that a list which comes with the mode lacks nothing and repeats nothing.
-    pub(super) fn mind_mode(
+    pub(super) async fn mind_mode(
         &mut self,
         after: &Arc<Snapshot>,
         n_subscribers: usize,
@@ -66,7 +66,7 @@ impl Notifier {
                 let count = render_count(after, pivot, big_room.max_sample);
                 news = self.modes.set_count(topic, count).unwrap_or(news);
             }
-            return self.tell(topic, news);
+            return self.tell(topic, news).await;
         }
         if let Some(room) = self.rooms.get_mut(topic).filter(|_| mode == Mode::Summary) {
             room.pivot = pivot;
@@ -78,7 +78,7 @@ impl Notifier {
     }
 
     /// Tells the counts that are due.
-    pub(super) fn tell_counts(&mut self, now: Instant) {
+    pub(super) async fn tell_counts(&mut self, now: Instant) {
         while self.counts.first().is_some_and(|(due, _)| *due <= now) {
             let Some((_, topic)) = self.counts.pop_first() else {
                 return;
@@ -91,22 +91,17 @@ impl Notifier {
             let snapshot = self.views.read(&topic);
             let count = render_count(&snapshot, room.pivot.as_ref().map(Key::as_str), max);
             if let Some(news) = self.modes.set_count(&topic, count) {
-                self.tell(&topic, news);
+                self.tell(&topic, news).await;
             }
         }
     }
 
-    fn tell(&mut self, topic: &Topic, news: ModeNews) {
-        if !self.modes.is_asked() {
-            return;
-        }
+    async fn tell(&mut self, topic: &Topic, news: ModeNews) {
         let n_subscribers = self.shared.pubsub.n_subscribers(topic.as_str());
-        self.n_deliveries += n_subscribers;
-        if n_subscribers > 0 {
-            let payload = Payload::Local(Arc::new(news));
-            self.shared
-                .pubsub
-                .local_broadcast(topic.as_str(), PRESENCE_MODE, payload);
+        if self.modes.is_asked() && n_subscribers > 0 {
+            let news = Payload::Local(Arc::new(news));
+            self.deliver(topic, n_subscribers, PRESENCE_MODE, news)
+                .await;
         }
     }
 }
