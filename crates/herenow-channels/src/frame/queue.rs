@@ -6,15 +6,71 @@ use smallvec::SmallVec;
 
 use super::{Frame, Slices};
 
+/// Frames for which there is room when there is more than one.
+const FIRST_CAPACITY: usize = 4;
 /// Buffers in one vectored write.
 const MAX_SLICES: usize = 64;
 
 /// Frames in the order in which they are written.
 #[derive(Debug, Default)]
 pub(crate) struct FrameQueue {
-    frames: VecDeque<Frame>,
+    frames: Frames,
     /// Bytes of the first frame that are written already.
     n_written: usize,
+}
+
+/// A single frame, which is what most connections have if they have any, needs no memory of its own:
+/// to get it and give it back cost as much as all else that is done here for a broadcast.
+#[derive(Debug, Default)]
+enum Frames {
+    #[default]
+    None,
+    One(Frame),
+    Many(VecDeque<Frame>),
+}
+
+impl Frames {
+    fn as_slices(&self) -> (&[Frame], &[Frame]) {
+        match self {
+            Self::None => (&[], &[]),
+            Self::One(frame) => (std::slice::from_ref(frame), &[]),
+            Self::Many(frames) => frames.as_slices(),
+        }
+    }
+
+    fn front(&self) -> Option<&Frame> {
+        self.as_slices().0.first()
+    }
+
+    fn push_back(&mut self, frame: Frame) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(frame),
+            Self::One(first) => {
+                let mut frames = VecDeque::with_capacity(FIRST_CAPACITY);
+                frames.extend([first, frame]);
+                Self::Many(frames)
+            }
+            Self::Many(mut frames) => {
+                frames.push_back(frame);
+                Self::Many(frames)
+            }
+        };
+    }
+
+    /// Takes the first; with the last, no memory is left.
+    fn pop_front(&mut self) -> Option<Frame> {
+        match std::mem::take(self) {
+            Self::None => None,
+            Self::One(frame) => Some(frame),
+            Self::Many(mut frames) => {
+                let first = frames.pop_front();
+                if !frames.is_empty() {
+                    *self = Self::Many(frames);
+                }
+                first
+            }
+        }
+    }
 }
 
 /// What a write finished.
@@ -27,20 +83,22 @@ pub(crate) struct Finished {
 
 impl FrameQueue {
     pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        matches!(self.frames, Frames::None)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.frames.len()
+        let (first, rest) = self.frames.as_slices();
+        first.len() + rest.len()
     }
 
     /// Returns how many bytes its frames have, those included that are written already.
     pub(crate) fn n_bytes(&self) -> usize {
-        self.frames.iter().map(Frame::n_bytes).sum()
+        self.iter().map(Frame::n_bytes).sum()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Frame> {
-        self.frames.iter()
+        let (first, rest) = self.frames.as_slices();
+        first.iter().chain(rest)
     }
 
     pub(crate) fn push(&mut self, frame: Frame) {
@@ -48,29 +106,31 @@ impl FrameQueue {
     }
 
     pub(crate) fn extend(&mut self, frames: impl IntoIterator<Item = Frame>) {
-        self.frames.extend(frames);
+        frames.into_iter().for_each(|frame| self.push(frame));
     }
 
     /// Takes all frames of `later`, of which none is begun unless this queue is empty.
     pub(crate) fn append(&mut self, mut later: Self) {
         if self.is_empty() {
             *self = later;
-        } else {
-            self.frames.append(&mut later.frames);
+            return;
+        }
+        while let Some(frame) = later.frames.pop_front() {
+            self.push(frame);
         }
     }
 
     /// Forgets all frames but the one that is begun, which the client waits for.
     pub(crate) fn discard(&mut self) {
-        self.frames.truncate(usize::from(self.n_written > 0));
-        self.frames.shrink_to_fit();
+        let first = self.frames.pop_front().filter(|_| self.n_written > 0);
+        self.frames = first.map_or(Frames::None, Frames::One);
     }
 
     /// Returns what is left to write, as much of it as fits into one vectored write.
     pub(crate) fn slices(&self) -> Slices<'_, MAX_SLICES> {
         let mut slices = SmallVec::new();
         let mut skip = self.n_written;
-        for frame in &self.frames {
+        for frame in self.iter() {
             if slices.len() + Frame::MAX_SLICES > MAX_SLICES {
                 break;
             }
@@ -87,17 +147,13 @@ impl FrameQueue {
             n_bytes: 0,
         };
         self.n_written += n_bytes;
-        while let Some(frame) = self.frames.front()
-            && self.n_written >= frame.n_bytes()
+        while let Some(n_bytes) = self.frames.front().map(Frame::n_bytes)
+            && self.n_written >= n_bytes
         {
-            self.n_written -= frame.n_bytes();
-            finished.n_bytes += frame.n_bytes();
+            self.n_written -= n_bytes;
+            finished.n_bytes += n_bytes;
             finished.n_frames += 1;
             self.frames.pop_front();
-        }
-        if self.frames.is_empty() {
-            // An idle connection keeps no memory for frames.
-            self.frames = VecDeque::new();
         }
         finished
     }
