@@ -41,7 +41,7 @@ struct Inner {
     began: Instant,
     addresses: Mutex<Addresses>,
     /// Connections of each user that has any, by the id of its connections.
-    users: Mutex<HashMap<Box<str>, usize>>,
+    users: Mutex<HashMap<Arc<str>, usize>>,
     counters: Counters,
 }
 
@@ -97,7 +97,7 @@ pub(crate) struct Permit {
 #[derive(Debug)]
 pub(crate) struct Place {
     limits: Limits,
-    user: Box<str>,
+    user: Arc<str>,
 }
 
 /// The users whose connection this is: its own, and those of its channels' tokens. It has one place
@@ -200,16 +200,18 @@ impl Limits {
     /// Takes a place among the connections of a user, by the id of those.
     fn place_of(&self, user: &str) -> Result<Place, TooMany> {
         let max = self.0.config.sockets_per_user;
+        let user: Arc<str> = user.into();
         let mut users = self.0.users.lock();
-        let n_sockets = users.get(user).copied().unwrap_or_default();
-        if max > 0 && n_sockets >= max {
-            drop(users);
+        let n_sockets = users.entry(user.clone()).or_default();
+        if max > 0 && *n_sockets >= max {
+            drop(users); // It has some, so that the entry was there.
             return Err(self.refuse(&Over::SocketsPerUser { max }));
         }
-        users.insert(user.into(), n_sockets + 1);
+        *n_sockets += 1;
+        drop(users);
         Ok(Place {
             limits: self.clone(),
-            user: user.into(),
+            user,
         })
     }
 
@@ -309,7 +311,7 @@ impl Places {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut users = self.limits.0.users.lock();
-        if let Entry::Occupied(mut entry) = users.entry(std::mem::take(&mut self.user)) {
+        if let Entry::Occupied(mut entry) = users.entry(self.user.clone()) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::claims::{ClaimRules, RawClaims};
 use super::expiry::{Expiries, Expiry, unix_seconds};
 use super::jwks::Jwks;
-use super::keys::{Header, Key, KeyError, Parts};
+use super::keys::{Header, Headers, Key, KeyError, Parts};
 use super::refusal::{TokenMetrics, TokenRefusal};
 use super::who::Identity;
 use crate::config::{JwtConfig, ServerConfig};
@@ -41,6 +41,7 @@ struct Tokens {
     /// Those of the configuration.
     keys: Vec<Key>,
     jwks: Option<Arc<Jwks>>,
+    headers: Headers,
     rules: ClaimRules,
     max_token_bytes: usize,
 }
@@ -213,6 +214,7 @@ impl Tokens {
         Ok(Self {
             keys,
             jwks: jwks.transpose()?,
+            headers: Headers::default(),
             rules: ClaimRules {
                 audience: jwt.audience.clone(),
                 issuer: jwt.issuer.clone(),
@@ -231,7 +233,7 @@ impl Tokens {
             return Err(TokenRefusal::TooLong { len, max });
         }
         let token = Parts::of(token)?;
-        let header = Header::read(&token)?;
+        let header = self.headers.read(&token)?;
         let claims = self.verify(&token, &header)?;
         Ok(Identity::of(claims.check(&self.rules, now)?))
     }

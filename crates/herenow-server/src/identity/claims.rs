@@ -12,7 +12,7 @@
 //! A claim that is there and of another type refuses the token, and null is one: a backend that has
 //! no topics to give must not give all of them. One text stands for a list of it.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -93,8 +93,14 @@ pub(super) struct Claims {
 impl RawClaims {
     /// Reads what a token says, as JSON.
     pub(super) fn read(claims: &[u8]) -> Result<Self, TokenRefusal> {
-        let claims = serde_json::from_slice(claims).map_err(|_| TokenRefusal::Malformed)?;
-        object(claims).ok_or(wrong("set", SET))
+        let claims = std::str::from_utf8(claims).map_err(|_| TokenRefusal::Malformed)?;
+        if let Some(claims) = object(claims.trim_ascii_start()) {
+            return Ok(claims);
+        }
+        match serde_json::from_str::<IgnoredAny>(claims) {
+            Ok(_) => Err(wrong("set", SET)),
+            Err(_) => Err(TokenRefusal::Malformed),
+        }
     }
 
     /// Checks the claims at `now`, in seconds since 1970.
@@ -117,7 +123,7 @@ impl RawClaims {
             .transpose()?;
         let role = read("role", TEXT, self.role, text)?;
         let limits = match self.herenow {
-            Some(limits) => object(&limits).ok_or(wrong("herenow", LIMITS))?,
+            Some(limits) => object(limits.get()).ok_or(wrong("herenow", LIMITS))?,
             None => RawLimits::default(),
         };
         let claim = ("herenow.topics", "herenow_topics");
@@ -137,8 +143,7 @@ impl RawClaims {
 }
 
 /// Reads an object. A list is none, whose values would be taken for the fields in their order.
-fn object<T: DeserializeOwned>(json: &RawValue) -> Option<T> {
-    let json = json.get();
+fn object<T: DeserializeOwned>(json: &str) -> Option<T> {
     let is_object = json.starts_with('{');
     is_object.then(|| serde_json::from_str(json).ok()).flatten()
 }
@@ -309,8 +314,12 @@ mod tests {
             assert_eq!(read(json), text, "{json}");
         }
         let twice = r#"{"topics":["a"],"topics":["*"]}"#;
-        let twice = RawValue::from_string(twice.to_owned()).unwrap();
-        assert!(object::<RawLimits>(&twice).is_none());
+        assert!(object::<RawLimits>(twice).is_none());
+        for json in ["", "{", r#"{"sub":}"#, r#"{"sub":"a"} {}"#, "[1,", "ada"] {
+            let refused = RawClaims::read(json.as_bytes()).unwrap_err();
+            assert_eq!(refused, TokenRefusal::Malformed, "{json}");
+        }
+        assert!(RawClaims::read(b" \n{\"sub\":\"a\"} ").is_ok());
     }
 
     #[test]

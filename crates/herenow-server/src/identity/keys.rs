@@ -1,8 +1,11 @@
 //! The keys that tokens are checked with, each for one algorithm.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -44,6 +47,10 @@ pub(super) struct Header {
     crit: Option<Value>,
 }
 
+/// Reads headers, and keeps the last: nearly all tokens of a maker have the same text there.
+#[derive(Debug, Default)]
+pub(super) struct Headers(Mutex<Option<(Box<str>, Arc<Header>)>>);
+
 /// Why a text holds no key.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeyError {
@@ -83,9 +90,22 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenRefusal> {
     decoded.map_err(|_| TokenRefusal::Malformed)
 }
 
-impl Header {
+impl Headers {
     /// Reads the first part of a token.
-    pub(super) fn read(token: &Parts<'_>) -> Result<Self, TokenRefusal> {
+    pub(super) fn read(&self, token: &Parts<'_>) -> Result<Arc<Header>, TokenRefusal> {
+        if let Some((text, header)) = &*self.0.lock()
+            && **text == *token.header
+        {
+            return Ok(header.clone());
+        }
+        let header = Arc::new(Header::read(token)?);
+        *self.0.lock() = Some((token.header.into(), header.clone()));
+        Ok(header)
+    }
+}
+
+impl Header {
+    fn read(token: &Parts<'_>) -> Result<Self, TokenRefusal> {
         let json = decode(token.header)?;
         // It must be an object, and also what is not looked at must be JSON: serde takes a list for
         // the fields in their order, and skips a text without a look at its bytes.
@@ -275,6 +295,25 @@ mod tests {
                 "{token}"
             );
         }
+    }
+
+    #[test]
+    fn srv_603_the_header_that_was_read_last_is_known_by_its_text_alone() {
+        let headers = Headers::default();
+        let read = |json: &str| {
+            let token = format!("{}.e30.c2ln", URL_SAFE_NO_PAD.encode(json));
+            headers.read(&Parts::of(&token)?)
+        };
+        let first = read(r#"{"alg":"HS256"}"#).unwrap();
+        assert!(Arc::ptr_eq(&first, &read(r#"{"alg":"HS256"}"#).unwrap()));
+        let other = read(r#"{"alg":"RS256"}"#).unwrap();
+        assert_eq!(other.algorithm(), Ok(Algorithm::RS256));
+        // One that is refused takes no other's place, and is refused again.
+        for _ in 0..2 {
+            let refused = read(r#"{"alg":"RS256","crit":["exp"]}"#).unwrap_err();
+            assert_eq!(refused, TokenRefusal::Critical);
+        }
+        assert!(Arc::ptr_eq(&other, &read(r#"{"alg":"RS256"}"#).unwrap()));
     }
 
     #[test]
