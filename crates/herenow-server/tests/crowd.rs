@@ -37,3 +37,13 @@ fn srv_1105_a_crowd_comes_back_after_a_crash_over_tcp_and_every_list_is_whole() 
 fn srv_1106_everybody_joins_one_room_at_once_over_tcp_and_every_list_is_whole() {
     run("rush", 150);
 }
+
+#[test]
+fn srv_1263_with_tokens_and_limits_a_crowd_sees_and_hears_what_it_does_without() {
+    run("cost", 100);
+}
+
+#[test]
+fn srv_1264_what_is_said_at_a_pace_reaches_everybody_and_is_compared_with_bare_writes() {
+    run("pace", 50);
+}

@@ -9,9 +9,11 @@
 //! target/release/examples/crowd storm 50000   # everybody comes back after a crash, with tokens
 //! target/release/examples/crowd tcp 9500      # the same over TCP: both ends are of this process
 //! target/release/examples/crowd rush 2000     # everybody joins one room at once, over TCP
+//! target/release/examples/crowd pace 1000     # 30 words a second to a room, beside bare writes
+//! target/release/examples/crowd cost 1000 20  # the same with tokens and limits and without, in turns
 //! ```
 //!
-//! A third argument is for how many seconds. Whatever it prints has been checked: it panics if a
+//! A third argument is for how many seconds, or how many turns. Whatever it prints has been checked: it panics if a
 //! list is not exactly who is there, or an answer does not come. Clients are read and written by the
 //! main thread; CPU time of the server is that of its one thread.
 
@@ -24,6 +26,9 @@ mod meter;
 mod server;
 mod follower;
 
+mod bare;
+mod cost;
+mod pace;
 mod room;
 mod rush;
 mod slow;
@@ -36,13 +41,15 @@ use self::storm::Kind;
 pub(crate) fn run(mode: &str, n: Option<usize>, seconds: Option<u32>) -> anyhow::Result<()> {
     println!("load of the machine before: {}", meter::load());
     match mode {
+        "cost" => cost::run(n.unwrap_or(1_000), seconds.unwrap_or(20)),
+        "pace" => pace::run(n.unwrap_or(1_000), seconds.unwrap_or(30)),
         "room" => room::run(n.unwrap_or(100_000), seconds.unwrap_or(30)),
         "town" => town::run(n.unwrap_or(1_000_000), seconds.unwrap_or(60)),
         "rush" => rush::run(n.unwrap_or(2_000)),
         "slow" => slow::run(n.unwrap_or(10_000), seconds.unwrap_or(20)),
         "storm" => storm::run(n.unwrap_or(50_000), Kind::Memory),
         "tcp" => storm::run(n.unwrap_or(9_500), Kind::Tcp),
-        _ => anyhow::bail!("crowd room|rush|town|slow|storm|tcp [people] [seconds]"),
+        _ => anyhow::bail!("crowd cost|pace|room|rush|town|slow|storm|tcp [people] [seconds]"),
     }?;
     println!("load of the machine after: {}", meter::load());
     Ok(())

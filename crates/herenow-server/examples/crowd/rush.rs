@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use herenow_channels::Rate;
+use herenow_server::config::ServerConfig;
 
 use super::client::{Client, Handshake};
 use super::follower::Follower;
@@ -15,14 +16,14 @@ use super::meter::until;
 use super::server::{self, Server};
 use super::town::user_id;
 
-const ROOM: &str = "room:all";
+pub(super) const ROOM: &str = "room:all";
 /// What each presence has once in what a client is sent.
 const META: &str = "\"phx_ref\"";
 /// The head of most frames that a server sends here.
 const HEAD_BYTES: usize = 4;
 
-struct Rusher {
-    client: Client,
+pub(super) struct Rusher {
+    pub(super) client: Client,
     follower: Follower,
     has_asked: bool,
     n_metas: usize,
@@ -37,21 +38,8 @@ pub(super) struct Took {
 }
 
 pub(crate) fn run(n: usize) -> anyhow::Result<()> {
-    let mut config = server::config();
-    // Everybody comes from the same address.
-    config.limits.sockets_per_address = 0;
-    config.limits.handshake_rate = Rate::new(0, 0);
-    let server = Server::start_tcp(&config)?;
-    let mut rushers = Vec::with_capacity(n);
-    let (began, cpu) = (Instant::now(), server::cpu());
-    until("everybody's list", || {
-        let is_complete = turn(server.way(), &mut rushers, n);
-        is_complete && rushers.len() == n
-    });
-    let rush = Took {
-        wall: began.elapsed(),
-        cpu: server::cpu() - cpu,
-    };
+    let server = Server::start_tcp(&config())?;
+    let (mut rushers, rush) = come(server.way(), &vec![None; n]);
     let bytes: Vec<usize> = rushers.iter().map(|rusher| rusher.n_bytes).collect();
     let n_bytes: usize = bytes.iter().sum();
     println!(
@@ -60,12 +48,7 @@ pub(crate) fn run(n: usize) -> anyhow::Result<()> {
         rush.cpu,
         n_bytes / 1_000_000
     );
-    let expected: BTreeSet<String> = (0..n).map(user_id).collect();
-    assert!(
-        rushers
-            .iter_mut()
-            .all(|rusher| rusher.follower.keys() == expected)
-    );
+    check(&mut rushers, 1);
     println!("exact: the list of every client");
     drop((rushers, server));
     let bare = copy::run(&bytes)?;
@@ -78,13 +61,42 @@ pub(crate) fn run(n: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets more connect, and each read and join; tells whether all who are there have the list of `n`.
-fn turn(way: &Way, rushers: &mut Vec<Rusher>, n: usize) -> bool {
+/// The configuration for those who all come from the same address.
+pub(super) fn config() -> ServerConfig {
+    let mut config = server::config();
+    config.limits.sockets_per_address = 0;
+    config.limits.handshake_rate = Rate::new(0, 0);
+    config
+}
+
+/// Has all come, each with its token if it has one, until everybody has the list of all.
+pub(super) fn come(way: &Way, tokens: &[Option<String>]) -> (Vec<Rusher>, Took) {
+    let mut rushers = Vec::with_capacity(tokens.len());
+    let (began, cpu) = (Instant::now(), server::cpu());
+    until("everybody's list", || {
+        turn(way, &mut rushers, tokens) && rushers.len() == tokens.len()
+    });
+    let took = Took {
+        wall: began.elapsed(),
+        cpu: server::cpu() - cpu,
+    };
+    (rushers, took)
+}
+
+/// Panics if the list of one is not all of them; looks at one of so many.
+pub(super) fn check(rushers: &mut [Rusher], step: usize) {
+    let expected: BTreeSet<String> = (0..rushers.len()).map(user_id).collect();
+    let mut looked_at = rushers.iter_mut().step_by(step);
+    assert!(looked_at.all(|rusher| rusher.follower.keys() == expected));
+}
+
+/// Lets more connect, and each read and join; tells whether all who are there have the whole list.
+fn turn(way: &Way, rushers: &mut Vec<Rusher>, tokens: &[Option<String>]) -> bool {
     let asking = |rusher: &&Rusher| rusher.client.handshake() == Handshake::Asked;
     let n_more = way.max_asked() - rushers.iter().filter(asking).count();
-    for _ in 0..n_more.min(n - rushers.len()) {
+    for token in tokens.iter().skip(rushers.len()).take(n_more) {
         rushers.push(Rusher {
-            client: Client::connect(way, None),
+            client: Client::connect(way, token.as_deref()),
             follower: Follower::default(),
             has_asked: false,
             n_metas: 0,
@@ -94,7 +106,7 @@ fn turn(way: &Way, rushers: &mut Vec<Rusher>, n: usize) -> bool {
     for (user, rusher) in rushers.iter_mut().enumerate() {
         rusher.turn(user);
     }
-    rushers.iter().all(|rusher| rusher.n_metas == n)
+    rushers.iter().all(|rusher| rusher.n_metas == tokens.len())
 }
 
 impl Rusher {

@@ -104,7 +104,7 @@ pub(crate) fn run(n: usize, kind: Kind) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn token(config: &ServerConfig, user: String) -> anyhow::Result<String> {
+pub(super) fn token(config: &ServerConfig, user: String) -> anyhow::Result<String> {
     let mut request = TokenRequest::default();
     request.sub = Some(user);
     Ok(issue(config, &request)?)

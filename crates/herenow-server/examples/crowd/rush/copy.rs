@@ -1,9 +1,10 @@
-//! Bytes, written to sockets as fast as they take them: what no server can be faster than.
+//! Bytes, written to sockets as fast as they take them.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
 use std::time::Instant;
 
+use super::super::bare;
 use super::super::meter::until;
 use super::super::server;
 use super::Took;
@@ -13,24 +14,15 @@ const TURN_BYTES: usize = 64 << 10;
 
 /// Writes so many bytes to each of as many sockets in one thread, and reads them in this one.
 pub(super) fn run(bytes: &[usize]) -> anyhow::Result<Took> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let mut writers = Vec::with_capacity(bytes.len());
-    let mut readers = Vec::with_capacity(bytes.len());
-    for n_bytes in bytes {
-        let reader = TcpStream::connect(address)?;
-        let (writer, _) = listener.accept()?;
-        reader.set_nonblocking(true)?;
-        writer.set_nonblocking(true)?;
-        writers.push((writer, *n_bytes));
-        readers.push((reader, *n_bytes));
-    }
+    let (writers, readers) = bare::pairs(bytes.len())?;
+    let with_bytes = |streams: Vec<TcpStream>| -> Vec<_> {
+        std::iter::zip(streams, bytes.iter().copied()).collect()
+    };
+    let (mut writers, mut readers) = (with_bytes(writers), with_bytes(readers));
     let (began, cpu) = (Instant::now(), server::cpu());
-    // Named like a server's, whose CPU time is counted by that name while it is there.
     let (done, is_done) = std::sync::mpsc::channel();
     let (leave, may_leave) = std::sync::mpsc::channel::<()>();
-    let thread = std::thread::Builder::new().name(server::THREAD.to_owned());
-    let thread = thread.spawn(move || {
+    bare::thread(move || {
         until("the copy", || write_some(&mut writers));
         done.send(()).expect("the other thread waits for it");
         let _ = may_leave.recv(); // Until the other end is dropped.
@@ -43,7 +35,6 @@ pub(super) fn run(bytes: &[usize]) -> anyhow::Result<Took> {
         cpu: server::cpu() - cpu,
     };
     drop(leave);
-    thread.join().expect("it only writes");
     Ok(took)
 }
 
@@ -51,10 +42,7 @@ pub(super) fn run(bytes: &[usize]) -> anyhow::Result<Took> {
 fn write_some(writers: &mut Vec<(TcpStream, usize)>) -> bool {
     static BYTES: [u8; TURN_BYTES] = [b'x'; TURN_BYTES];
     writers.retain_mut(|(stream, n_left)| {
-        match stream.write(&BYTES[..TURN_BYTES.min(*n_left)]) {
-            Ok(n_bytes) => *n_left -= n_bytes,
-            Err(error) => assert!(error.kind() == ErrorKind::WouldBlock, "{error}"),
-        }
+        *n_left -= bare::write(stream, &BYTES[..TURN_BYTES.min(*n_left)]);
         *n_left > 0
     });
     writers.is_empty()
