@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use herenow_presence::{Here, Presence, PresenceConfig, PresenceDiff, Window};
+use herenow_presence::{Event, Here, Presence, PresenceConfig, PresenceDiff, WatchEvent, Window};
 use herenow_pubsub::{Broadcast, Once, PubSub, Sink, Subscription};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -412,4 +412,62 @@ async fn prs_104_other_tasks_run_between_the_diffs_of_many_topics() {
     let max = meter.max.load(Ordering::Relaxed);
     // Two turns may come in a row; without turns it would be all of them.
     assert!(max < N_TOPICS * N_SINKS / 2, "{max} deliveries in one go");
+}
+
+/// Counts the diffs that its subscribers get.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Sink for Count {
+    fn deliver(&self, _: &Broadcast, _: &mut Once) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn prs_304_who_watches_while_a_diff_is_handed_out_in_turns_misses_and_repeats_nothing() {
+    const N_SUBSCRIBERS: usize = 10_000;
+    let (pubsub, presence) = start();
+    let count = Arc::new(Count::default());
+    let attachments: Vec<_> = (0..N_SUBSCRIBERS)
+        .map(|_| pubsub.attach(TOPIC, count.clone()))
+        .collect();
+    let n_delivered = || count.0.load(Ordering::Relaxed);
+    let mut here = Vec::new();
+    let mut watches = Vec::new();
+    for round in 1..=3 {
+        let key = format!("user-{round}");
+        here.push(presence.track_on(TOPIC, key, json!({})).await.unwrap());
+        let so_far = (round - 1) * N_SUBSCRIBERS;
+        let began = Instant::now();
+        while n_delivered() <= so_far {
+            tokio::time::advance(Duration::from_millis(10)).await; // Until the window is over.
+            assert!(began.elapsed() < DEADLINE, "no turn began");
+        }
+        assert!(n_delivered() < round * N_SUBSCRIBERS, "in the middle");
+        let mut watch = presence.watch(TOPIC);
+        let first = in_time(watch.next()).await;
+        watches.push((round, watch, vec![first]));
+        presence.flush().await;
+        assert_eq!(n_delivered(), round * N_SUBSCRIBERS);
+    }
+    drop(here.remove(0));
+    presence.flush().await;
+    for (round, mut watch, mut told) in watches {
+        while !matches!(told.last(), Some(WatchEvent::Changed(Event::Left { .. }))) {
+            told.push(in_time(watch.next()).await);
+        }
+        let told = told.iter().map(|event| match event {
+            WatchEvent::State(state) => format!("{} are here", state.n_metas()),
+            WatchEvent::Changed(Event::Joined { meta, .. }) => format!("joined {}", meta.key()),
+            WatchEvent::Changed(Event::Left { meta, .. }) => format!("left {}", meta.key()),
+            other => format!("{other:?}"),
+        });
+        let joined = (round + 1..=3).map(|later| format!("joined user-{later}"));
+        let expected = std::iter::once(format!("{round} are here"))
+            .chain(joined)
+            .chain(["left user-1".to_owned()]);
+        assert_eq!(told.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
+    drop(attachments);
 }

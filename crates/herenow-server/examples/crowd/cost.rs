@@ -1,5 +1,5 @@
-//! `crowd cost`: what tokens and limits cost. A storm with its handshakes, and then one of the room
-//! who speaks to all, by turns on a server that has both and on one that has neither.
+//! `crowd cost`: what tokens and limits cost. All connect, then all join one room at once, and then one
+//! of them speaks to all, by turns on a server that has both and on one that has neither.
 //!
 //! Each turn is a server of its own, and what is compared is the CPU time of its thread. One turn
 //! differs from the next by more than what is looked for; the medians of many do not.
@@ -27,7 +27,10 @@ const SPEECH: &str = "a sentence of about the length that people write to each o
 /// What a server took of the CPU.
 #[derive(Default)]
 struct Costs {
+    handshakes: Vec<Duration>,
     storms: Vec<Duration>,
+    /// The two together.
+    comings: Vec<Duration>,
     speeches: Vec<Duration>,
 }
 
@@ -45,6 +48,11 @@ pub(crate) fn run(n: usize, turns: u32) -> anyhow::Result<()> {
             }?;
         }
     }
+    compare(
+        "handshakes",
+        &mut bare_costs.handshakes,
+        &mut whole_costs.handshakes,
+    );
     compare("storm", &mut bare_costs.storms, &mut whole_costs.storms);
     compare(
         "speech",
@@ -74,9 +82,12 @@ fn with() -> ServerConfig {
 impl Costs {
     fn add(&mut self, config: &ServerConfig, tokens: &[Option<String>]) -> anyhow::Result<()> {
         let server = Server::start_tcp(config)?;
-        let (mut rushers, storm) = rush::come(server.way(), tokens);
+        let (mut rushers, handshakes) = rush::connect(server.way(), tokens);
+        let storm = rush::join(&mut rushers);
         rush::check(&mut rushers, LOOKED_AT);
+        self.handshakes.push(handshakes.cpu);
         self.storms.push(storm.cpu);
+        self.comings.push(handshakes.cpu + storm.cpu);
         let mut clients: Vec<_> = rushers.into_iter().map(|rusher| rusher.client).collect();
         let cpu = server::cpu();
         for _ in 0..N_SAID / WINDOW {

@@ -72,15 +72,38 @@ pub(super) fn config() -> ServerConfig {
 /// Has all come, each with its token if it has one, until everybody has the list of all.
 pub(super) fn come(way: &Way, tokens: &[Option<String>]) -> (Vec<Rusher>, Took) {
     let mut rushers = Vec::with_capacity(tokens.len());
-    let (began, cpu) = (Instant::now(), server::cpu());
-    until("everybody's list", || {
-        turn(way, &mut rushers, tokens) && rushers.len() == tokens.len()
+    let took = measured("everybody's list", || {
+        connect_more(way, &mut rushers, tokens);
+        turn(&mut rushers) && rushers.len() == tokens.len()
     });
-    let took = Took {
+    (rushers, took)
+}
+
+/// Has all connect, as [`come`] does, and nobody join.
+pub(super) fn connect(way: &Way, tokens: &[Option<String>]) -> (Vec<Rusher>, Took) {
+    let mut rushers = Vec::with_capacity(tokens.len());
+    let took = measured("everybody's handshake", || {
+        connect_more(way, &mut rushers, tokens);
+        rushers
+            .iter_mut()
+            .for_each(|rusher| rusher.client.read(|_| {}));
+        rushers.len() == tokens.len() && rushers.iter().all(|rusher| rusher.client.is_open())
+    });
+    (rushers, took)
+}
+
+/// Has all who are connected join, until everybody has the list of all.
+pub(super) fn join(rushers: &mut [Rusher]) -> Took {
+    measured("everybody's list", || turn(rushers))
+}
+
+fn measured(what: &str, is_done: impl FnMut() -> bool) -> Took {
+    let (began, cpu) = (Instant::now(), server::cpu());
+    until(what, is_done);
+    Took {
         wall: began.elapsed(),
         cpu: server::cpu() - cpu,
-    };
-    (rushers, took)
+    }
 }
 
 /// Panics if the list of one is not all of them; looks at one of so many.
@@ -90,8 +113,8 @@ pub(super) fn check(rushers: &mut [Rusher], step: usize) {
     assert!(looked_at.all(|rusher| rusher.follower.keys() == expected));
 }
 
-/// Lets more connect, and each read and join; tells whether all who are there have the whole list.
-fn turn(way: &Way, rushers: &mut Vec<Rusher>, tokens: &[Option<String>]) -> bool {
+/// Lets more connect, as many as may wait for their handshakes.
+fn connect_more(way: &Way, rushers: &mut Vec<Rusher>, tokens: &[Option<String>]) {
     let asking = |rusher: &&Rusher| rusher.client.handshake() == Handshake::Asked;
     let n_more = way.max_asked() - rushers.iter().filter(asking).count();
     for token in tokens.iter().skip(rushers.len()).take(n_more) {
@@ -103,10 +126,15 @@ fn turn(way: &Way, rushers: &mut Vec<Rusher>, tokens: &[Option<String>]) -> bool
             n_bytes: 0,
         });
     }
+}
+
+/// Lets each read and join; tells whether all who are there have the list of all.
+fn turn(rushers: &mut [Rusher]) -> bool {
     for (user, rusher) in rushers.iter_mut().enumerate() {
         rusher.turn(user);
     }
-    rushers.iter().all(|rusher| rusher.n_metas == tokens.len())
+    let n = rushers.len();
+    rushers.iter().all(|rusher| rusher.n_metas == n)
 }
 
 impl Rusher {
