@@ -10,7 +10,7 @@
 //! target/release/examples/crowd tcp 9500      # the same over TCP: both ends are of this process
 //! target/release/examples/crowd rush 2000     # everybody joins one room at once, over TCP
 //! target/release/examples/crowd pace 1000     # 30 words a second to a room, beside bare writes
-//! target/release/examples/crowd cost 1000 20  # the same with tokens and limits and without, in turns
+//! target/release/examples/crowd cost 1000 100 # what tokens and limits cost of that
 //! ```
 //!
 //! A third argument is for how many seconds, or how many turns. Whatever it prints has been checked: it panics if a

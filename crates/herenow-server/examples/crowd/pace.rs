@@ -28,7 +28,8 @@ struct Side {
 
 pub(crate) fn run(n: usize, seconds: u32) -> anyhow::Result<()> {
     let server = Server::start_tcp(&rush::config())?;
-    let (mut rushers, _) = rush::come(server.way(), &vec![None; n]);
+    let (mut rushers, _) = rush::connect(server.way(), &vec![None; n]);
+    rush::join(&mut rushers);
     rush::check(&mut rushers, 1);
     let clients = rushers.into_iter().map(|rusher| rusher.client);
     let mut room = Room {

@@ -1,5 +1,5 @@
-//! `crowd rush`: everybody connects to a server and joins one room at once, over TCP, until each has
-//! the whole list. The time is compared with a bare copy of as many bytes to as many sockets.
+//! `crowd rush`: everybody connects to a server, and then all join one room at once, over TCP, until
+//! each has the whole list. The storm is compared with a bare copy of as many bytes to as many sockets.
 
 mod copy;
 
@@ -39,11 +39,16 @@ pub(super) struct Took {
 
 pub(crate) fn run(n: usize) -> anyhow::Result<()> {
     let server = Server::start_tcp(&config())?;
-    let (mut rushers, rush) = come(server.way(), &vec![None; n]);
+    let (mut rushers, handshakes) = connect(server.way(), &vec![None; n]);
+    let rush = join(&mut rushers);
     let bytes: Vec<usize> = rushers.iter().map(|rusher| rusher.n_bytes).collect();
     let n_bytes: usize = bytes.iter().sum();
     println!(
-        "{n} joined one room: {:.2?}, {:.2?} of the server's CPU, {} MB delivered",
+        "{n} connected: {:.2?}, {:.2?} of the server's CPU",
+        handshakes.wall, handshakes.cpu
+    );
+    println!(
+        "they joined one room: {:.2?}, {:.2?} of the server's CPU, {} MB delivered",
         rush.wall,
         rush.cpu,
         n_bytes / 1_000_000
@@ -69,17 +74,7 @@ pub(super) fn config() -> ServerConfig {
     config
 }
 
-/// Has all come, each with its token if it has one, until everybody has the list of all.
-pub(super) fn come(way: &Way, tokens: &[Option<String>]) -> (Vec<Rusher>, Took) {
-    let mut rushers = Vec::with_capacity(tokens.len());
-    let took = measured("everybody's list", || {
-        connect_more(way, &mut rushers, tokens);
-        turn(&mut rushers) && rushers.len() == tokens.len()
-    });
-    (rushers, took)
-}
-
-/// Has all connect, as [`come`] does, and nobody join.
+/// Has all connect, each with its token if it has one, and nobody join.
 pub(super) fn connect(way: &Way, tokens: &[Option<String>]) -> (Vec<Rusher>, Took) {
     let mut rushers = Vec::with_capacity(tokens.len());
     let took = measured("everybody's handshake", || {
