@@ -54,6 +54,7 @@ pub(crate) fn run(n: usize, turns: u32) -> anyhow::Result<()> {
         &mut whole_costs.handshakes,
     );
     compare("storm", &mut bare_costs.storms, &mut whole_costs.storms);
+    compare("both", &mut bare_costs.comings, &mut whole_costs.comings);
     compare(
         "speech",
         &mut bare_costs.speeches,
