@@ -4,12 +4,13 @@
 //! Two kinds of traffic share the adapter, told apart by the first byte of the subject: `t` and the
 //! topic for application broadcasts, `l` and the name for links.
 
+mod inlet;
 mod wire;
 
 use std::fmt;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use parking_lot::RwLock;
 use smol_str::SmolStr;
 use tokio::task::yield_now;
 
+use self::inlet::Inlet;
 use crate::adapter::{Adapter, AdapterError, Receiver};
 use crate::broadcast::{Broadcast, Once, Payload, Sink, SubscriberId};
 use crate::histogram::{Histogram, HistogramCounts};
@@ -444,65 +446,5 @@ impl Inner {
             tracing::debug!(%error, "adapter refused a message");
         }
         Ok(sent?)
-    }
-}
-
-/// What the adapter hands arrivals to. Weak: the adapter must not keep the system alive.
-struct Inlet {
-    inner: Weak<Inner>,
-}
-
-impl Receiver for Inlet {
-    fn receive(&self, from: &str, subject: &str, bytes: Bytes) {
-        let Some(inner) = self.inner.upgrade() else {
-            return;
-        };
-        if from == &*inner.node_name {
-            return inner.malformed(from, bytes.len()); // Of another process that has this name.
-        }
-        inner.counters.n_received.fetch_add(1, Ordering::Relaxed);
-        match wire::classify(subject) {
-            Some(wire::Subject::Topic(topic)) => match wire::decode(&bytes) {
-                Some((event, payload)) => inner.dispatch(None, topic, event, payload),
-                None => inner.malformed(from, bytes.len()),
-            },
-            Some(wire::Subject::Link(name)) => {
-                let receiver = inner.links.read().get(name).cloned();
-                match receiver {
-                    Some(receiver) => receiver.receive(from, name, bytes),
-                    None => {
-                        inner.counters.n_unclaimed.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
-            None => inner.malformed(from, bytes.len()),
-        }
-    }
-
-    fn peer_seen(&self, peer: &str) {
-        if let Some(inner) = self.inner.upgrade() {
-            for receiver in inner.receivers() {
-                receiver.peer_seen(peer);
-            }
-        }
-    }
-
-    fn peer_gone(&self, peer: &str) {
-        if let Some(inner) = self.inner.upgrade() {
-            for receiver in inner.receivers() {
-                receiver.peer_gone(peer);
-            }
-        }
-    }
-}
-
-impl Inner {
-    fn receivers(&self) -> Vec<Arc<dyn Receiver>> {
-        self.links.read().values().cloned().collect()
-    }
-
-    fn malformed(&self, from: &str, frame_bytes: usize) {
-        self.counters.n_malformed.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(peer = from, frame_bytes, "dropped a malformed message");
     }
 }
