@@ -43,32 +43,29 @@ impl Frames {
     }
 
     fn push_back(&mut self, frame: Frame) {
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(frame),
-            Self::One(first) => {
+        match self {
+            Self::None => *self = Self::One(frame),
+            Self::One(_) => {
                 let mut frames = VecDeque::with_capacity(FIRST_CAPACITY);
-                frames.extend([first, frame]);
-                Self::Many(frames)
-            }
-            Self::Many(mut frames) => {
+                frames.extend(self.pop_front());
                 frames.push_back(frame);
-                Self::Many(frames)
+                *self = Self::Many(frames);
             }
-        };
+            Self::Many(frames) => frames.push_back(frame),
+        }
     }
 
     /// Takes the first; with the last, no memory is left.
     fn pop_front(&mut self) -> Option<Frame> {
+        if let Self::Many(frames) = self
+            && frames.len() > 1
+        {
+            return frames.pop_front();
+        }
         match std::mem::take(self) {
             Self::None => None,
             Self::One(frame) => Some(frame),
-            Self::Many(mut frames) => {
-                let first = frames.pop_front();
-                if !frames.is_empty() {
-                    *self = Self::Many(frames);
-                }
-                first
-            }
+            Self::Many(mut last) => last.pop_front(),
         }
     }
 }
