@@ -14,8 +14,8 @@
 //! for one another. Between its diffs, a topic's mode follows its size, see [`modes`](crate::modes).
 //! Without fetch and window a batch is dispatched in the same turn, without a task
 //! or a timer. What a topic of very many subscribers gets is handed out in turns, other tasks in
-//! between; the shard's other topics wait for that. What must never happen: a change in no diff, or in two; a diff before an earlier one
-//! of its topic; a lane that stays when nothing is under way.
+//! between; the shard's other topics wait for that. What must never happen: a change in no diff, or
+//! in two; a diff before an earlier one of its topic; a lane that stays when nothing is under way.
 
 mod modes;
 

@@ -192,7 +192,8 @@ impl PubSub {
         payload: Payload,
         turn: NonZero<usize>,
     ) {
-        let (inner, broadcast) = (&self.inner, Broadcast::new(topic, event, payload));
+        let broadcast = Broadcast::new(self.intern(topic), event, payload);
+        let inner = &self.inner;
         let (mut once, mut last) = (Once::default(), SubscriberId(0));
         while let Some((next, sinks)) = inner.registry.sinks_after(topic, last, turn.get()) {
             last = next;

@@ -15,7 +15,6 @@ use super::server::{self, Server};
 const PER_SECOND: u32 = 30;
 /// How long each has its turn.
 const TURN: u32 = 5;
-const HEAD_BYTES: usize = 4;
 
 /// What was measured of the server, or of the bare writes.
 #[derive(Default)]
@@ -123,7 +122,7 @@ impl Room {
                 client.read(|text| {
                     if text.contains(&mark) {
                         has_it = true;
-                        *frame_bytes = text.len() + HEAD_BYTES;
+                        *frame_bytes = text.len() + rush::HEAD_BYTES;
                     }
                 });
                 if has_it {

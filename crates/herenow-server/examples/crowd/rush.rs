@@ -20,7 +20,7 @@ pub(super) const ROOM: &str = "room:all";
 /// What each presence has once in what a client is sent.
 const META: &str = "\"phx_ref\"";
 /// The head of most frames that a server sends here.
-const HEAD_BYTES: usize = 4;
+pub(super) const HEAD_BYTES: usize = 4;
 
 pub(super) struct Rusher {
     pub(super) client: Client,
