@@ -9,6 +9,7 @@ import { WebSocket } from "ws";
 import { launch, openPage } from "./lib/browser.js";
 import { Client } from "./lib/clients.js";
 import { startCluster } from "./lib/cluster.js";
+import { reservePort, startServer } from "./lib/server.js";
 import { pause } from "./lib/until.js";
 
 const FOLDER = fileURLToPath(new URL("../docs/pictures/", import.meta.url));
@@ -73,6 +74,26 @@ async function opened(browser, node, view, options = {}) {
   return page;
 }
 
+/** A node whose receiver of events and source of fields are not there. */
+async function degraded(browser) {
+  const [hooks, fields] = [await reservePort(), await reservePort()];
+  const node = await startServer(context, {
+    env: {
+      HERENOW_WEBHOOK_URLS: `http://127.0.0.1:${hooks}/`,
+      HERENOW_WEBHOOK_SECRET: "a secret of sixteen bytes",
+      HERENOW_FETCH_URL: `http://127.0.0.1:${fields}/`,
+    },
+  });
+  const client = new Client(node.ws);
+  await client.join("room:lobby", { user_id: "ada-1000", meta: { name: "Ada Lovelace" } });
+  const page = await opened(browser, node, "", { viewport: { width: 1280, height: 760 } });
+  const list = page.getByRole("region", { name: "Degraded" });
+  await list.getByText("Webhook 1 takes no events").waitFor();
+  await list.getByText("Fields of fetch.url are not fetched").waitFor();
+  await take(page, "degraded");
+  await client.close();
+}
+
 async function main() {
   await mkdir(FOLDER, { recursive: true });
   const nodes = await startCluster(context, "zenoh", ["--dev", "--topics", RULES, "--api-keys", KEYS]);
@@ -114,6 +135,7 @@ async function main() {
   await a.kill("SIGKILL");
   await light.locator("#stale").waitFor();
   await take(light, "connection-lost");
+  await degraded(browser);
 }
 
 main()

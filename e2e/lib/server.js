@@ -95,6 +95,11 @@ export class Server {
     );
   }
 
+  /** Sends a signal that the program lives on with, such as SIGSTOP. */
+  signal(signal) {
+    this.#child.kill(signal);
+  }
+
   /** Sends a signal and waits for the end; resolves with `{ code, signal }`. */
   async kill(signal = "SIGKILL") {
     const child = this.#child;

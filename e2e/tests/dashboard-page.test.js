@@ -1,13 +1,15 @@
 // The dashboard's own rules, without a browser: how numbers read, what is news, and that its pictures are there.
 
 import assert from "node:assert/strict";
-import { readFile, stat } from "node:fs/promises";
+import { readFile, readdir, stat } from "node:fs/promises";
 import { test } from "node:test";
 import { dashboardModules } from "../lib/page.js";
 
-const { Memory, ago, bytes, count, counted, lasted, nameOf, short, since } = await dashboardModules("format.js", "memory.js", "people.js");
+const { Memory, ago, bytes, count, counted, inOrder, lasted, nameOf, short, since } = await dashboardModules("format.js", "memory.js", "people.js");
 
 const figures = (uptime, warnings = []) => ({ uptime_ms: uptime, n_sockets: 2, n_lag: 1, warnings });
+const outage = (part, name, for_ms, why = "connection refused") => ({ part, name, why, for_ms });
+const degraded = (name, ...outages) => ({ ...node(name), figures: { ...figures(1), outages } });
 const node = (name, state = "ready", warnings = []) => ({ node: name, state, figures: state === "down" ? null : figures(1, warnings), rates: state === "down" ? null : { messages_in: 1, frames_out: 2, bytes_out: 3 } });
 const overview = (nodes, topics = []) => ({ node: "a", n_presences: 3, n_topics: topics.length, joins: 1, leaves: null, nodes, topics, refused: [] });
 const warning = (what, last_ms_ago, reason) => ({ what, is_error: false, n: 2, first_ms_ago: 9000, last_ms_ago, fields: reason ? [["reason", reason]] : [] });
@@ -23,6 +25,15 @@ test("SRV-816 numbers and times read as people write them, and what is not known
   assert.equal(nameOf({ fields: { name: "Ada" }, devices: [{ meta: { name: "other" } }] }), "Ada");
   assert.equal(nameOf({ fields: null, devices: [{ meta: null }, { meta: { name: { toString: null } } }, { meta: { name: " Bob " } }] }), "Bob");
   assert.equal(nameOf({ fields: null, devices: [] }), null);
+});
+
+test("SRV-1721 keys are ordered as the server orders them, by code points", () => {
+  const ordered = ["", "a", "ab", "b", "\ue000", "\uffee", "\u{1f600}", "\u{1f600}a", "\u{1f601}", "\u{10ffff}"];
+  assert.deepEqual([...ordered].reverse().sort(inOrder), ordered);
+  for (const key of ordered) {
+    assert.equal(inOrder(key, key), 0);
+  }
+  assert.deepEqual([...ordered].sort((one, other) => Buffer.compare(Buffer.from(one), Buffer.from(other))), ordered);
 });
 
 test("SRV-817 what happens to nodes is news once, and a node that said good-bye is remembered for a while", () => {
@@ -56,11 +67,40 @@ test("SRV-818 warnings of one kind are one, over all nodes, and a new kind is ne
   assert.deepEqual(memory.take(overview(more)), []);
 });
 
+test("SRV-1310 what is missing is one entry over all nodes, since the first of them, and its beginning and its end are news", () => {
+  const memory = new Memory();
+  const webhook = outage("webhook", "calls", 5_000);
+  assert.deepEqual(memory.take(overview([degraded("a", webhook), node("b")])), [], "what was there before is no news");
+  const more = [degraded("a", webhook), degraded("b", outage("webhook", "calls", 60_000), outage("keys", "jwt.jwks_url", 1_000))];
+  assert.deepEqual(memory.take(overview(more)), ["Keys of tokens are not fetched"]);
+  assert.deepEqual(
+    memory.outages().map(({ part, name, since, nodes }) => [part, name, memory.at - since, nodes.join()]),
+    [["webhook", "calls", 60_000, "a,b"], ["keys", "jwt.jwks_url", 1_000, "b"]],
+  );
+  assert.deepEqual(memory.take(overview([degraded("a", outage("mail", "post", 1), outage("certificate", "tls.cert", 1)), node("b", "down")])), ["Node b is not heard of any more", "A new certificate of TLS is not taken", "post is missing", "Over: Webhook calls takes no events", "Over: Keys of tokens are not fetched"]);
+  assert.deepEqual(memory.take(overview([node("a")])).filter((news) => news.startsWith("Over")), ["Over: A new certificate of TLS is not taken", "Over: post is missing"]);
+});
+
+test("SRV-1311 every line of the log that the page explains is one that a node can say", async () => {
+  const crates = new URL("../../crates/", import.meta.url);
+  const page = await readFile(new URL("herenow-server/assets/dashboard/overview.js", crates), "utf8");
+  const [, meanings] = /const MEANINGS = \{\n([^]*?)\n\};/u.exec(page);
+  const phrases = [...meanings.matchAll(/^ {2}"([^"]+)":/gmu)].map(([, phrase]) => phrase);
+  const files = (await readdir(crates, { recursive: true })).filter((path) => /^[\w-]+\/src\/.*\.rs$/u.test(path));
+  const sources = (await Promise.all(files.map((path) => readFile(new URL(path, crates), "utf8")))).join("\n");
+  assert.deepEqual(phrases.filter((phrase) => !sources.includes(`"${phrase}"`)), []);
+  for (const needed of ["fields not fetched", "fields not fetched several times: their source gets a pause", "webhook fails: events wait", "events for a webhook lost", "connection refused", "API key refused"]) {
+    assert.ok(phrases.includes(needed), needed);
+  }
+});
+
 test("SRV-819 the guide shows a picture of each view, and they are small", async () => {
   const guide = await readFile(new URL("../../docs/dashboard.md", import.meta.url), "utf8");
   const pictures = [...guide.matchAll(/\]\((pictures\/([a-z-]+)\.png)\)/gu)];
-  const views = ["overview-light", "overview-dark", "phone", "key", "node-lost", "topic", "search", "user", "evict", "connection-lost"];
+  const views = ["overview-light", "overview-dark", "phone", "key", "node-lost", "degraded", "topic", "search", "user", "evict", "connection-lost"];
   assert.deepEqual(pictures.map(([, , name]) => name).sort(), [...views].sort());
+  const kept = await readdir(new URL("../../docs/pictures", import.meta.url));
+  assert.deepEqual(kept.sort(), views.map((name) => `${name}.png`).sort());
   for (const [, path] of pictures) {
     const { size } = await stat(new URL(`../../docs/${path}`, import.meta.url));
     assert.ok(size > 5_000 && size < 250_000, `${path}: ${size}`);

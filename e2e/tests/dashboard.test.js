@@ -2,12 +2,14 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { WebSocket } from "ws";
 import { launch, screenshot } from "../lib/browser.js";
 import { ready, startCluster } from "../lib/cluster.js";
 import { live, operator, person } from "../lib/operator.js";
-import { startServer } from "../lib/server.js";
+import { reservePort, startServer } from "../lib/server.js";
+import { until } from "../lib/until.js";
 
 const KEYS = "looker:read:readreadreadread,acting:write:writewritewrite1";
 const VIEWS = ["", "topic/room%3Aviews", "user/ada"];
@@ -220,10 +222,29 @@ test("SRV-808 a lost connection is told with the time of what is shown, and heal
   isClean((complaint) => /ERR_|WebSocket/u.test(complaint));
 });
 
+test("SRV-1720 a server that hangs is lost to the page as well, and is live again when it goes on", async (context) => {
+  const own = await startServer(context);
+  const { open, isClean } = await operator(context, browser);
+  const page = await open(own);
+  await live(page);
+  await page.locator("main").getByText("Nobody is present anywhere.").waitFor(PATIENT);
+  own.signal("SIGSTOP");
+  await page.getByText(/The connection is lost. This is how it was at \d\d:\d\d:\d\d. Trying again./u).waitFor(PATIENT);
+  assert.equal(await page.locator("#link").textContent(), "Reconnecting");
+  own.signal("SIGCONT");
+  await live(page);
+  await page.locator("#stale").waitFor({ state: "hidden", ...PATIENT });
+  await person(context, own, "room:1", "ada");
+  await row(page, "room:1").locator(".topic-count").getByText("1", { exact: true }).waitFor(PATIENT);
+  isClean((complaint) => /ERR_|WebSocket/u.test(complaint));
+});
+
 test("SRV-809 a page that finds no server says so and tries again", async (context) => {
   const own = await startServer(context);
   const { open, isClean, context: inner } = await operator(context, browser);
-  await inner.route("**/dashboard/access", (route) => route.abort());
+  // The first question is never answered.
+  let n_asked = 0;
+  await inner.route("**/dashboard/access", (route) => (n_asked += 1) > 1 && route.abort());
   const page = await open(own);
   await page.getByRole("heading", { name: "The server does not answer" }).waitFor(PATIENT);
   await inner.unroute("**/dashboard/access");
@@ -278,6 +299,40 @@ test("SRV-811 what a node warns of is shown with its meaning, how often, and its
   await warning.getByText("local", { exact: true }).waitFor(PATIENT);
   assert.doesNotMatch(await page.content(), /very\.secret/u);
   isClean((complaint) => complaint.includes("401"));
+});
+
+test("SRV-1309 what is down is shown with its meaning until it is back, in both colours, and no URL of it", async (context) => {
+  const [hooks, fields] = [await reservePort(), await reservePort()];
+  const own = await startServer(context, {
+    env: {
+      HERENOW_WEBHOOK_URLS: `http://127.0.0.1:${hooks}/hidden-path`,
+      HERENOW_WEBHOOK_SECRET: "a secret of sixteen bytes",
+      HERENOW_WEBHOOK_MAX_BACKOFF: "1s",
+      HERENOW_FETCH_URL: `http://127.0.0.1:${fields}/hidden-path`,
+    },
+  });
+  await person(context, own, "room:1", "ada");
+  const { open, isClean } = await operator(context, browser);
+  const page = await open(own);
+  const degraded = page.getByRole("region", { name: "Degraded" });
+  const webhook = degraded.getByRole("listitem").filter({ hasText: "Webhook 1 takes no events" });
+  await webhook.getByText(/^Events wait for it until it is back/u).waitFor(PATIENT);
+  await webhook.getByText(/^for \d+ s$/u).waitFor(PATIENT);
+  await webhook.getByText("local", { exact: true }).waitFor(PATIENT);
+  await degraded.getByText("Fields of fetch.url are not fetched").waitFor(PATIENT);
+  await page.locator(".warning").filter({ hasText: "Webhook fails: events wait" }).getByText(/^A receiver of events does not take them/u).waitFor(PATIENT);
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize({ width: 320, height: 820 });
+    assert.deepEqual(await page.evaluate(faint), [], colorScheme);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), colorScheme);
+  }
+  assert.doesNotMatch(await page.content(), /hidden-path/u);
+  const receiver = createServer((request, response) => request.resume().on("end", () => response.writeHead(204).end())).listen(hooks, "127.0.0.1");
+  context.after(() => receiver.close());
+  await webhook.waitFor({ state: "detached", ...PATIENT });
+  await degraded.getByText("Fields of fetch.url are not fetched").waitFor(PATIENT);
+  isClean();
 });
 
 test("SRV-812 the keyboard alone is enough to look, to search, to evict and to go back", async (context) => {
@@ -372,6 +427,162 @@ test("SRV-815 hostile names, metas and topics stay text", async (context) => {
   await page.locator(".person-name").click(PATIENT);
   await page.locator("main").getByText("In 1 topic, with 1 presence from 1 node").waitFor(PATIENT);
   assert.equal(await page.locator("main img, main script").count(), 0);
+  isClean();
+});
+
+test("SRV-1692 somebody with more devices than are shown stays in the list until the last of them has left", async (context) => {
+  const topic = newTopic();
+  const devices = [];
+  for (let n = 0; n < 20; n += 1) {
+    devices.push(await person(context, server, topic, "ada", { n, name: "Ada" }));
+  }
+  const { open, isClean } = await operator(context, browser);
+  const page = await open(server, `topic/${encodeURIComponent(topic)}`);
+  const main = page.locator("main");
+  const lines = page.locator(".device");
+  await main.getByText("and 4 more devices").waitFor(PATIENT);
+  assert.equal(await lines.count(), 16);
+  await devices.shift().close();
+  await main.getByText("1 person here, on 19 devices").waitFor(PATIENT);
+  // Whether one of the shown has left or one of the others, the rest is told.
+  const told = (n) => page.waitForFunction((all) => document.querySelectorAll(".device").length + Number(/\d+/u.exec(document.querySelector(".person .note:not([hidden])")?.textContent ?? "0")) === all, n, PATIENT);
+  await told(19);
+  for (let n = 18; n > 1; n -= 1) {
+    await devices.shift().close();
+    await told(n);
+    assert.ok((await lines.count()) >= Math.min(n, 7), `${n} are here`);
+  }
+  await main.getByText("1 person here, on 2 devices").waitFor(PATIENT);
+  assert.equal(await lines.count(), 2);
+  assert.equal(await main.getByText("Nobody is here at the moment").isVisible(), false);
+  await person(context, server, topic, "ada");
+  await told(3);
+  await Promise.all(devices.map((device) => device.close()));
+  await told(1);
+  isClean();
+});
+
+test("SRV-1693 Enter goes where the text of the field leads, also before its list is there", async (context) => {
+  const topic = newTopic();
+  const [short, long] = [`${topic}-us`, `${topic}-user`];
+  await person(context, server, topic, short);
+  await person(context, server, topic, long);
+  const { open, isClean } = await operator(context, browser);
+  const page = await open(server);
+  await live(page);
+  await page.keyboard.press("/");
+  await page.keyboard.type(short);
+  await page.getByRole("option", { name: `${short} user, in 1 topic` }).waitFor(PATIENT);
+  // In one turn of the page, so that the list cannot be there before.
+  await page.evaluate((text) => {
+    const field = document.getElementById("search-text");
+    field.value = text;
+    field.dispatchEvent(new InputEvent("input"));
+    field.form.requestSubmit();
+  }, long);
+  await page.getByRole("heading", { name: long, exact: true }).waitFor(PATIENT);
+  assert.equal(await page.evaluate(() => location.hash), `#/user/${encodeURIComponent(long)}`);
+  isClean();
+});
+
+test("SRV-1695 a topic that cannot be opened says why, and promises nothing", async (context) => {
+  const { open, isClean } = await operator(context, browser);
+  const page = await open(server, `topic/${"q".repeat(1500)}`);
+  await page.locator("main").getByText("This topic cannot be opened: topic is 1500 bytes, the limit is 512 (presence.max_topic_bytes).").waitFor(PATIENT);
+  assert.equal(await page.getByText("Joins and leaves appear here").isVisible(), false);
+  isClean();
+});
+
+test("SRV-1696 a key that is forgotten stays so, whatever is still on its way", async (context) => {
+  const locked = await startServer(context, { env: { HERENOW_DEV: "false", HERENOW_API_KEYS: KEYS, HERENOW_JWT_SECRET: "0123456789abcdef0123456789abcdef" } });
+  const { open, isClean, context: inner } = await operator(context, browser);
+  const page = await open(locked);
+  await page.locator("#key").fill("writewritewrite1", PATIENT);
+  const held = [];
+  await inner.route("**/dashboard/access", (route) => (route.request().headers()["x-api-key"] ? held.push(route) : route.continue()));
+  await page.keyboard.press("Enter");
+  await until("the question with the key is held back", () => held.length === 1);
+  await page.evaluate(() => document.getElementById("forget").click());
+  await page.getByRole("heading", { name: "This dashboard is for operators" }).waitFor(PATIENT);
+  const answered = page.waitForResponse((answer) => answer.url().endsWith("/dashboard/access") && answer.ok(), PATIENT);
+  await held[0].continue();
+  await (await answered).finished();
+  // A page that went on would have opened a socket by the time that one asks the server anew.
+  await page.evaluate(() => fetch("/healthz").then((answer) => answer.text()));
+  assert.ok(!page.requested.some((url) => url.startsWith("ws:")), "no socket is opened");
+  assert.equal(await page.locator("body").getAttribute("data-link"), "refused");
+  isClean((complaint) => complaint.includes("401"));
+});
+
+test("SRV-1697 an eviction under way does not answer the question about somebody else", async (context) => {
+  const topic = newTopic();
+  await person(context, server, topic, "ada");
+  await person(context, server, topic, "grace");
+  const { open, isClean, context: inner } = await operator(context, browser);
+  const held = [];
+  let isHolding = true;
+  await inner.routeWebSocket(/dashboard\/socket/u, (page) => {
+    const upstream = page.connectToServer();
+    upstream.onMessage((frame) => (isHolding && String(frame).includes('"n_topics":1}') ? held.push(() => page.send(frame)) : page.send(frame)));
+  });
+  const page = await open(server, `topic/${encodeURIComponent(topic)}`);
+  const dialog = (key) => page.getByRole("dialog", { name: `Evict ${key} from ${topic}?` });
+  await page.getByRole("button", { name: `Evict ada from ${topic}` }).click(PATIENT);
+  await dialog("ada").getByRole("button", { name: "Evict", exact: true }).click(PATIENT);
+  await one(page, "ada").waitFor({ state: "detached", ...PATIENT });
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: `Evict grace from ${topic}` }).click(PATIENT);
+  await dialog("grace").waitFor(PATIENT);
+  isHolding = false;
+  held.forEach((letGo) => letGo());
+  await page.locator("#announce").getByText("ada is evicted").waitFor(PATIENT);
+  assert.equal(held.length, 1);
+  assert.equal(await dialog("grace").isVisible(), true);
+  await dialog("grace").getByRole("button", { name: "Evict", exact: true }).click(PATIENT);
+  await one(page, "grace").waitFor({ state: "detached", ...PATIENT });
+  assert.equal(await page.locator("dialog[open]").count(), 0);
+  isClean();
+});
+
+test("SRV-1698 a page that came through a proxy in dev mode is told to set a key", async (context) => {
+  const { open, isClean } = await operator(context, browser, { extraHTTPHeaders: { "x-forwarded-for": "203.0.113.7" } });
+  const page = await open(server);
+  await page.getByRole("heading", { name: "The dashboard does not answer here" }).waitFor(PATIENT);
+  await page.locator("main").getByText(/^This came through a proxy, for it has the header x-forwarded-for.* set api\.keys/u).waitFor(PATIENT);
+  isClean((complaint) => complaint.includes("403"));
+});
+
+test("SRV-1712 a page of people that comes late brings nobody back who has left, and misses nobody who has come", async (context) => {
+  const topic = newTopic();
+  const presence = async (key, method) => {
+    const options = { method, headers: { "content-type": "application/json" }, body: method === "PUT" ? "{}" : null };
+    const answer = await fetch(`${server.http}/api/topics/${encodeURIComponent(topic)}/presences/${key}`, options);
+    assert.ok(answer.ok, `${method} ${key}: ${answer.status}`);
+  };
+  const key = (n) => `p${String(n).padStart(3, "0")}`;
+  for (let n = 0; n < 102; n += 1) {
+    await presence(key(n), "PUT");
+  }
+  const { open, isClean, context: inner } = await operator(context, browser);
+  const held = [];
+  await inner.routeWebSocket(/dashboard\/socket/u, (page) => {
+    const upstream = page.connectToServer();
+    upstream.onMessage((frame) => (/"phx_reply".*"people".*"p101"/u.test(String(frame)) ? held.push(() => page.send(frame)) : page.send(frame)));
+  });
+  const page = await open(server, `topic/${encodeURIComponent(topic)}`);
+  const events = page.getByRole("list", { name: "Comings and goings" });
+  await page.getByRole("button", { name: "Show more of 2 others" }).click(PATIENT);
+  await presence("p101", "DELETE");
+  await presence("p102", "PUT");
+  await events.getByText("p101", { exact: true }).waitFor(PATIENT);
+  await events.getByText("p102", { exact: true }).waitFor(PATIENT);
+  assert.equal(await one(page, "p102").count(), 0, "it is of a page that is not here yet");
+  await until("the page's answer is held back", () => held.length === 1);
+  held[0]();
+  await one(page, "p100").waitFor(PATIENT);
+  await one(page, "p102").waitFor(PATIENT);
+  assert.equal(await one(page, "p101").count(), 0);
+  assert.equal(await page.locator("main").getByText("102 people here, on 102 devices").isVisible(), true);
   isClean();
 });
 

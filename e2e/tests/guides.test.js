@@ -93,23 +93,29 @@ test("SRV-1011 the guide's React hook shows who is here, follows changes, and su
 });
 
 test("SRV-1012 the Django application makes tokens, asks who is here, and hears who came and went", async (context) => {
-  const secrets = { HERENOW_JWT_SECRET: "a secret that Django and herenow share", HERENOW_WEBHOOK_SECRET: "a secret of the webhooks" };
-  const key = "the-key-of-the-Django-application";
-  const port = await reservePort();
-  const django = `http://127.0.0.1:${port}`;
-  const server = await startServer(context, {
-    env: { ...secrets, HERENOW_API_KEYS: `django:write:${key}`, HERENOW_WEBHOOK_URLS: `${django}/herenow` },
-  });
-  const app = spawn(process.env.PYTHON, ["examples/django/app.py", "runserver", "--noreload", `127.0.0.1:${port}`], {
+  const page = await readFile(new URL("docs/guides/django.md", root), "utf8");
+  const [secrets, serve, install] = [...page.matchAll(/```sh\n([^]*?)```/gu)].map(([, block]) => block);
+  const [pip, application, ...others] = install.trim().split("\n");
+  assert.deepEqual([pip, others], ["pip install -r examples/django/requirements.txt", []]);
+  const [own, port] = [await reservePort(), await reservePort()];
+  const [django, server] = [`http://127.0.0.1:${port}`, { http: `http://127.0.0.1:${own}`, ws: `ws://127.0.0.1:${own}/socket` }];
+  // As they stand, one after the other in one shell, but for the ports; the packages are there.
+  const script = [secrets, `{\n${serve}} &`, 'python() { "$PYTHON" "$@"; }', `${application} --noreload`].join("\n").replaceAll("127.0.0.1:8000", `127.0.0.1:${port}`);
+  const shell = spawn("sh", ["-e", "-c", script], {
     cwd: fileURLToPath(root),
-    env: { PATH: process.env.PATH, ...secrets, HERENOW_API: server.http, HERENOW_API_KEY: key },
+    env: { PATH: `${path.dirname(binary())}:${process.env.PATH}`, PYTHON: process.env.PYTHON, HERENOW_LISTEN: `127.0.0.1:${own}`, PRESENCE_API: server.http },
     stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
   });
-  context.after(() => app.kill("SIGKILL"));
+  context.after(() => process.kill(-shell.pid, "SIGKILL"));
   let output = "";
-  for (const stream of [app.stdout, app.stderr]) {
+  for (const stream of [shell.stdout, shell.stderr]) {
     stream.on("data", (data) => (output += data));
   }
+  await until(
+    () => `the server answers\n${output}`,
+    async () => (await fetch(`${server.http}/readyz`).catch(() => null))?.ok,
+  );
   const get = async (path, headers = {}) => (await fetch(`${django}${path}`, { headers })).json();
   await until(
     () => `Django answers\n${output}`,

@@ -137,11 +137,11 @@ test("SRV-215 the last client that spoke vsn 1.0.0 by itself shares a room with 
 });
 
 test("JC-13 a join that is answered is sent once", async (context) => {
-  const client = new Client(server.ws, COMBINATIONS[0], { timeout: 200 });
+  const client = new Client(server.ws, COMBINATIONS[0], { timeout: 2_000 });
   context.after(() => client.close());
   const tab = await client.join(topicOf(), { user_id: "ada" });
   // Longer than the join's own time-out, after which an unanswered join would be sent again.
-  await pause(500);
+  await pause(2_500);
   assert.equal(tab.channel.state, "joined");
   assert.equal(client.frames.sent.length, 1);
 });

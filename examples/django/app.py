@@ -3,8 +3,8 @@
     python app.py runserver 127.0.0.1:8000
 
 `docs/guides/django.md` goes through it. What it is told by the environment:
-HERENOW_JWT_SECRET and HERENOW_WEBHOOK_SECRET, which it shares with the server; HERENOW_API, where the
-server's API is (http://127.0.0.1:4000), and HERENOW_API_KEY, the secret of a key for it.
+HERENOW_JWT_SECRET and HERENOW_WEBHOOK_SECRET, which it shares with the server; PRESENCE_API, where the
+server's API is (http://127.0.0.1:4000), and PRESENCE_API_KEY, the secret of a key for it.
 """
 
 import base64
@@ -64,9 +64,9 @@ def token(request):
 @require_GET
 def who(request, room):
     """Asks the server: who is in a room?"""
-    api = os.environ.get("HERENOW_API", "http://127.0.0.1:4000")
+    api = os.environ.get("PRESENCE_API", "http://127.0.0.1:4000")
     url = f"{api}/api/topics/{quote(f'room:{room}', safe='')}/presences"
-    asked = Request(url, headers={"x-api-key": os.environ["HERENOW_API_KEY"]})
+    asked = Request(url, headers={"x-api-key": os.environ["PRESENCE_API_KEY"]})
     with urlopen(asked, timeout=5) as answer:
         page = json.load(answer)
     return JsonResponse({"here": [presence["key"] for presence in page["presences"]]})

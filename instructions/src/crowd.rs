@@ -1,8 +1,8 @@
 //! A whole server from the accept on, and its clients.
 //!
 //! Streams are in memory, there is one thread, and the clock moves only when nothing is left to do:
-//! so what the server does, and in which order, is the same in each run. All that a client does while
-//! the server is counted is to hand over bytes that it had prepared.
+//! so what the server does, and in which order, is the same in each run. All that a client does
+//! while the server is counted is to hand over bytes that it had prepared.
 
 mod client;
 mod wire;
@@ -10,7 +10,6 @@ mod wire;
 use std::future::{pending, ready};
 use std::time::Duration;
 
-use axum::Router;
 use herenow_channels::{Rate, serve_through};
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -145,8 +144,9 @@ fn start(config: &ServerConfig, backlog: Backlog) {
         false => Authority::dev(),
     };
     let sockets = run::sockets(config, &pubsub, &presence, authority);
-    let sockets = sockets.expect("the default configuration").into_router();
-    let app = Router::new().nest("/socket", sockets);
+    let sockets = sockets.expect("the default configuration");
+    let app = sockets.try_into_router_at("/socket");
+    let app = app.expect("the default configuration");
     let shake = |end| ready(Ok(end));
     tokio::spawn(serve_through(
         backlog,

@@ -89,7 +89,7 @@ fn problems(reference: &BTreeSet<Id>, rows: &[Row], found: &TestsFound) -> Vec<S
 
 fn row_problems(id: Id, row: &Row, reference: &BTreeSet<Id>, found: &TestsFound) -> Vec<String> {
     let mut problems = Vec::new();
-    let source = if id.is_ours() { "herenow" } else { "phoenix" };
+    let source = id.source();
     if row.source != source {
         problems.push(format!("its source must be \"{source}\""));
     }

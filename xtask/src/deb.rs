@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn srv_1220_the_guides_that_packaged_guides_lead_to_are_packaged() {
+    fn srv_1220_what_packaged_documents_lead_to_is_packaged() {
         let assets = assets().unwrap();
         let folder = shell::root().join("crates/herenow-server");
         let packaged: Vec<PathBuf> = assets
@@ -203,17 +203,14 @@ mod tests {
                     continue;
                 }
                 let target = document.with_file_name(link).canonicalize().unwrap();
-                let has_to_be = |part: &str| target.starts_with(shell::root().join(part));
-                // The pictures of the dashboard would be a tenth of the package.
-                if !(has_to_be("docs") || has_to_be("ops")) || has_to_be("docs/pictures") {
-                    continue;
-                }
-                assert!(packaged.contains(&target), "{}: {link}", document.display());
+                // A folder is there if something in it is.
+                let is_there = packaged.iter().any(|file| file.starts_with(&target));
+                assert!(is_there, "{}: {link}", document.display());
                 n_links += 1;
             }
         }
         assert!(
-            n_links > 20,
+            n_links > 60,
             "{n_links} links are not what the documents have"
         );
         // As in the repository, or the links would not do.

@@ -20,8 +20,8 @@ const INSIDE: &str = include_str!("../fresh/inside.sh");
 /// Under which heading README has the five commands.
 const HEADING: &str = "## Install on a server";
 
-/// What a server has that the smallest Debian lacks; adduser is what the package needs, and there is
-/// no network to get it by.
+/// What a server has that the smallest Debian lacks; adduser is what the package needs, and there
+/// is no network to get it by.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,adduser,ca-certificates,sudo,curl";
 
 /// How long the machine may take until its first process is there.
@@ -123,7 +123,8 @@ struct Booted {
 
 impl Booted {
     fn boot(machine: &Path) -> Result<Self> {
-        // The unified hierarchy of control groups, whatever this machine has: newer systemds want it.
+        // The unified hierarchy of control groups, whatever this machine has: newer systemds want
+        // it.
         let script = "mount -t cgroup2 none /sys/fs/cgroup && exec systemd-nspawn \"$@\"";
         let folder = format!("--directory={}", machine.display());
         let arguments = ["--mount", "--propagation=slave", "sh", "-c", script, "sh"];

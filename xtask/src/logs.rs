@@ -1,7 +1,8 @@
 //! Checks that nothing is logged aloud that says who somebody is, or what only they may know.
 //!
-//! Keys, users, tokens, metas and payloads are for `debug` and `trace`. What is looked at are the names
-//! of fields of `info!`, `warn!` and `error!`: values by other names are for the tests to find.
+//! Keys, users, tokens, metas and payloads are for `debug` and `trace`. What is looked at are the
+//! names of fields of `info!`, `warn!` and `error!`: values by other names are for the tests to
+//! find.
 
 use anyhow::{Result, bail};
 

@@ -47,7 +47,8 @@ enum Chore {
     Test,
     /// Runs every check that is not a test: format, lints, docs, layers, scenario ids, licences.
     Ci,
-    /// Prints every scenario id with its tests; fails on an id without one, or a test without a row.
+    /// Prints every scenario id with its tests; fails on an id without one, or a test without a
+    /// row.
     Conformance,
     /// Checks that inside each crate a file imports only from files above it.
     Imports,
@@ -67,13 +68,16 @@ enum Chore {
     Static,
     /// Boots a fresh Debian in a container, and installs, uses and purges the package there.
     Fresh(fresh::Options),
-    /// Runs a cluster for an hour under churn, faults and hostile clients, and compares all the while.
+    /// Runs a cluster for an hour under churn, faults and hostile clients, and compares all the
+    /// while.
     Soak {
-        /// `--minutes`, `--users`, `--seed`, `--folder` (for `soak.csv` and `soak.svg`; `docs/plots`).
+        /// `--minutes`, `--users`, `--seed`, `--folder` (for `soak.csv` and `soak.svg`;
+        /// `docs/plots`).
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and blindly.
+    /// Feeds hostile bytes to every decoder, guided by coverage; the tests do it briefly and
+    /// blindly.
     Fuzz(fuzz::Options),
     /// Runs the Autobahn suite for WebSockets, where it is installed, against a server built here.
     Autobahn,

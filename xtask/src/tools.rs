@@ -167,8 +167,8 @@ fn has_python() -> bool {
     shell::find("python3").is_some() && can.is_ok()
 }
 
-/// Makes a virtual environment at `folder` that has `requirements`, unless it is there and has them;
-/// returns its Python.
+/// Makes a virtual environment at `folder` that has `requirements`, unless it is there and has
+/// them; returns its Python.
 pub(crate) fn ensure_python(folder: &Path, requirements: &Path) -> Result<PathBuf> {
     let text = |path: &Path| path.display().to_string();
     let (python, pip) = (folder.join("bin/python"), folder.join("bin/pip"));

@@ -86,7 +86,8 @@ fn drive(group: usize, pid: &str) -> io::Result<()> {
         registry.register(&mut socket, Token(at), Interest::READABLE)?;
         sockets.push(socket);
     }
-    // The relay says nothing when it has accepted them all, and accepting must not be counted below.
+    // The relay says nothing when it has accepted them all, and accepting must not be counted
+    // below.
     thread::sleep(Duration::from_millis(300));
     let (before, start, mut n_bytes) = (cpu_nanos(pid)?, Instant::now(), 0);
     for operation in 1..=N_OPERATIONS {

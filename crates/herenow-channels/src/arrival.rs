@@ -1,17 +1,17 @@
 //! Arrivals: how many may be on their way in at the same time.
 //!
 //! Who comes back after a restart costs most: the token is checked, the channels are made, the
-//! presences tracked, the states sent. Whoever is inside already must be served meanwhile, so the door
-//! stays shut while too many are between it and their seats: handshakes that are checked, and joins
-//! that are not answered yet. A client that is sent away learns when to come back, each at another
-//! time; one that is inside is never sent away for it, its joins only keep the door shut.
+//! presences tracked, the states sent. Whoever is inside already must be served meanwhile, so the
+//! door stays shut while too many are between it and their seats: handshakes that are checked, and
+//! joins that are not answered yet. A client that is sent away learns when to come back, each at
+//! another time; one that is inside is never sent away for it, its joins only keep the door shut.
 //!
-//! Before the door is the entry, which has so many places for those who have not been looked at: more
-//! wait where they cost nothing, in the backlog of the operating system.
+//! Before the door is the entry, which has so many places for those who have not been looked at:
+//! more wait where they cost nothing, in the backlog of the operating system.
 //!
 //! Handshakes are let in a few at a time, in order, each from its check until its connection runs:
-//! that takes a core for a while, and a thousand of them at once would all stand in front of the next
-//! heartbeat. Before its turn each gives way to whatever else can run.
+//! that takes a core for a while, and a thousand of them at once would all stand in front of the
+//! next heartbeat. Before its turn each gives way to whatever else can run.
 
 use std::fmt;
 use std::num::NonZero;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
-use http::{HeaderValue, StatusCode};
+use http::{Extensions, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,8 +33,8 @@ const MAX_RETRY_SECONDS: u64 = 5;
 /// How long a handshake may keep its place after its head was read. One that waits for longer, for
 /// keys from elsewhere say, must not keep out those who would not.
 const PLACE_TIME: Duration = Duration::from_secs(1);
-/// Tasks that may wait for their first thread while somebody is let in: what they take is what those
-/// who are inside wait longer.
+/// Tasks that may wait for their first thread while somebody is let in: what they take is what
+/// those who are inside wait longer.
 const MAX_WAITING: usize = 64;
 /// How long one who has the turn gives way at most, so that also a node that is always busy lets
 /// people in: so many in this time as have their turn at once.
@@ -44,9 +44,10 @@ const MAX_GIVE_WAY: Duration = Duration::from_millis(100);
 /// [`max_handshakes`](crate::ServeConfig::max_handshakes); free again when all its clones are
 /// dropped.
 ///
-/// A connection has it from its accept until the head of its first request. A request for an upgrade
-/// keeps it, among its extensions, until it is settled: so those who come faster than they can be let
-/// in wait in the backlog of the operating system, and neither in memory nor in front of others.
+/// A connection has it from its accept until the head of its first request. A request for an
+/// upgrade keeps it, among its extensions, until it is settled: so those who come faster than they
+/// can be let in wait in the backlog of the operating system, and neither in memory nor in front of
+/// others.
 #[derive(Debug, Clone)]
 pub(crate) struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 
@@ -130,7 +131,7 @@ impl Arrivals {
     pub(crate) fn refuse(&self) -> Response {
         let max = self.max;
         come_back_later(format!(
-            "too many clients are on their way in, the limit is {max}\n"
+            "too many clients are on their way in, the limit is {max} (socket.max_arrivals)\n"
         ))
     }
 }
@@ -162,8 +163,24 @@ async fn give_way() {
     }
 }
 
-/// Returns 503 with a text, and a `retry-after` of 1 to 5 seconds at random: those who are sent away
-/// together do not come back together.
+/// That nobody new is let in now, and why: an extension of a request to the sockets.
+///
+/// A handshake is then answered as by [`come_back_later`], and so is a long poll that would begin a
+/// session. One of a session that lives goes on, for its client has yet to be told what waits for
+/// it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoNewcomers(pub &'static str);
+
+impl NoNewcomers {
+    /// The answer to a newcomer, if nobody new is let in.
+    pub(crate) fn answer(extensions: &Extensions) -> Option<Response> {
+        let Self(why) = extensions.get()?;
+        Some(come_back_later(*why))
+    }
+}
+
+/// Returns 503 with a text, and a `retry-after` of 1 to 5 seconds at random: those who are sent
+/// away together do not come back together.
 pub fn come_back_later(text: impl Into<String>) -> Response {
     // Without a random source all come back at the same time, which is no reason to fail.
     let random = getrandom::u64().unwrap_or_default();

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 pub(crate) use self::admission::{Admitted, Denied, LongPollRequest, admit_websocket};
 use self::query::QueryError;
 pub use self::uri::RequestUri;
-use crate::forwarded::TrustedProxies;
+use crate::forwarded::Forwarded;
 
 /// What carries a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -161,17 +161,14 @@ impl ConnectInfo {
     /// Takes a request's head apart.
     async fn from_request(
         transport: Transport,
-        proxies: &TrustedProxies,
+        forwarded: &Forwarded,
         mut parts: Parts,
     ) -> Result<Self, QueryError> {
-        let peer = parts.extensions.get();
-        let peer = peer.map(|peer: &axum::extract::ConnectInfo<SocketAddr>| peer.0.ip());
-        let forwarded = proxies.look(peer, &parts.headers);
         let uri = match parts.extensions.get::<OriginalUri>() {
             Some(OriginalUri(uri)) => uri.clone(),
             None => parts.uri.clone(),
         };
-        let uri = RequestUri::new(&uri, &parts.headers, &forwarded);
+        let uri = RequestUri::new(uri, &parts.headers, forwarded);
         let mut params = query::parse_query(uri.query().unwrap_or_default())?;
         // The only error is a handler that no router called; then there are no variables.
         if let Ok(variables) = RawPathParams::from_request_parts(&mut parts, &()).await {

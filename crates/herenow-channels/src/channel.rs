@@ -7,7 +7,7 @@ mod params;
 mod socket;
 
 use herenow_protocol::Payload;
-use herenow_pubsub::Broadcast;
+use herenow_pubsub::{Broadcast, client_text};
 
 pub use self::assigns::Assigns;
 pub(crate) use self::erased::{Answer, AnyChannel, Call, Done, Running, new_channel};
@@ -49,7 +49,8 @@ pub trait Channel: Send + Sized + 'static {
         payload: Payload,
     ) -> impl Future<Output = Outcome> + Send {
         let _ = payload;
-        tracing::warn!(topic = socket.topic(), event, "message without a handler");
+        let (topic, event) = (client_text(socket.topic()), client_text(event));
+        tracing::warn!(%topic, %event, "message without a handler");
         async { Outcome::noreply() }
     }
 
@@ -60,7 +61,7 @@ pub trait Channel: Send + Sized + 'static {
         broadcast: Broadcast,
     ) -> impl Future<Output = Flow> + Send {
         if let Err(error) = socket.push(&broadcast.event, broadcast.payload) {
-            tracing::debug!(topic = socket.topic(), %error, "intercepted broadcast not pushed");
+            tracing::debug!(topic = %client_text(socket.topic()), %error, "intercepted broadcast not pushed");
         }
         async { Flow::Continue }
     }
@@ -71,7 +72,7 @@ pub trait Channel: Send + Sized + 'static {
         socket: &mut Socket,
         info: Info,
     ) -> impl Future<Output = Flow> + Send {
-        tracing::warn!(topic = socket.topic(), ?info, "info without a handler");
+        tracing::warn!(topic = %client_text(socket.topic()), ?info, "info without a handler");
         async { Flow::Continue }
     }
 

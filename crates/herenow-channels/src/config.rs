@@ -21,15 +21,15 @@ pub struct SocketConfig {
     /// Largest message put together from frames, 8,000,000 bytes. A larger one closes with 1009.
     pub max_message_bytes: usize,
     /// Channels that one connection may have joined, 100. One more is refused with the reason
-    /// `too many channels joined, the limit is 100`.
+    /// `too many channels joined, the limit is 100 (socket.max_channels)`.
     pub max_channels: NonZero<usize>,
-    /// Clients that may be on their way in at the same time, 4,096: handshakes that are checked, and
-    /// joins that are not answered yet. While there are more, handshakes are answered 503 with a
-    /// `retry-after` of 1 to 5 seconds at random.
+    /// Clients that may be on their way in at the same time, 4,096: handshakes that are checked,
+    /// and joins that are not answered yet. While there are more, handshakes are answered 503 with
+    /// a `retry-after` of 1 to 5 seconds at random.
     pub max_arrivals: NonZero<usize>,
     /// Handshakes that are let in at the same time, 64; the next ones wait for their turn, which
-    /// lasts from the check of the client's token, for which the application may have to ask somebody,
-    /// until the connection runs.
+    /// lasts from the check of the client's token, for which the application may have to ask
+    /// somebody, until the connection runs.
     pub max_checks: NonZero<usize>,
     /// Messages that a client may send, 10,000 a second and 20,000 at once. One more is answered
     /// with a reason that names the limit, and not handled; only a heartbeat and a leave are. A
@@ -47,8 +47,8 @@ pub struct SocketConfig {
     pub idle_timeout: Duration,
     /// Messages that may wait for a slow reader, 16,384. One more closes with 1008.
     pub max_queue_messages: NonZero<usize>,
-    /// Bytes that may wait for a slow reader, 8 MiB. More close with 1008. A presence state with which
-    /// the queue would be long waits outside of it.
+    /// Bytes that may wait for a slow reader, 8 MiB. More close with 1008. A presence state with
+    /// which the queue would be long waits outside of it.
     pub max_queue_bytes: usize,
     /// Waiting bytes from which presence diffs of a topic are folded into one, 256 KiB.
     pub fold_queue_bytes: usize,

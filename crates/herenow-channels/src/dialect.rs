@@ -6,14 +6,46 @@ use std::num::NonZero;
 
 use herenow_protocol::{DecodeError, EncodeError, Encoded, Message, Payload, Serializer};
 
+/// What a message that is not handled is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OverLimit<'a> {
+    /// A join: [`SocketConfig::max_channels`](crate::SocketConfig::max_channels).
+    Channels,
+    /// A join: [`SocketConfig::max_topic_bytes`](crate::SocketConfig::max_topic_bytes).
+    TopicBytes,
+    /// A join: [`SocketConfig::join_rate`](crate::SocketConfig::join_rate).
+    JoinRate,
+    /// Any message: [`SocketConfig::message_rate`](crate::SocketConfig::message_rate).
+    MessageRate {
+        /// Its event.
+        event: &'a str,
+        /// Whether its client waits for an answer, as far as its channel has said; see
+        /// [`Socket::expect_no_answers`](crate::Socket::expect_no_answers).
+        awaits_answer: bool,
+    },
+}
+
+/// What a client is told of a message that is over a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Told {
+    /// An error with this reason.
+    Reason(String),
+    /// An error with this reason; then its connection is closed with 1008.
+    LastReason(String),
+    /// Nothing.
+    Nothing,
+}
+
 /// How the clients of a mount differ from Phoenix's: in frames, and in what a topic means.
 ///
 /// The *topic* is what a client joins and finds in every frame; the *room* is the topic at the
 /// pubsub, which is all that channels, presences and other nodes know. By default they are the
 /// same. A room has one topic, so that a frame is encoded once for all clients in it.
 ///
-/// Given to [`Sockets::dialect`](crate::Sockets::dialect). The methods run for every frame: they may
-/// not block, and must take whatever a stranger sends.
+/// Given to [`Sockets::dialect`](crate::Sockets::dialect). The methods run for every frame: they
+/// may not block, and must take whatever a stranger sends.
 pub trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// Names the dialect among those of the process, Phoenix's own being 0.
     fn number(&self) -> NonZero<u8>;
@@ -44,7 +76,15 @@ pub trait Dialect: fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Writes what was broadcast in a room, for its topic; `None` if it is nothing to these clients.
+    /// Returns what the client of a message that is over a limit is told; `text` names value and
+    /// limit.
+    fn over_limit(&self, limit: OverLimit<'_>, text: String) -> Told {
+        let _ = limit;
+        Told::Reason(text)
+    }
+
+    /// Writes what was broadcast in a room, for its topic; `None` if it is nothing to these
+    /// clients.
     ///
     /// # Errors
     ///

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
@@ -102,6 +103,13 @@ impl TrustedProxies {
             .networks
             .iter()
             .any(|network| network.contains(&address))
+    }
+
+    /// Finds out for whom the other end of its connection sends a request.
+    pub(crate) fn look_at(&self, parts: &Parts) -> Forwarded {
+        let peer = parts.extensions.get();
+        let peer = peer.map(|peer: &axum::extract::ConnectInfo<SocketAddr>| peer.0.ip());
+        self.look(peer, &parts.headers)
     }
 
     /// Finds out for whom `peer` sends a request with these headers.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 
+use herenow_protocol::ChannelId;
 use herenow_pubsub::Broadcast;
 
 /// What [`Channel::handle_info`](crate::Channel::handle_info) gets.
@@ -10,7 +11,9 @@ use herenow_pubsub::Broadcast;
 pub enum Info {
     /// A broadcast on a topic that the channel subscribed to beside its own.
     Broadcast(Broadcast),
-    /// A value that some task sent with [`Handle::send`](crate::Handle::send).
+    /// A value that some task sent with [`Handle::send`](crate::Handle::send), or to all channels
+    /// of the connection with
+    /// [`ConnectionHandle::tell_channels`](crate::ConnectionHandle::tell_channels).
     Message(Box<dyn Any + Send>),
 }
 
@@ -55,11 +58,31 @@ pub enum InfoError {
     },
 }
 
-/// What waits in a mailbox for a channel.
+/// What waits in a mailbox for channels.
 #[derive(Debug)]
 pub(crate) enum InfoItem {
-    /// For `handle_info`.
-    Info(Info),
-    /// For `handle_out`.
-    Intercepted(Broadcast),
+    /// For the `handle_info` of one.
+    Info(ChannelId, Info),
+    /// For the `handle_out` of one.
+    Intercepted(ChannelId, Broadcast),
+    /// For the `handle_info` of each.
+    Notice(Box<dyn Notice>),
+}
+
+/// A message that can be given to any number of channels.
+pub(crate) trait Notice: Send {
+    /// Returns one of them.
+    fn message(&self) -> Box<dyn Any + Send>;
+}
+
+impl<T: Clone + Send + 'static> Notice for T {
+    fn message(&self) -> Box<dyn Any + Send> {
+        Box::new(self.clone())
+    }
+}
+
+impl fmt::Debug for dyn Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notice")
+    }
 }

@@ -3,8 +3,8 @@
 //! The lane is what a channel attaches to its topic, so broadcasts go from the broadcasting task
 //! straight into the mailbox; the channel itself is not involved unless it intercepts the event.
 //! Here is what a lane is and what it lets through; how far its client has come with the topic's
-//! presence is `presence`, with its `modes`; frames that lanes share are `fastlane`, and `handle` is
-//! what other tasks hold of a channel.
+//! presence is `presence`, with its `modes`; frames that lanes share are `fastlane`, and `handle`
+//! is what other tasks hold of a channel.
 
 mod fastlane;
 mod handle;
@@ -76,6 +76,8 @@ pub(crate) struct Lane {
     is_refused: AtomicBool,
     /// Whether broadcasts of the topic are not for this client.
     is_deaf: AtomicBool,
+    /// Whether the client does not wait for answers to its messages.
+    is_unanswered: AtomicBool,
     serializer: Serializer,
 }
 
@@ -103,6 +105,7 @@ impl Lane {
             is_held: AtomicBool::new(true),
             is_refused: AtomicBool::new(false),
             is_deaf: AtomicBool::new(false),
+            is_unanswered: AtomicBool::new(false),
             serializer,
         }
     }
@@ -151,6 +154,16 @@ impl Lane {
     pub(crate) fn refuse(&self) {
         self.is_refused.store(true, Ordering::Relaxed);
         self.mailbox.discard(self.slot);
+    }
+
+    /// Notes that the client does not wait for answers to its messages.
+    pub(crate) fn expect_no_answers(&self) {
+        self.is_unanswered.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether the client waits for answers to its messages.
+    pub(crate) fn awaits_answers(&self) -> bool {
+        !self.is_unanswered.load(Ordering::Relaxed)
     }
 
     /// Drops broadcasts of the topic from now on, and what is held already.
@@ -228,8 +241,8 @@ impl Lane {
 impl Sink for Lane {
     fn deliver(&self, broadcast: &Broadcast, once: &mut Once) {
         if self.intercept.contains(&broadcast.event.as_str()) {
-            let item = InfoItem::Intercepted(broadcast.clone());
-            return self.mailbox.push_broadcast(self.slot, item);
+            let item = InfoItem::Intercepted(self.slot, broadcast.clone());
+            return self.mailbox.push_vital(item);
         }
         if self.is_deaf.load(Ordering::Relaxed) {
             return;

@@ -87,13 +87,13 @@ mod serve;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use arrival::come_back_later;
+pub use arrival::{NoNewcomers, come_back_later};
 pub use auth::{ConnectInfo, RequestUri, Transport};
 pub use channel::{
     Assigns, BroadcastError, Channel, Flow, Joined, Outcome, Params, RefError, Refused, Socket,
 };
 pub use config::{ConfigError, SocketConfig};
-pub use dialect::Dialect;
+pub use dialect::{Dialect, OverLimit, Told};
 pub use drain::{DrainConfig, DrainReport, Queued};
 pub use forwarded::{ForwardedHeader, NetworkError, TrustedProxies};
 pub use herenow_protocol::{
@@ -110,7 +110,7 @@ pub use rate::{Bucket, Charge, Rate};
 pub use reason::Reason;
 pub use router::PatternError;
 pub use serve::{
-    HangUp, Listener, ServeConfig, ServeError, listen, serve, serve_through, serve_with,
+    HangUp, HeadCounts, Listener, ServeConfig, ServeError, listen, serve, serve_through, serve_with,
 };
 pub use socket::{ConnectRefused, Connected, ConnectionHandle, ConnectionRef, Guard};
 pub use sockets::{Sockets, SocketsError};

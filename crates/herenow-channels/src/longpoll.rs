@@ -29,7 +29,8 @@ pub struct LongPollConfig {
     /// Time that a poll waits for messages, and a message for a channel that can take it, 10
     /// seconds. A session that was not polled for one and a half windows is over.
     pub window: Duration,
-    /// Largest body of a request, 8,000,000 bytes. A larger one is answered 400.
+    /// Largest body of a request, 8,000,000 bytes. A larger one is answered 400, with a text that
+    /// names this.
     pub max_body_bytes: usize,
     /// Time that a client may take to send a body, 30 seconds. Then it is answered 400.
     pub body_timeout: Duration,
@@ -91,7 +92,7 @@ pub(crate) struct LongPoll {
 /// Why no session could be made.
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
-    #[error("{max} long-poll sessions live, which is the limit")]
+    #[error("{max} long-poll sessions live, which is the limit (longpoll.max_sessions)")]
     TooManySessions { max: usize },
     #[error("no randomness for the number of the session")]
     Randomness(#[source] getrandom::Error),

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 
-use herenow_protocol::ChannelId;
-use herenow_pubsub::Once;
+use herenow_protocol::{ChannelId, event};
+use herenow_pubsub::{Broadcast, Once, Sink};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpStream;
 
@@ -63,7 +63,7 @@ struct Inner {
 /// What most connections do not have at any time.
 #[derive(Debug, Default)]
 struct Cold {
-    infos: VecDeque<(ChannelId, InfoItem)>,
+    infos: VecDeque<InfoItem>,
     /// Infos in `infos`, and those taken and not handled yet.
     n_infos: usize,
     held: Vec<(ChannelId, Vec<Frame>)>,
@@ -172,9 +172,9 @@ impl Mailbox {
         Ok(true)
     }
 
-    /// As [`Mailbox::push_for`], for the first part of a state; the others are in `feed`, and follow
-    /// as the reader takes them in, before any diff that comes from now on. So does the first, if the
-    /// queue would be too long with it.
+    /// As [`Mailbox::push_for`], for the first part of a state; the others are in `feed`, and
+    /// follow as the reader takes them in, before any diff that comes from now on. So does the
+    /// first, if the queue would be too long with it.
     pub(crate) fn push_state(
         &self,
         slot: ChannelId,
@@ -318,8 +318,8 @@ impl Mailbox {
         inner.n_bytes -= frames.iter().map(Frame::n_bytes).sum::<usize>();
     }
 
-    /// Queues something for a channel's `handle_info` or `handle_out`.
-    pub(crate) fn push_info(&self, slot: ChannelId, item: InfoItem) -> Result<(), InfoError> {
+    /// Queues something for `handle_info` or `handle_out`.
+    pub(crate) fn push_info(&self, item: InfoItem) -> Result<(), InfoError> {
         let mut inner = self.inner.lock();
         if inner.is_closed {
             self.metrics.dropped_infos.increment();
@@ -332,14 +332,14 @@ impl Mailbox {
             return Err(InfoError::Full { max });
         }
         cold.n_infos += 1;
-        cold.infos.push_back((slot, item));
+        cold.infos.push_back(item);
         Self::wake(inner);
         Ok(())
     }
 
-    /// Queues a broadcast for a channel; one too many closes the connection.
-    pub(crate) fn push_broadcast(&self, slot: ChannelId, item: InfoItem) {
-        if let Err(InfoError::Full { max }) = self.push_info(slot, item) {
+    /// Queues what channels must not miss; one too many closes the connection.
+    pub(crate) fn push_vital(&self, item: InfoItem) {
+        if let Err(InfoError::Full { max }) = self.push_info(item) {
             let text = format!("slow channel: over max_infos, {max}");
             self.close_slow(&mut self.inner.lock(), text);
         }
@@ -384,7 +384,7 @@ impl Mailbox {
     }
 
     /// Takes the infos; each must be given back with [`Mailbox::info_handled`].
-    pub(crate) fn take_infos(&self) -> VecDeque<(ChannelId, InfoItem)> {
+    pub(crate) fn take_infos(&self) -> VecDeque<InfoItem> {
         let mut inner = self.inner.lock();
         inner
             .cold
@@ -436,6 +436,15 @@ impl Mailbox {
         drop(inner);
         if let Some(waker) = waker {
             waker.wake();
+        }
+    }
+}
+
+/// On the topic of the connection's id.
+impl Sink for Mailbox {
+    fn deliver(&self, broadcast: &Broadcast, _: &mut Once) {
+        if broadcast.event == event::DISCONNECT {
+            self.order_close(CloseOrder::disconnected());
         }
     }
 }

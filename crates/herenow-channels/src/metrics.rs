@@ -41,6 +41,30 @@ pub struct Metrics {
     pub refused_connects: Counter,
     /// Connections refused because too many clients were on their way in.
     pub busy_connects: Counter,
+    /// Connections refused because [`LongPollConfig::max_sessions`] lived.
+    ///
+    /// [`LongPollConfig::max_sessions`]: crate::LongPollConfig::max_sessions
+    pub over_max_sessions: Counter,
+    /// Joins refused because of [`SocketConfig::max_channels`].
+    ///
+    /// [`SocketConfig::max_channels`]: crate::SocketConfig::max_channels
+    pub over_max_channels: Counter,
+    /// Joins refused because of [`SocketConfig::max_topic_bytes`].
+    ///
+    /// [`SocketConfig::max_topic_bytes`]: crate::SocketConfig::max_topic_bytes
+    pub over_topic_bytes: Counter,
+    /// Connections closed because of [`SocketConfig::max_message_bytes`].
+    ///
+    /// [`SocketConfig::max_message_bytes`]: crate::SocketConfig::max_message_bytes
+    pub over_message_bytes: Counter,
+    /// Connections closed because of [`SocketConfig::max_frame_bytes`].
+    ///
+    /// [`SocketConfig::max_frame_bytes`]: crate::SocketConfig::max_frame_bytes
+    pub over_frame_bytes: Counter,
+    /// Requests refused because of [`LongPollConfig::max_body_bytes`].
+    ///
+    /// [`LongPollConfig::max_body_bytes`]: crate::LongPollConfig::max_body_bytes
+    pub over_body_bytes: Counter,
     /// Joins accepted.
     pub joins: Counter,
     /// Joins refused: no route, too many channels, the channel's own refusal.
@@ -84,9 +108,11 @@ pub struct Metrics {
     /// [`SocketConfig::join_rate`]: crate::SocketConfig::join_rate
     pub limited_joins: Counter,
     /// Connections closed because their clients sent far more than
-    /// [`SocketConfig::message_rate`] allows.
+    /// [`SocketConfig::message_rate`] allows, or joins over [`SocketConfig::join_rate`] where their
+    /// dialect has it so.
     ///
     /// [`SocketConfig::message_rate`]: crate::SocketConfig::message_rate
+    /// [`SocketConfig::join_rate`]: crate::SocketConfig::join_rate
     pub floods: Counter,
     /// How long accepted handshakes took, `connect` among it.
     pub handshakes: Histogram,

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use herenow_pubsub::client_text;
 use http::HeaderMap;
 use http::header::ORIGIN;
 
@@ -163,7 +164,11 @@ pub enum OriginError {
 
 /// A request whose origin may not open a socket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("origin {origin:?} is not allowed to connect to host {host:?} (check_origin)")]
+#[error(
+    "origin {} is not allowed to connect to host {} (check_origin)",
+    client_text(origin),
+    client_text(host)
+)]
 pub(crate) struct OriginRefused {
     /// The `origin` header as it was sent.
     pub(crate) origin: String,

@@ -1,5 +1,5 @@
-//! The accept loop: serves an axum router over TCP or another [`Listener`]'s connections, or over what
-//! a handshake such as TLS' makes of them, and lets nobody in who only stands in the door.
+//! The accept loop: serves an axum router over TCP or another [`Listener`]'s connections, or over
+//! what a handshake such as TLS' makes of them, and lets nobody in who only stands in the door.
 //!
 //! `axum::serve` sets no timer, so that a client that never finishes its headers stays for ever,
 //! and leaves Nagle's algorithm on. This loop has both, bounds the connections that have not yet
@@ -7,6 +7,7 @@
 //! sockets that were opened through it. Handlers find the peer's address as
 //! [`axum::extract::ConnectInfo`].
 
+mod head;
 mod connection;
 mod listener;
 
@@ -30,9 +31,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::connection::HangUp;
 use self::connection::{Shared, serve_shaken};
+use self::head::HeadLimits;
 pub use self::listener::{Listener, listen};
 use crate::arrival::Place;
 use crate::drain::DrainList;
+use crate::metrics::Counter;
 
 /// First pause after a failed accept. It doubles with each failure in a row.
 const MIN_ACCEPT_PAUSE: Duration = Duration::from_millis(5);
@@ -41,6 +44,9 @@ const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Connections that are accepted before all others get their turn, a client's next message among
 /// them: who comes must not starve who is there.
 const MAX_TURN: usize = 32;
+/// How far over its limits a head is read, for an answer that names the limit: hyper's own has
+/// none.
+const SLACK: usize = 2;
 /// The least that hyper takes for its read buffer.
 const MIN_HEADER_BYTES: usize = 8 << 10;
 
@@ -52,9 +58,12 @@ pub struct ServeConfig {
     /// head of a request is complete, 10 seconds. Then the connection is closed. The handshake of
     /// [`serve_through`] has as much time, and the first head after it as much again.
     pub header_timeout: Duration,
-    /// Largest head of a request, 64 KiB. A larger one is answered 431.
+    /// Largest head of a request, 64 KiB: its first line and its headers, as they are written. A
+    /// larger one is answered 431, with a text that names this; one of more than twice as much with
+    /// an empty body, before it is read to its end.
     pub max_header_bytes: usize,
-    /// Headers of one request, 100. More are answered 431.
+    /// Headers of one request, 100. More are answered 431, with a text that names this; more than
+    /// twice as many with an empty body.
     pub max_headers: NonZero<usize>,
     /// Connections that have not yet sent the head of a request, 1,024, those whose handshake is
     /// under way among them; also those whose upgrade to a WebSocket is not settled, for a second
@@ -63,7 +72,43 @@ pub struct ServeConfig {
     /// Time that requests in hand get after the sockets are drained, 10 seconds. Then their
     /// connections are cut.
     pub shutdown_timeout: Duration,
+    /// Counts the heads that are refused.
+    pub refused_heads: HeadCounts,
 }
+
+/// Requests that were answered 431, by what their heads were over. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub struct HeadCounts(Arc<[Counter; 2]>);
+
+impl HeadCounts {
+    /// Heads over [`ServeConfig::max_header_bytes`], those among them that were over twice of
+    /// either limit.
+    pub fn over_bytes(&self) -> u64 {
+        self.0[0].value()
+    }
+
+    /// Heads over [`ServeConfig::max_headers`].
+    pub fn over_headers(&self) -> u64 {
+        self.0[1].value()
+    }
+
+    fn count_bytes(&self) {
+        self.0[0].increment();
+    }
+
+    fn count_headers(&self) {
+        self.0[1].increment();
+    }
+}
+
+/// What was counted is no setting, so that any two are equal.
+impl PartialEq for HeadCounts {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for HeadCounts {}
 
 impl Default for ServeConfig {
     fn default() -> Self {
@@ -73,6 +118,7 @@ impl Default for ServeConfig {
             max_headers: const { NonZero::new(100).expect("100 is not zero") },
             max_handshakes: const { NonZero::new(1_024).expect("1024 is not zero") },
             shutdown_timeout: Duration::from_secs(10),
+            refused_heads: HeadCounts::default(),
         }
     }
 }
@@ -214,14 +260,15 @@ impl Server {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(config.header_timeout)
-            .max_buf_size(config.max_header_bytes)
-            .max_headers(config.max_headers.get());
+            .max_buf_size(config.max_header_bytes.saturating_mul(SLACK))
+            .max_headers(config.max_headers.get().saturating_mul(SLACK));
         let (drains, stopping) = (DrainList::default(), CancellationToken::new());
         Self {
             shared: Arc::new(Shared {
                 app,
                 http,
                 header_timeout: config.header_timeout,
+                heads: HeadLimits::new(config),
                 drains,
                 stopping,
             }),

@@ -1,12 +1,14 @@
 //! [`Sockets`]: the front of this crate, from patterns and channels to an axum router.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router as HttpRouter;
 use axum::routing::any;
 use herenow_protocol::event;
 use herenow_pubsub::{BroadcastError, PubSub};
+use http::Extensions;
 
 use crate::auth::ConnectInfo;
 use crate::channel::{Assigns, Channel};
@@ -121,6 +123,19 @@ impl Sockets {
         self
     }
 
+    /// Asks `admit` about whoever comes for a connection, by its client's address, before anything
+    /// of the request is looked at: once for each handshake, whatever becomes of it. What it puts
+    /// among the request's extensions is there for `connect`, see [`ConnectInfo::extension`].
+    #[must_use]
+    pub fn admit<F>(mut self, admit: F) -> Self
+    where
+        F: Fn(Option<IpAddr>, &mut Extensions) -> Result<(), ConnectRefused>,
+        F: Send + Sync + 'static,
+    {
+        self.configure().admit = Some(Box::new(admit));
+        self
+    }
+
     /// Sets the limits and time-outs.
     #[must_use]
     pub fn config(mut self, config: SocketConfig) -> Self {
@@ -217,19 +232,33 @@ impl Sockets {
     pub fn try_into_router<S: Clone + Send + Sync + 'static>(
         self,
     ) -> Result<HttpRouter<S>, SocketsError> {
+        self.try_into_router_at("")
+    }
+
+    /// Returns the router with all transports below `path`, to be merged. A nested router takes
+    /// each request's address apart once more; this one does not.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketsError`] for the first thing that is misconfigured.
+    pub fn try_into_router_at<S: Clone + Send + Sync + 'static>(
+        self,
+        path: &str,
+    ) -> Result<HttpRouter<S>, SocketsError> {
         if let Some(error) = self.pattern_error {
             return Err(SocketsError::Pattern(error));
         }
         self.shared.config.validate()?;
         let mut router = HttpRouter::new();
-        if let Some(path) = &self.websocket_path {
-            router = router.route(path, websocket_route(&self.shared));
+        if let Some(below) = &self.websocket_path {
+            router = router.route(&format!("{path}{below}"), websocket_route(&self.shared));
         }
         if let Some(config) = self.long_poll {
             let longpoll = LongPoll::new(config, &self.shared.config)?;
             let shared = self.shared.clone();
             let route = LongPollRoute { shared, longpoll };
-            router = router.route("/longpoll", any(|request| route.handle(request)));
+            let path = format!("{path}/longpoll");
+            router = router.route(&path, any(|request| route.handle(request)));
         }
         // The routes have no state of the application's.
         Ok(router.with_state(()))

@@ -106,7 +106,15 @@ impl TestClient {
         let uri = format!("/websocket?vsn=2.0.0&{query}");
         let request = Request::get(uri).body(());
         let (parts, ()) = request.expect("the query is a valid one").into_parts();
-        let admitted = admit_websocket(&shared.check_origin, &shared.proxies, &[], parts).await;
+        let forwarded = shared.proxies.look_at(&parts);
+        let admitted = admit_websocket(
+            &shared.log_limits.requests,
+            &shared.check_origin,
+            &forwarded,
+            &[],
+            parts,
+        )
+        .await;
         let admitted = admitted.expect("a request without origin and with vsn 2.0.0 is admitted");
         let mut arrival = shared.arrivals.begin();
         let connected = shared.connect(admitted.info, &mut arrival).await?;
@@ -347,8 +355,8 @@ impl Pipe {
         }
     }
 
-    /// Hands all queued frames to the client; false if it is gone. Takes them until there are none, for
-    /// those that were taken last count as waiting.
+    /// Hands all queued frames to the client; false if it is gone. Takes them until there are none,
+    /// for those that were taken last count as waiting.
     fn flush(&mut self) -> bool {
         loop {
             let frames = self.session.take_frames();

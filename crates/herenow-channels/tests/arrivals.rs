@@ -99,7 +99,10 @@ async fn soc_502_too_many_on_their_way_in_shut_the_door_and_nobody_inside_feels_
     let refused = handshake(address, WEBSOCKET, &[]).await;
     let text = String::from_utf8(refused.body.clone()).unwrap();
     assert_eq!(refused.status, 503, "{text}");
-    assert!(text.contains("the limit is 2"), "{text}");
+    assert!(
+        text.contains("the limit is 2 (socket.max_arrivals)"),
+        "{text}"
+    );
     let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=5).contains(&seconds));
     let polling = Http::connect(address).await.get(LONG_POLL).await;

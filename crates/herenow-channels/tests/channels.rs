@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use herenow_channels::testing::TestClient;
 use herenow_channels::{
-    Assigns, Broadcast, Channel, ConnectRefused, Connected, Flow, Handle, Info, Joined, Json,
-    Outcome, Params, Payload, Reason, RefError, Refused, Socket, SocketConfig, SocketRef, Sockets,
+    Assigns, Broadcast, Channel, ConnectRefused, Connected, ConnectionHandle, Flow, Guard, Handle,
+    Info, Joined, Json, Outcome, Params, Payload, Reason, RefError, Refused, Socket, SocketConfig,
+    SocketRef, Sockets,
 };
 use herenow_pubsub::PubSub;
 use parking_lot::Mutex;
@@ -798,6 +799,51 @@ async fn soc_06_a_reply_that_does_not_serialize_crashes_the_channel() {
     client.push("room:1", "unserializable", json!({})).await;
     assert_crashed(&mut client).await;
     assert_eq!(fixture.log.lines(), ["room:1 Crashed", "dropped"]);
+}
+
+/// Gives the test the way to its connection.
+#[derive(Debug, Default)]
+struct Opened(Mutex<ConnectionHandle>);
+
+impl Guard for Opened {
+    fn opened(&self, connection: ConnectionHandle) {
+        *self.0.lock() = connection;
+    }
+}
+
+impl Opened {
+    fn tell_channels(&self, message: &'static str) {
+        let connection = self.0.lock().clone();
+        connection.tell_channels(message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn soc_725_all_channels_of_a_connection_are_told_and_one_too_many_closes_it() {
+    let mut config = SocketConfig::default();
+    config.max_infos = std::num::NonZero::new(2).unwrap();
+    let fixture = Fixture::with_config(config);
+    let opened = Arc::new(Opened::default());
+    let connected = Connected::anonymous().guarded_by(opened.clone());
+    let mut client = TestClient::open(&fixture.sockets, connected);
+    for topic in ["room:1", "room:2"] {
+        client.join(topic, json!({})).await.unwrap();
+    }
+    // A busy channel is told when it has time.
+    let waits = client.push("room:2", "wait", json!({})).await;
+    opened.tell_channels("push");
+    opened.tell_channels("push");
+    for topic in ["room:1", "room:1", "room:2", "room:2"] {
+        assert_eq!(client.event(topic, "pushed").await, json!({ "by": "info" }));
+    }
+    client.reply(&waits).await;
+    client.assert_silent().await;
+    for _ in 0..3 {
+        opened.tell_channels("push");
+    }
+    let reason = client.closed().await;
+    assert!(matches!(reason, Reason::ClientError), "{reason:?}");
+    opened.tell_channels("push"); // It is gone, and nobody is told.
 }
 
 #[tokio::test(start_paused = true)]

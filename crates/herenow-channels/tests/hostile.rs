@@ -615,7 +615,7 @@ async fn soc_48_a_topic_over_its_limit_is_refused_with_the_limit() {
     let reply = client.next().await.payload;
     assert_eq!(
         reply["response"]["reason"],
-        "topic is 21 bytes, the limit is 20"
+        "topic is 21 bytes, the limit is 20 (socket.max_topic_bytes)"
     );
     drop(client);
 }

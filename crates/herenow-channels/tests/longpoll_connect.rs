@@ -14,11 +14,15 @@ mod room;
 
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use herenow_channels::{
-    CheckOrigin, ConnectInfo, ConnectRefused, Connected, LongPollConfig, Sockets,
+    CheckOrigin, ConnectInfo, ConnectRefused, Connected, LongPollConfig, NoNewcomers, Sockets,
 };
 use herenow_pubsub::PubSub;
 use http_status::{FORBIDDEN, TOO_MANY_REQUESTS};
@@ -260,5 +264,199 @@ async fn soc_133_sessions_are_bounded() {
             status(address, "/ws/longpoll?vsn=2.0.0", &[]).await,
             expected
         );
+    }
+}
+
+/// The lines that warn of something.
+fn warnings<'a>(text: &'a str, of: &str) -> Vec<&'a str> {
+    let is_one = |line: &&str| line.contains(" WARN ") && line.contains(of);
+    text.lines().filter(is_one).collect()
+}
+
+#[tokio::test]
+async fn soc_728_the_topic_of_a_refused_join_cannot_forge_or_fill_the_log() {
+    let (log, _guard) = Log::start();
+    let address = start(sockets(&PubSub::local())).await;
+    let mut client = LongPollClient::open(address, "2.0.0").await;
+    let forged = "x\n2026-01-01T00:00:00Z  WARN herenow: forged\u{1b}[31m";
+    let long = format!("x{}", "y".repeat(1_000_000));
+    for topic in [forged, long.as_str()] {
+        let join = json!(["1", "1", topic, "phx_join", {}]);
+        assert_eq!(client.post(&join).await, 200);
+        let reply = client.poll_messages(1).await;
+        assert_eq!(reply[0][4]["status"], "error");
+    }
+    let text = log.text();
+    let refused = warnings(&text, "join refused");
+    assert_eq!(refused.len(), 2, "{refused:#?}");
+    assert!(refused[0].contains(r"x\n2026-01-01T00:00:00Z  WARN herenow: forged\u{1b}[31m"));
+    assert!(
+        refused[1].contains("and 999873 bytes more"),
+        "{}",
+        refused[1]
+    );
+    assert!(!text.contains(&"y".repeat(200)));
+    for _ in 0..40 {
+        let join = json!(["1", "1", "x", "phx_join", {}]);
+        assert_eq!(client.post(&join).await, 200);
+    }
+    client.poll_messages(40).await;
+    assert_eq!(warnings(&log.text(), "join refused").len(), 10);
+}
+
+#[tokio::test]
+async fn soc_729_a_denied_request_cannot_fill_the_log() {
+    let (log, _guard) = Log::start();
+    let check = CheckOrigin::list(["//example.com"]).unwrap();
+    let address = start(sockets(&PubSub::local()).check_origin(check)).await;
+    let origin = format!("http://{}", "o".repeat(40_000));
+    let version = format!("/ws/longpoll?vsn={}", "1%0A".repeat(2_000));
+    assert_eq!(
+        status(address, "/ws/longpoll?vsn=2.0.0", &[("origin", &origin)]).await,
+        403
+    );
+    assert_eq!(status(address, &version, &[]).await, 403);
+    let text = log.text();
+    let denied = warnings(&text, "socket request denied");
+    assert_eq!(denied.len(), 2, "{denied:#?}");
+    assert!(denied[0].contains("and 39879 bytes more"), "{}", denied[0]);
+    assert!(denied[1].contains(r"1\n1\n") && denied[1].contains("and 3872 bytes more"));
+    assert!(denied.iter().all(|line| line.len() < 600));
+    for _ in 0..20 {
+        assert_eq!(status(address, "/ws/longpoll?vsn=9.0.0", &[]).await, 403);
+    }
+    assert_eq!(warnings(&log.text(), "socket request denied").len(), 10);
+}
+
+#[tokio::test]
+async fn soc_732_when_nobody_new_is_let_in_a_session_that_lives_goes_on() {
+    let is_shut = Arc::new(AtomicBool::new(false));
+    let shut = Arc::clone(&is_shut);
+    let sockets = sockets(&PubSub::local()).long_poll(LongPollConfig::default());
+    let tell = move |mut request: Request, next: Next| {
+        if shut.load(Ordering::SeqCst) {
+            request.extensions_mut().insert(NoNewcomers("not now\n"));
+        }
+        next.run(request)
+    };
+    let app = Router::new().nest("/ws", sockets.into_router().layer(from_fn(tell)));
+    let address = start_app(app).await;
+    let mut client = LongPollClient::open(address, "2.0.0").await;
+    let gone = LongPollClient::open(start(self::sockets(&PubSub::local())).await, "2.0.0").await;
+    is_shut.store(true, Ordering::SeqCst);
+    let join = json!(["1", "1", "room:lobby", "phx_join", {}]);
+    assert_eq!(client.join(&join).await.len(), 3);
+    let target = "/ws/longpoll?vsn=2.0.0";
+    for headers in [
+        &[][..],
+        &[("x-phoenix-longpoll-token", gone.token.as_str())],
+    ] {
+        let answer = request(address, target, headers).await;
+        assert_eq!((answer.status, &answer.body[..]), (503, &b"not now\n"[..]));
+        assert!(answer.header("retry-after").is_some());
+    }
+    let websocket = request(address, "/ws/websocket?vsn=2.0.0", &[]).await;
+    assert_eq!(websocket.status, 503);
+    is_shut.store(false, Ordering::SeqCst);
+    assert_eq!(status(address, target, &[]).await, 410);
+}
+
+#[tokio::test]
+async fn soc_733_who_comes_is_asked_about_once_before_anything_else() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (sockets, seen) = watched();
+    let counted = Arc::clone(&asked);
+    let sockets = sockets.admit(move |client, extensions| {
+        assert!(client.is_some());
+        extensions.insert(counted.fetch_add(1, Ordering::SeqCst));
+        Ok(())
+    });
+    let address = start(sockets).await;
+    let (poll, upgrade) = ("/ws/longpoll", "/ws/websocket");
+    let origin = [("origin", "http://elsewhere.example")];
+    for (n, (path, query, headers)) in [
+        (poll, "vsn=9.0.0", &[][..]),
+        (poll, "vsn=2.0.0", &origin),
+        (poll, "vsn=%ff", &[]),
+        (upgrade, "vsn=9.0.0", &[]),
+        (upgrade, "vsn=2.0.0", &origin),
+        (upgrade, "vsn=%ff", &[]),
+        (
+            upgrade,
+            "vsn=2.0.0",
+            &[("sec-websocket-protocol", "base64url.bearer.phx.*")],
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(asked.load(Ordering::SeqCst), n);
+        let answer = request(address, &format!("{path}?{query}"), headers).await;
+        assert_ne!(answer.status, 101, "{path} {query}");
+    }
+    let mut client = LongPollClient::open(address, "2.0.0").await;
+    assert_eq!(asked.load(Ordering::SeqCst), 8);
+    let join = json!(["1", "1", "room:lobby", "phx_join", {}]);
+    assert_eq!(client.join(&join).await.len(), 3);
+    assert_eq!(asked.load(Ordering::SeqCst), 8, "a poll is no handshake");
+    let info = seen.lock().unwrap().pop().unwrap();
+    assert_eq!(info.extension::<usize>(), Some(&7));
+}
+
+#[tokio::test]
+async fn soc_734_who_is_not_let_in_is_told_why_over_both_transports() {
+    let (sockets, seen) = watched();
+    let sockets = sockets.admit(|_, _| {
+        let wait = Duration::from_secs(3);
+        Err(ConnectRefused::too_many("too many", wait))
+    });
+    let metrics = sockets.metrics().clone();
+    let address = start(sockets).await;
+    for (path, body) in [
+        ("/ws/websocket?vsn=9.0.0", r#"{"reason":"too many"}"#),
+        (
+            "/ws/longpoll?vsn=9.0.0",
+            r#"{"status":403,"reason":"too many"}"#,
+        ),
+        (
+            "/ws/longpoll?vsn=%ff",
+            r#"{"status":403,"reason":"too many"}"#,
+        ),
+    ] {
+        let answer = request(address, path, &[]).await;
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (429, Some("3"))
+        );
+        assert_eq!(String::from_utf8(answer.body).unwrap(), body);
+    }
+    assert!(seen.lock().unwrap().is_empty());
+    assert_eq!(metrics.refused_connects.value(), 3);
+}
+
+#[tokio::test]
+async fn soc_735_the_token_of_a_session_that_is_gone_is_none_of_a_clients_own() {
+    let (sockets, seen) = watched();
+    let address = start(sockets).await;
+    let gone = LongPollClient::open(start(self::sockets(&PubSub::local())).await, "2.0.0").await;
+    let target = format!("/ws/longpoll?vsn=2.0.0&token={}", gone.token);
+    let answer = request(address, &target, &[]).await;
+    assert_eq!(body_json(&answer), json!({ "status": 410 }));
+    assert!(seen.lock().unwrap().is_empty(), "nobody is asked about it");
+    // With a token of the client's own the session is begun again, as with the reference.
+    let session = &gone.token;
+    let old = format!("/ws/longpoll?token=own&vsn=2.0.0&token={session}");
+    let header = ("x-phoenix-longpoll-token", session.as_str());
+    for (target, headers, own) in [
+        (old.as_str(), &[][..], Some("own")),
+        ("/ws/longpoll?vsn=2.0.0&token=own", &[header], Some("own")),
+        (&target, &[("x-phoenix-authtoken", "auth")], None),
+        ("/ws/longpoll?vsn=2.0.0", &[header], None),
+    ] {
+        let answer = body_json(&request(address, target, headers).await);
+        assert_eq!(answer["status"], 410);
+        assert!(answer["token"].is_string(), "{answer}");
+        let info = seen.lock().unwrap().pop().unwrap();
+        assert_eq!(info.param("token"), own, "{target}");
     }
 }

@@ -104,7 +104,8 @@ async fn l_02_the_join_after_the_hundredth_is_refused() {
     }
     let one_more = json!(["1", "101", "room:101", "phx_join", {}]);
     assert_eq!(client.post(&one_more).await, 200);
-    let response = json!({ "reason": "too many channels joined, the limit is 100" });
+    let response =
+        json!({ "reason": "too many channels joined, the limit is 100 (socket.max_channels)" });
     let reason = json!({ "status": "error", "response": response });
     let refused = json!(["1", "101", "room:101", "phx_reply", reason]);
     assert_eq!(client.poll_messages(1).await, [refused]);
@@ -397,6 +398,21 @@ async fn soc_130_bodies_that_are_too_large_or_no_batch_are_answered_400() {
             .status,
         400
     );
+    assert_eq!(client.join(&v2_join()).await.len(), 3, "the session lives");
+}
+
+#[tokio::test]
+async fn soc_739_empty_lines_of_a_batch_are_nothing() {
+    let mut client = v2_session(&PubSub::local()).await;
+    let heartbeat = |n: u32| json!([null, n.to_string(), "phoenix", "heartbeat", {}]);
+    for (body, n) in [("A\n", 1), ("A\r\n\r\nA\r\n", 2), ("\n", 0), ("", 0)] {
+        let body = body.replace('A', &heartbeat(2).to_string());
+        let answer = client.request("application/x-ndjson", body.as_bytes());
+        assert_eq!(body_json(&answer.await), json!({ "status": 200 }));
+        if n > 0 {
+            client.poll_messages(n).await;
+        }
+    }
     assert_eq!(client.join(&v2_join()).await.len(), 3, "the session lives");
 }
 

@@ -587,7 +587,8 @@ async fn soc_541_a_state_larger_than_the_queue_never_closes_its_reader() {
 
 #[tokio::test(start_paused = true)]
 async fn soc_700_a_join_finishes_however_small_the_queue_is_beside_the_parts_of_the_state() {
-    // As large as a part, as large as nothing, and a list in one part that is larger than the queue.
+    // As large as a part, as large as nothing, and a list in one part that is larger than the
+    // queue.
     for (n_users, fold_queue_bytes) in [(500, 1_024), (500, 0), (30, 1_024), (30, 0)] {
         let mut config = SocketConfig::default();
         config.max_queue_bytes = 1_024;

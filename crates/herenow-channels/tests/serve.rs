@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{ConnectInfo, State};
 use axum::routing::get;
-use herenow_channels::{ServeConfig, ServeError, serve_with};
+use herenow_channels::{HeadCounts, ServeConfig, ServeError, serve_with};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -106,7 +106,9 @@ async fn soc_119_a_connection_that_stays_idle_after_an_answer_is_closed() {
 
 #[tokio::test]
 async fn soc_120_heads_that_are_too_large_are_answered_431() {
+    let counts = HeadCounts::default();
     let server = Running::start(config(|config| {
+        config.refused_heads = counts.clone();
         config.max_header_bytes = 8 << 10;
         config.max_headers = NonZero::new(10).unwrap();
     }))
@@ -118,6 +120,9 @@ async fn soc_120_heads_that_are_too_large_are_answered_431() {
         .request("GET", "/peer", &[("x-long", &long)], b"")
         .await;
     assert_eq!(answer.status, 431);
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(text.starts_with("the head of the request is 92"), "{text}");
+    assert!(text.ends_with("bytes, the limit is 8192 (http.max_header_bytes)\n"));
     let many = [("x-a", "1"); 10];
     let answer = server
         .connect()
@@ -125,6 +130,18 @@ async fn soc_120_heads_that_are_too_large_are_answered_431() {
         .request("GET", "/peer", &many, b"")
         .await;
     assert_eq!(answer.status, 431);
+    assert_eq!(
+        String::from_utf8(answer.body).unwrap(),
+        "the request has 11 headers, the limit is 10 (http.max_headers)\n"
+    );
+    assert_eq!((counts.over_bytes(), counts.over_headers()), (1, 1));
+    // So much that it is not read, and just enough.
+    let enormous = "a".repeat(64 << 10);
+    let mut http = server.connect().await;
+    let headers = [("x-long", enormous.as_str())];
+    let answer = http.try_request("GET", "/peer", &headers, b"").await;
+    assert!(answer.is_none_or(|answer| answer.status == 431));
+    assert_eq!((counts.over_bytes(), counts.over_headers()), (2, 1));
     let enough = [("x-a", "1"); 9];
     let answer = server
         .connect()

@@ -141,7 +141,7 @@ async fn w_03_the_101st_join_is_refused() {
             if n <= 100 {
                 assert_eq!(reply["status"], "ok", "{n}");
             } else {
-                let reason = json!({ "reason": "too many channels joined, the limit is 100" });
+                let reason = json!({ "reason": "too many channels joined, the limit is 100 (socket.max_channels)" });
                 assert_eq!(reply, json!({ "status": "error", "response": reason }));
             }
         }
@@ -158,7 +158,7 @@ async fn w_04_the_limit_of_channels_is_configured_and_a_leave_frees_a_place() {
             .send(("12", "2"), "room:2", "phx_join", json!({}))
             .await;
         let reply = client.reply(("12", "2"), "room:2").await;
-        let reason = "too many channels joined, the limit is 1";
+        let reason = "too many channels joined, the limit is 1 (socket.max_channels)";
         assert_eq!(reply["response"]["reason"], reason);
         client
             .send(("11", "3"), "room:1", "phx_leave", json!({}))
@@ -347,7 +347,8 @@ async fn w_24_an_unknown_version_is_403_and_logged() {
 
 #[tokio::test]
 async fn w_25_heartbeats_are_answered_and_silence_closes() {
-    let config = config(|config| config.idle_timeout = Duration::from_millis(200));
+    let idle_timeout = Duration::from_secs(2);
+    let config = config(|config| config.idle_timeout = idle_timeout);
     let sockets = sockets(&PubSub::local()).config(config);
     let metrics = sockets.clone();
     let url = start(sockets).await;
@@ -356,6 +357,7 @@ async fn w_25_heartbeats_are_answered_and_silence_closes() {
             true => Client::v1(&url).await,
             false => Client::v2(&url).await,
         };
+        let sent = std::time::Instant::now();
         client
             .send(("11", "1"), "phoenix", "heartbeat", json!({}))
             .await;
@@ -366,23 +368,21 @@ async fn w_25_heartbeats_are_answered_and_silence_closes() {
             ("phoenix", "phx_reply")
         );
         assert_eq!(seen.payload, json!({ "status": "ok", "response": {} }));
-        let started = std::time::Instant::now();
         assert_eq!(client.closed().await, (1002, "idle timeout".to_owned()));
-        assert!(
-            started.elapsed() >= Duration::from_millis(150),
-            "not before its time"
-        );
+        // By the client's clock, which had begun before the server's.
+        assert!(sent.elapsed() >= idle_timeout, "not before its time");
     }
     assert_eq!(metrics.metrics().idle_timeouts.value(), 2);
 }
 
 #[tokio::test]
 async fn soc_21_every_frame_restarts_the_idle_time_out() {
-    let config = config(|config| config.idle_timeout = Duration::from_millis(300));
+    let idle_timeout = Duration::from_secs(2);
+    let config = config(|config| config.idle_timeout = idle_timeout);
     let url = start(sockets(&PubSub::local()).config(config)).await;
     let mut client = Client::v2(&url).await;
     let started = std::time::Instant::now();
-    while started.elapsed() < Duration::from_millis(900) {
+    while started.elapsed() < idle_timeout * 2 {
         client.send_message(Message::Ping("x".into())).await;
         assert!(matches!(client.next_message().await, Message::Pong(_)));
     }

@@ -340,6 +340,7 @@ async fn soc_25_disconnect_and_drain_end_channels_without_phx_close_or_phx_error
     client.assert_silent().await;
     handle.disconnect("u").unwrap();
     assert_eq!(client.closed().await, (1001, "disconnected".into()));
+    drop(client);
     let mut client = Client::v2(&url).await;
     client.join_plain("room:1").await;
     let drain = tokio::spawn(async move { handle.drain().await });

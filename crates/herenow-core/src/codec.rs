@@ -7,8 +7,8 @@
 //!
 //! Decoding trusts nothing: lengths are checked against what is there before memory is taken, texts
 //! and metas have the limits of their types, and what does not fit together is an error. A row's
-//! replica is not in the bytes: it is the sender's, so a peer can only speak of its own rows. The one
-//! exception is what it holds, which is in no table.
+//! replica is not in the bytes: it is the sender's, so a peer can only speak of its own rows. The
+//! one exception is what it holds, which is in no table.
 
 mod held;
 

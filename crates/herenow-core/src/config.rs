@@ -35,8 +35,9 @@ pub struct ShardConfig {
     /// Rows that are shown, hidden or dropped at a time when a replica comes up, goes down or is
     /// forgotten. Default 128.
     pub sweep_rows: NonZero<usize>,
-    /// For how long a disconnect that was not a leave is held back from this node's readers, by topic
-    /// pattern; the first match counts. `room:*` is a prefix, others are exact. Default: nowhere.
+    /// For how long a disconnect that was not a leave is held back from this node's readers, by
+    /// topic pattern; the first match counts. `room:*` is a prefix, others are exact. Default:
+    /// nowhere.
     pub graces: Vec<(String, Grace)>,
     /// Presences held back at once; those beyond leave at once and are counted. Default 65,536.
     pub max_held: usize,

@@ -64,6 +64,9 @@ pub enum Change {
         row: Arc<Row>,
         /// Why it is gone.
         reason: LeaveReason,
+        /// Whether a grace kept it from readers for a while. What was not held leaves when it is
+        /// told: with another reason than [`NodeDown`](LeaveReason::NodeDown), by its own node.
+        was_held: bool,
     },
 }
 

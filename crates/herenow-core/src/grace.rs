@@ -13,8 +13,8 @@ use crate::diff::LeaveReason;
 pub struct Grace {
     /// How long. Default 0.
     pub period: Duration,
-    /// Whether it also begins when a node falls silent or is found to live anew. If not, only owners
-    /// that ended and nodes that said good-bye have it. Default true.
+    /// Whether it also begins when a node falls silent or is found to live anew. If not, only
+    /// owners that ended and nodes that said good-bye have it. Default true.
     pub on_node_down: bool,
 }
 

@@ -176,7 +176,8 @@ impl fmt::Display for OwnerId {
     }
 }
 
-/// The string a conversation is named by, such as `room:42`. A table takes an empty one, presence refuses it.
+/// The string a conversation is named by, such as `room:42`. A table takes an empty one, presence
+/// refuses it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Arc<str>);
 
@@ -215,7 +216,8 @@ impl Borrow<str> for Topic {
     }
 }
 
-/// What presences of a topic are grouped by, usually a user id. A table takes an empty one, presence refuses it.
+/// What presences of a topic are grouped by, usually a user id. A table takes an empty one,
+/// presence refuses it.
 ///
 /// Up to 23 bytes are kept without an allocation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,9 +1,9 @@
 //! [`Index`]: where every row is kept once, found by topic, and, if it is our own, by owner and key.
 //!
 //! A row gets a slot when it arrives and keeps it until it goes. A slot is *visible* while its
-//! replica is up: then it is a member of its topic. Members stand in order of arrival; one that goes
-//! leaves a hole, and a list that is half holes is compacted, so removal costs constant time on
-//! average and nothing is sorted.
+//! replica is up: then it is a member of its topic. Members stand in order of arrival; one that
+//! goes leaves a hole, and a list that is half holes is compacted, so removal costs constant time
+//! on average and nothing is sorted.
 //!
 //! What must never happen: a topic without a visible member; a member whose slot does not point
 //! back; an own row missing from its owner's chain. [`check`](crate::check) looks for all of it.

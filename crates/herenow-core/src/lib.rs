@@ -1,8 +1,8 @@
 //! Single-writer presence tables and the shard protocol, without IO.
 //!
 //! A *presence* is one (topic, owner, key) with a meta. Every presence is written by one node only,
-//! the one its owner lives on. A [`Shard`] is one node's part of a fixed partition of all topics: it
-//! holds the node's own rows, a copy of each peer's, and speaks with its counterparts.
+//! the one its owner lives on. A [`Shard`] is one node's part of a fixed partition of all topics:
+//! it holds the node's own rows, a copy of each peer's, and speaks with its counterparts.
 //!
 //! # The run loop
 //!

@@ -1,14 +1,15 @@
 //! [`Peers`]: the other nodes' replicas of one shard, and who of them is up, down or buried.
 //!
-//! A node has one replica of a shard at a time. A higher incarnation takes the place of the known one
-//! at once. A lower one is most likely a late message and dropped; but once the known one is down it
-//! may be a node that was restarted with its clock set back, so then it takes the place too.
+//! A node has one replica of a shard at a time. A higher incarnation takes the place of the known
+//! one at once. A lower one is most likely a late message and dropped; but once the known one is
+//! down it may be a node that was restarted with its clock set back, so then it takes the place
+//! too.
 //!
-//! Only `Bye` buries: what is buried is remembered after its rows are gone, since a message of it that
-//! was delayed in the network would otherwise bring its presences back as ghosts. The memory is
-//! bounded; the oldest burial is forgotten first. Neither long silence nor another life buries: who
-//! was silent may have been cut off all the while, and which of two lives is the late one shows only
-//! by which of them goes on. A life that is buried by mistake would never be seen again.
+//! Only `Bye` buries: what is buried is remembered after its rows are gone, since a message of it
+//! that was delayed in the network would otherwise bring its presences back as ghosts. The memory
+//! is bounded; the oldest burial is forgotten first. Neither long silence nor another life buries:
+//! who was silent may have been cut off all the while, and which of two lives is the late one shows
+//! only by which of them goes on. A life that is buried by mistake would never be seen again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

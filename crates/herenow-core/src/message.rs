@@ -37,8 +37,9 @@ pub enum ShardMessage {
         /// The chunk.
         delta: Delta,
     },
-    /// To a node that has nothing of the sender yet: presences that have ended, on whatever node, and
-    /// that readers are not told of yet, with the time that is left. See [`Grace`](crate::Grace).
+    /// To a node that has nothing of the sender yet: presences that have ended, on whatever node,
+    /// and that readers are not told of yet, with the time that is left. See
+    /// [`Grace`](crate::Grace).
     Held {
         /// Which life of the sender.
         incarnation: Incarnation,

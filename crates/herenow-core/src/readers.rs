@@ -1,26 +1,28 @@
 //! [`Readers`]: what local readers are told, and for how long a leave is kept from them.
 //!
-//! A disconnect that was not a leave is often followed by a return: a lost network, a server that is
-//! restarted. In topics with a [`Grace`] the last presence of a key that ends like that is *held*: it
-//! stays visible and nobody is told, until a presence with the same key arrives from any node (then
-//! its join and the leave of the held one are told in one diff) or the grace is over (then it leaves).
+//! A disconnect that was not a leave is often followed by a return: a lost network, a server that
+//! is restarted. In topics with a [`Grace`] the last presence of a key that ends like that is
+//! *held*: it stays visible and nobody is told, until a presence with the same key arrives from any
+//! node (then its join and the leave of the held one are told in one diff) or the grace is over
+//! (then it leaves).
 //!
-//! Grace is the reader's. A row has one writer, and that one's word counts at once: the owner removes
-//! it from its own table, tells its peers, and forgets it. Every node then decides for its own
-//! readers, by what it knows, whether the key is still here. So nothing depends on the life of the
-//! node that a presence was on, nor on the order in which the leave and the return arrive from two
-//! different nodes: no node needs to wait for another, agree with it, or be told to let go.
+//! Grace is the reader's. A row has one writer, and that one's word counts at once: the owner
+//! removes it from its own table, tells its peers, and forgets it. Every node then decides for its
+//! own readers, by what it knows, whether the key is still here. So nothing depends on the life of
+//! the node that a presence was on, nor on the order in which the leave and the return arrive from
+//! two different nodes: no node needs to wait for another, agree with it, or be told to let go.
 //!
-//! What is held may be in a table, of a node that is down, or in none: of an owner that ended, or of a
-//! life that is over. A presence that left, or was made to, is never held, nor is one whose key has
-//! another presence here. So a key has at most one held row, and no other visible one beside it.
+//! What is held may be in a table, of a node that is down, or in none: of an owner that ended, or
+//! of a life that is over. A presence that left, or was made to, is never held, nor is one whose
+//! key has another presence here. So a key has at most one held row, and no other visible one
+//! beside it.
 //!
 //! A node that has just started knows of no leave before its start. Whoever it first asks for rows
 //! tells it, too, whom it holds ([`ShardMessage::Held`](crate::ShardMessage::Held)), each with the
-//! time that is left; the newcomer shows those whose key it does not know to be here. This is the one
-//! thing that a node says of another's rows. It cannot bring anybody back to life: a held row is in
-//! no table, time that is left only gets less, and a node that is older than the longest grace does
-//! not listen to it.
+//! time that is left; the newcomer shows those whose key it does not know to be here. This is the
+//! one thing that a node says of another's rows. It cannot bring anybody back to life: a held row
+//! is in no table, time that is left only gets less, and a node that is older than the longest
+//! grace does not listen to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -153,8 +155,8 @@ impl Readers {
 
     /// Tells of a row that has become visible.
     ///
-    /// A row that is held under its key has done its duty, and leaves in the same diff. If it is the
-    /// very same writing, nothing has happened.
+    /// A row that is held under its key has done its duty, and leaves in the same diff. If it is
+    /// the very same writing, nothing has happened.
     pub(crate) fn joined(&mut self, slot: SlotId, index: &mut Index) {
         let row = index.row(slot).clone();
         let Some(returned) = self.count(&row) else {
@@ -165,7 +167,7 @@ impl Readers {
         let (old, reason) = self.let_go(returned, index);
         if old.meta_ref() != row.meta_ref() {
             self.changes.push(Change::Joined(row));
-            self.changes.push(Change::Left { row: old, reason });
+            self.changes.push(after_grace(old, reason));
         }
     }
 
@@ -189,7 +191,7 @@ impl Readers {
         // Another presence of the key ended between the two, and was not the last after all.
         if let Some(held) = held {
             let (row, reason) = self.let_go(held, index);
-            self.changes.push(Change::Left { row, reason });
+            self.changes.push(after_grace(row, reason));
         }
     }
 
@@ -214,7 +216,7 @@ impl Readers {
         }
         self.uncount(index.row(slot));
         let (row, reason) = (index.remove(slot), end.reason());
-        self.changes.push(Change::Left { row, reason });
+        self.changes.push(at_once(row, reason));
     }
 
     /// Hides a row whose node is down: now, or when its grace is over.
@@ -226,8 +228,7 @@ impl Readers {
         let row = index.row(slot).clone();
         self.uncount(&row);
         index.hide(slot);
-        let reason = LeaveReason::NodeDown;
-        self.changes.push(Change::Left { row, reason });
+        self.changes.push(at_once(row, LeaveReason::NodeDown));
     }
 
     /// Shows a row whose node is up again. Readers of one that was held have missed nothing.
@@ -256,7 +257,8 @@ impl Readers {
         true
     }
 
-    /// Tells of at most `max` whose grace is over; [`is_expiring`](Self::is_expiring) if there are more.
+    /// Tells of at most `max` whose grace is over; [`is_expiring`](Self::is_expiring) if there are
+    /// more.
     pub(crate) fn expire(&mut self, now: MonoTime, max: usize, index: &mut Index) {
         let next = |readers: &Self| readers.due.first().filter(|(at, _)| *at <= now).copied();
         for _ in 0..max {
@@ -272,7 +274,8 @@ impl Readers {
         self.is_expiring
     }
 
-    /// Takes in a row that another node holds, for the time that it has left, unless the key is here.
+    /// Takes in a row that another node holds, for the time that it has left, unless the key is
+    /// here.
     pub(crate) fn adopt(
         &mut self,
         now: MonoTime,
@@ -351,7 +354,7 @@ impl Readers {
             of_key.held = None;
         }
         let (row, reason) = self.let_go(slot, index);
-        self.changes.push(Change::Left { row, reason });
+        self.changes.push(after_grace(row, reason));
     }
 
     /// Takes a row that was held from the readers; it is no more the held one of its key.
@@ -456,6 +459,24 @@ impl Readers {
             .map(|of_key| of_key.n_visible as usize)
             .sum();
         (n_visible != n_counted).then_some("the visible rows of keys are counted wrong")
+    }
+}
+
+/// The leave of a row that was not held.
+fn at_once(row: Arc<Row>, reason: LeaveReason) -> Change {
+    Change::Left {
+        row,
+        reason,
+        was_held: false,
+    }
+}
+
+/// The leave of a row that was held.
+fn after_grace(row: Arc<Row>, reason: LeaveReason) -> Change {
+    Change::Left {
+        row,
+        reason,
+        was_held: true,
     }
 }
 

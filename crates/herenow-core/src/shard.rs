@@ -144,6 +144,8 @@ pub struct Shard {
     index: Index,
     peers: Peers,
     next_check: MonoTime,
+    /// Until when this node, which was stopped, does not believe that others are gone.
+    granted_until: MonoTime,
     transfers: Transfers,
     sweeps: Sweeps,
     readers: Readers,
@@ -168,6 +170,7 @@ impl Shard {
             index: Index::new(config.hash_seed),
             peers: Peers::new(id.shard, config.max_peers),
             next_check: MonoTime::MAX,
+            granted_until: now,
             transfers: Transfers::new(now, config.transfer_bytes_per_second),
             sweeps: Sweeps::default(),
             readers: Readers::new(config.graces.clone(), config.max_held, config.hash_seed),

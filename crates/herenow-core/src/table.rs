@@ -3,8 +3,8 @@
 //! A table moves forward in its replica's history and never back. With `seen` the version up to
 //! which it is complete and `pruned >= seen` the version of the owner as of which gone rows were
 //! taken out, it holds no row that was gone at `pruned`, lacks none that was alive at `seen` and
-//! still is, and equals the owner's rows once `seen` is the owner's version. In the middle of a list
-//! of removals that comes in pieces, `pruning` says of which rows more were taken out.
+//! still is, and equals the owner's rows once `seen` is the owner's version. In the middle of a
+//! list of removals that comes in pieces, `pruning` says of which rows more were taken out.
 //!
 //! Rows are noted in a log that ascends by version. New rows always have a version above all that
 //! are there, so the log only grows at its end; a row that goes leaves a hole, and a log that is
@@ -195,8 +195,8 @@ impl Table {
 
     /// Makes the delta that a reader lacks, of about `max_bytes` and at least one row or removal.
     ///
-    /// `None` if it lacks nothing. Only for the owner's own table. Costs the size of the answer, and
-    /// the size of the table up to what the reader has when the history does not reach back.
+    /// `None` if it lacks nothing. Only for the owner's own table. Costs the size of the answer,
+    /// and the size of the table up to what the reader has when the history does not reach back.
     pub(crate) fn extract(
         &self,
         reader: Known,

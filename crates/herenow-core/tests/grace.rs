@@ -84,7 +84,7 @@ fn shd_600_a_disconnect_is_told_when_its_grace_is_over_and_a_leave_at_once() {
     assert_eq!(drain(&mut shard).told(), NOTHING);
     shard.handle_timeout(at(10_100));
     let changes = drain(&mut shard).changes;
-    let [Change::Left { row, reason }] = &changes[..] else {
+    let [Change::Left { row, reason, .. }] = &changes[..] else {
         panic!("one leave, not {changes:?}");
     };
     assert_eq!(

@@ -184,6 +184,7 @@ fn rep_3_a_replica_that_is_down_is_hidden_in_one_diff_and_kept() {
         Change::Left {
             row,
             reason: LeaveReason::NodeDown,
+            was_held: false,
         },
     ] = &drained.changes[..]
     else {
@@ -591,6 +592,34 @@ fn rep_22_a_node_that_was_paused_itself_does_not_take_its_peers_for_silent() {
         Some((life(1), PeerStatus::Down)),
         "two heartbeats, no more"
     );
+}
+
+#[test]
+fn rep_566_a_node_that_was_paused_itself_does_not_believe_its_carrier_that_peers_are_gone() {
+    // The carrier may say so before the node looks at its clock, or after.
+    for is_before in [true, false] {
+        let mut shard = with_peer("ada");
+        hear(&mut shard, seconds(1), 1);
+        wait(&mut shard, seconds(2));
+        drain(&mut shard);
+        if is_before {
+            shard.handle_peer_gone(seconds(9), &node(PEER));
+            shard.handle_timeout(seconds(9));
+        } else {
+            shard.handle_timeout(seconds(9));
+            shard.handle_peer_gone(seconds(9), &node(PEER));
+        }
+        hear(&mut shard, seconds(10), 1);
+        assert_eq!(status(&shard), Some((life(1), PeerStatus::Up)));
+        assert_eq!(drain(&mut shard).told(), [""; 0]);
+        wait(&mut shard, seconds(13));
+        shard.handle_peer_gone(seconds(13), &node(PEER));
+        assert_eq!(
+            status(&shard),
+            Some((life(1), PeerStatus::Down)),
+            "one that runs believes it"
+        );
+    }
 }
 
 #[test]

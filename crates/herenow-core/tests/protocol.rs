@@ -247,11 +247,9 @@ fn shd_12_good_bye_is_the_last_word() {
     track(&mut shard, at(100), 1, ROOM, "one");
     shard.handle_shutdown(at(100));
     let broadcasts = drain(&mut shard).broadcasts;
-    let n_byes = broadcasts
-        .iter()
-        .filter(|m| matches!(m, ShardMessage::Bye { .. }))
-        .count();
-    assert_eq!(n_byes, 1);
+    let [ShardMessage::Delta { .. }, ShardMessage::Bye { .. }] = &broadcasts[..] else {
+        panic!("what was written, then the good-bye, not {broadcasts:?}");
+    };
     assert_eq!(
         listed(&shard, ROOM),
         ["one"],

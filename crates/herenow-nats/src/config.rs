@@ -15,8 +15,9 @@ const SCHEMES: [&str; 2] = ["nats", "tls"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NatsConfig {
-    /// Where the server is: `nats://host:4222`, or `tls://host:4222`; several, divided by commas, are
-    /// servers of one NATS cluster. May hold `user:password@`. Default: `nats://127.0.0.1:4222`.
+    /// Where the server is: `nats://host:4222`, or `tls://host:4222`; several, divided by commas,
+    /// are servers of one NATS cluster. May hold `user:password@`. Default:
+    /// `nats://127.0.0.1:4222`.
     pub url: String,
     /// Who we are, where the address does not say; a password without a user is a token.
     pub credentials: Option<Credentials>,
@@ -38,8 +39,8 @@ pub struct NatsConfig {
     pub max_backoff: Duration,
     /// How long one attempt to connect may take. Default: 5 s.
     pub connect_timeout: Duration,
-    /// A server that has been silent this long is asked for a sign; after the third in vain it counts
-    /// as lost. Default: 2 s.
+    /// A server that has been silent this long is asked for a sign; after the third in vain it
+    /// counts as lost. Default: 2 s.
     pub ping_interval: Duration,
     /// How long `close` waits for what was accepted to leave. Default: 5 s.
     pub close_timeout: Duration,
@@ -52,6 +53,15 @@ impl NatsConfig {
             node: node.into(),
             ..Self::default()
         }
+    }
+
+    /// Checks all of it, without connecting.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first that is wrong; files of certificates must be there.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        Checked::new(self.clone()).map(drop)
     }
 }
 

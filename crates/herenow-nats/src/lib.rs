@@ -1,7 +1,7 @@
 //! Carries herenow's broadcasts between nodes over NATS.
 //!
-//! [`NatsAdapter`] is a `herenow_pubsub::Adapter` over core NATS: nothing is stored, so what is sent
-//! while a node has no connection does not reach it. A lost server is a partition that heals.
+//! [`NatsAdapter`] is a `herenow_pubsub::Adapter` over core NATS: nothing is stored, so what is
+//! sent while a node has no connection does not reach it. A lost server is a partition that heals.
 //!
 //! | what | how |
 //! | --- | --- |

@@ -1,10 +1,11 @@
-//! Two nodes in one process with hundreds of thousands of rows: what is sent when a partition heals,
-//! and how long anybody waits while a replica goes down, returns or is forgotten.
+//! Two nodes in one process with hundreds of thousands of rows: what is sent when a partition
+//! heals, and how long anybody waits while a replica goes down, returns or is forgotten.
 //!
-//! `cargo bench -p herenow-presence --bench cluster`, with `-- delta`, `waits` or `heal` for a part of
-//! it and `--partition 60` for a cut of that many seconds instead of 8; `cargo xtask bench cluster` runs it with the
-//! figures of real processes and makes a table of both. Each figure is a line that begins with
-//! `figure:` and has, between bars, what was done, what was measured, and whether that is enough.
+//! `cargo bench -p herenow-presence --bench cluster`, with `-- delta`, `waits` or `heal` for a part
+//! of it and `--partition 60` for a cut of that many seconds instead of 8; `cargo xtask bench
+//! cluster` runs it with the figures of real processes and makes a table of both. Each figure is a
+//! line that begins with `figure:` and has, between bars, what was done, what was measured, and
+//! whether that is enough.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "cluster/carrier.rs"]

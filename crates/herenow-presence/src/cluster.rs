@@ -4,8 +4,8 @@
 //! A frame is one byte of kind, two bytes of the sender's number of shards, two of the shard, and
 //! what `herenow-core`'s codec wrote. Nothing here trusts a peer: a frame that cannot be read is
 //! counted and dropped, and so is one of a node that spreads topics over another number of shards;
-//! such a node is logged once, and kept for who asks.
-//! Nothing here waits: a full inbox drops, and the next heartbeat repairs.
+//! such a node is logged once, and kept for who asks. Nothing here waits: a full inbox drops, and
+//! the next heartbeat repairs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

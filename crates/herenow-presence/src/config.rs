@@ -15,9 +15,9 @@ pub struct PresenceConfig {
     /// Parts that all topics are spread over, each with tasks of its own. A cluster agrees on it.
     /// Default 64.
     pub n_shards: NonZero<u16>,
-    /// The settings of each shard: heartbeats, how long nodes may be silent, how deltas are batched,
-    /// and on which topics a disconnect has a [`Grace`](crate::Grace).
-    /// A `hash_seed` of 0 is replaced by a random one.
+    /// The settings of each shard: heartbeats, how long nodes may be silent, how deltas are
+    /// batched, and on which topics a disconnect has a [`Grace`](crate::Grace). A `hash_seed` of 0
+    /// is replaced by a random one.
     pub shard: ShardConfig,
     /// The longest topic in bytes. Default 512.
     pub max_topic_bytes: usize,

@@ -11,9 +11,9 @@
 //! Views are published before the answers, so whoever was told that it is tracked finds itself in
 //! the list. Nothing here runs foreign code.
 //!
-//! When a node with many rows goes down, comes back or is forgotten, its rows follow in slices, each
-//! a batch of its own, in turn with the commands that wait. Few drivers of a node do such a slice at
-//! the same time, or 64 of them would keep everyone else from the cores.
+//! When a node with many rows goes down, comes back or is forgotten, its rows follow in slices,
+//! each a batch of its own, in turn with the commands that wait. Few drivers of a node do such a
+//! slice at the same time, or 64 of them would keep everyone else from the cores.
 
 mod changes;
 mod writes;

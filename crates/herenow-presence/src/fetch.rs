@@ -1,9 +1,9 @@
 //! [`Fetch`]: one look-up per batch that adds fields to presences, contained in every respect.
 //!
-//! A look-up runs on a task of its own with a deadline, and at most so many run at a time. Whether it
-//! fails, panics, stalls or blocks its thread, the caller goes on at the deadline with the fields
-//! known last, or with none. Known fields are kept for keys that are present, and no longer: they
-//! are written and removed under one lock that looks at the published view each time.
+//! A look-up runs on a task of its own with a deadline, and at most so many run at a time. Whether
+//! it fails, panics, stalls or blocks its thread, the caller goes on at the deadline with the
+//! fields known last, or with none. Known fields are kept for keys that are present, and no longer:
+//! they are written and removed under one lock that looks at the published view each time.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use herenow_core::{Key, Topic};
+use herenow_pubsub::client_text;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -34,10 +35,10 @@ const SMALL_MAP: usize = 64;
 
 /// Adds fields to presences, by one look-up per batch and node, never one per subscriber.
 ///
-/// Called for every diff that somebody listens to, with the keys that joined or left, and for a list
-/// with all keys of the topic. What it returns stands beside `metas` in the entry of the key; a key
-/// it does not return gets no fields. See [`PresenceConfig::fetch_deadline`] for what happens when
-/// it is late.
+/// Called for every diff that somebody listens to, with the keys that joined or left, and for a
+/// list with all keys of the topic. What it returns stands beside `metas` in the entry of the key;
+/// a key it does not return gets no fields. See [`PresenceConfig::fetch_deadline`] for what happens
+/// when it is late.
 ///
 /// [`PresenceConfig::fetch_deadline`]: crate::PresenceConfig::fetch_deadline
 ///
@@ -245,17 +246,17 @@ impl Fetcher {
             Ok(Ok(Ok(fields))) => return Some(fields),
             Ok(Ok(Err(error))) => {
                 self.metrics.n_fetch_errors.count();
-                tracing::warn!(topic = topic.as_str(), %error, "fetch failed");
+                tracing::warn!(topic = %client_text(topic.as_str()), %error, "fetch failed");
             }
             Ok(Err(_)) => {
                 self.metrics.n_fetch_panics.count();
-                tracing::error!(topic = topic.as_str(), "fetch panicked");
+                tracing::error!(topic = %client_text(topic.as_str()), "fetch panicked");
             }
             Err(_) => {
                 self.metrics.n_fetch_late.count();
                 let elapsed_ms = self.deadline.as_millis();
                 tracing::warn!(
-                    topic = topic.as_str(),
+                    topic = %client_text(topic.as_str()),
                     elapsed_ms,
                     "fetch missed its deadline"
                 );

@@ -1,12 +1,12 @@
 //! Presences of one topic, grouped by key into `{"metas": [...]}`.
 //!
-//! [`Entries`] is an immutable collection that shares its rows with the shard's tables. Keys ascend;
-//! the metas of a key stand in the order of tracking, an updated one at the end, which is where a
-//! client that folds diffs has it. Up to 64 presences are one flat slice, copied at every
+//! [`Entries`] is an immutable collection that shares its rows with the shard's tables. Keys
+//! ascend; the metas of a key stand in the order of tracking, an updated one at the end, which is
+//! where a client that folds diffs has it. Up to 64 presences are one flat slice, copied at every
 //! change; more are a persistent tree, so that a writer never pays for the size of the topic.
 //!
-//! A [`Snapshot`] is the entries of a topic at a version, with its JSON rendered at most once. Those
-//! of a large topic share a [`Tape`], out of which a reader gets the list in parts.
+//! A [`Snapshot`] is the entries of a topic at a version, with its JSON rendered at most once.
+//! Those of a large topic share a [`Tape`], out of which a reader gets the list in parts.
 //! [`Presences`] is what readers get: a snapshot, with the fields that `fetch` added.
 
 mod entries;
@@ -191,8 +191,8 @@ impl Snapshot {
     }
 
     /// Returns what `look_up` finds, shared by all who ask while it is good: for a time, and while
-    /// `epoch` is what it was. They wait for one another; if the one who looks up goes away, the next
-    /// one does it.
+    /// `epoch` is what it was. They wait for one another; if the one who looks up goes away, the
+    /// next one does it.
     pub(crate) async fn enriched(
         &self,
         epoch: u64,
@@ -312,11 +312,12 @@ impl Presences {
 }
 
 impl Presences {
-    /// Returns the list as a `presence_state` and `presence_diff`s after it, each of a bounded size.
+    /// Returns the list as a `presence_state` and `presence_diff`s after it, each of a bounded
+    /// size.
     ///
-    /// One part, [`json`](Self::json), unless the topic is large ([`BigRoom`]). A large topic's parts
-    /// are shared by all who ask, and so is most of them from one version to the next. The list can
-    /// be newer than this one: [`StateParts::version`] says of when it is.
+    /// One part, [`json`](Self::json), unless the topic is large ([`BigRoom`]). A large topic's
+    /// parts are shared by all who ask, and so is most of them from one version to the next. The
+    /// list can be newer than this one: [`StateParts::version`] says of when it is.
     pub fn parts(&self) -> StateParts {
         match (&self.snapshot.tape, &self.enriched) {
             (None, _) => StateParts::of(self, self.version(), vec![Piece::ready(self.json())]),

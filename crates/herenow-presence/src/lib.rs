@@ -1,7 +1,8 @@
 //! Tracker and Presence: who is here, grouped, enriched and broadcast.
 //!
-//! [`Presence`] makes owners present in topics under keys, and tells everyone who listens. A presence
-//! is the leave of its [`Owner`] away from ending, whatever happens to the task that holds it.
+//! [`Presence`] makes owners present in topics under keys, and tells everyone who listens. A
+//! presence is the leave of its [`Owner`] away from ending, whatever happens to the task that holds
+//! it.
 //!
 //! ```
 //! use herenow_presence::Presence;
@@ -24,12 +25,13 @@
 //!
 //! # Grace
 //!
-//! `shard.graces` of [`PresenceConfig`] names topics in which a disconnect that was not a leave is held
-//! back for a while. If the same key returns in time, to whatever node, its join and the leave of what
-//! it replaces are one diff, and nobody was told that it is gone; meanwhile it is listed and counted
-//! like everybody else. [`LeaveReason::Closed`] is such a disconnect (an [`Owner`] that is dropped
-//! ends with it), [`LeaveReason::NodeDown`] may be one; a [`Here`] that is dropped is a leave, unless
-//! [`Here::end_with`] says otherwise. By default there is no grace, as in the reference.
+//! `shard.graces` of [`PresenceConfig`] names topics in which a disconnect that was not a leave is
+//! held back for a while. If the same key returns in time, to whatever node, its join and the leave
+//! of what it replaces are one diff, and nobody was told that it is gone; meanwhile it is listed
+//! and counted like everybody else. [`LeaveReason::Closed`] is such a disconnect (an [`Owner`] that
+//! is dropped ends with it), [`LeaveReason::NodeDown`] may be one; a [`Here`] that is dropped is a
+//! leave, unless [`Here::end_with`] says otherwise. By default there is no grace, as in the
+//! reference.
 //!
 //! ```
 //! use std::time::Duration;
@@ -51,12 +53,12 @@
 //!                                        subscribers, by PubSub     observer: handle_metas
 //! ```
 //!
-//! Reads look at the published views and nothing else. Every view and every diff carries the version
-//! of its shard, so a reader that lists and listens can tell exactly which changes its list has:
-//! see [`Presences::version`] and [`PresenceDiff::json_since`].
+//! Reads look at the published views and nothing else. Every view and every diff carries the
+//! version of its shard, so a reader that lists and listens can tell exactly which changes its list
+//! has: see [`Presences::version`] and [`PresenceDiff::json_since`].
 //!
-//! Foreign code (`fetch`, `handle_metas`, update functions, `Serialize`) never runs in a driver or a
-//! notifier. When it fails, panics, stalls or blocks, that harms its own call and nothing else.
+//! Foreign code (`fetch`, `handle_metas`, update functions, `Serialize`) never runs in a driver or
+//! a notifier. When it fails, panics, stalls or blocks, that harms its own call and nothing else.
 
 mod config;
 mod metrics;

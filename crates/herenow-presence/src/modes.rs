@@ -7,8 +7,9 @@
 //! | summary | very many presences | how many, and a sample, at a bounded rate |
 //!
 //! Only a client that asked is told of modes, and only one that asked, or whose operator wants so,
-//! is given the summary: all others always end with the list, whatever the mode. The notifier of the
-//! topic's shard decides, between its diffs, and a mode is left at a smaller size than it is entered.
+//! is given the summary: all others always end with the list, whatever the mode. The notifier of
+//! the topic's shard decides, between its diffs, and a mode is left at a smaller size than it is
+//! entered.
 //!
 //! A mode has a number, which grows. A client that joins takes the mode of that moment and may be
 //! told of a change at the same time; the number says which of the two is later.
@@ -137,8 +138,8 @@ impl Modes {
         }
     }
 
-    /// Sets what those who come are told of a topic whose mode is the summary; returns it as news for
-    /// those who are there.
+    /// Sets what those who come are told of a topic whose mode is the summary; returns it as news
+    /// for those who are there.
     pub(crate) fn set_count(&self, topic: &Topic, count: Bytes) -> Option<ModeNews> {
         let mut current = self.0.lock();
         let news = current.topics.get_mut(topic)?;
@@ -196,8 +197,8 @@ impl fmt::Debug for ModeNews {
     }
 }
 
-/// Renders the payload of [`PRESENCE_COUNT`]: a sample of at most `max` keys that come after `pivot`,
-/// or from the first on if there are not as many after it.
+/// Renders the payload of [`PRESENCE_COUNT`]: a sample of at most `max` keys that come after
+/// `pivot`, or from the first on if there are not as many after it.
 pub(crate) fn render_count(snapshot: &Snapshot, pivot: Option<&str>, max: usize) -> Bytes {
     let entries = snapshot.entries();
     let mut out = format!(r#"{{"count":{},"sample":{{"#, entries.n_keys()).into_bytes();

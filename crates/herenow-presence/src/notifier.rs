@@ -11,11 +11,12 @@
 //! ```
 //!
 //! A lane has one diff under way at most, so the diffs of a topic leave in order; lanes do not wait
-//! for one another. Between its diffs, a topic's mode follows its size, see [`modes`](crate::modes).
-//! Without fetch and window a batch is dispatched in the same turn, without a task
-//! or a timer. What a topic of very many subscribers gets is handed out in turns, other tasks in
-//! between; the shard's other topics wait for that. What must never happen: a change in no diff, or
-//! in two; a diff before an earlier one of its topic; a lane that stays when nothing is under way.
+//! for one another. Between its diffs, a topic's mode follows its size, see
+//! [`modes`](crate::modes). Without fetch and window a batch is dispatched in the same turn,
+//! without a task or a timer. What a topic of very many subscribers gets is handed out in turns,
+//! other tasks in between; the shard's other topics wait for that. What must never happen: a change
+//! in no diff, or in two; a diff before an earlier one of its topic; a lane that stays when nothing
+//! is under way.
 
 mod modes;
 
@@ -80,8 +81,8 @@ pub(crate) enum Item {
 }
 
 impl Inbox {
-    /// Adds the batches of several topics, waiting while too many wait. The notifier never blocks, so
-    /// that is short.
+    /// Adds the batches of several topics, waiting while too many wait. The notifier never blocks,
+    /// so that is short.
     pub(crate) async fn push(&self, batches: impl Iterator<Item = Batch>) {
         while self.items.lock().len() >= MAX_BATCHES {
             self.has_room.notified().await;

@@ -1,8 +1,8 @@
 //! [`HandleMetas`]: server code that follows every diff, on a task of its own.
 //!
-//! The notifier hands over each diff after it was dispatched, with the presences after it. The queue
-//! is bounded: when it is full, the diffs of one topic that wait are folded into one, and when that
-//! one has too many changes, those that cancel are dropped.
+//! The notifier hands over each diff after it was dispatched, with the presences after it. The
+//! queue is bounded: when it is full, the diffs of one topic that wait are folded into one, and
+//! when that one has too many changes, those that cancel are dropped.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use herenow_core::Topic;
+use herenow_pubsub::client_text;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
@@ -24,8 +25,8 @@ use crate::metrics::Metrics;
 
 /// Server code that is told of every diff of every topic, after the subscribers were.
 ///
-/// One call at a time for the topics of one shard, in the order of the diffs of each topic. State is
-/// a matter of the type itself. A panic or a call that is late ends that call and is counted.
+/// One call at a time for the topics of one shard, in the order of the diffs of each topic. State
+/// is a matter of the type itself. A panic or a call that is late ends that call and is counted.
 ///
 /// A handler that does not keep up gets the diffs of a topic folded: beyond
 /// [`max_observed`](crate::PresenceConfig::max_observed) diffs as one, with every event, and beyond
@@ -40,8 +41,8 @@ pub trait HandleMetas: Send + Sync + 'static {
         presences: &Presences,
     ) -> impl Future<Output = ()> + Send;
 
-    /// Takes note that events were left out, because the handler does not keep up. They are of diffs
-    /// before the next one it gets. Does nothing by default.
+    /// Takes note that events were left out, because the handler does not keep up. They are of
+    /// diffs before the next one it gets. Does nothing by default.
     fn handle_missed(&self, n_events: usize) {
         let _unheeded = n_events;
     }
@@ -171,8 +172,8 @@ impl ObserverQueue {
                     let outcome = timeout(deadline, call.catch_unwind()).await;
                     if !matches!(outcome, Ok(Ok(()))) {
                         metrics.n_observe_failures.count();
-                        let topic = diff.topic().as_str();
-                        tracing::error!(topic, "handle_metas panicked or missed its deadline");
+                        let topic = client_text(diff.topic().as_str());
+                        tracing::error!(%topic, "handle_metas panicked or missed its deadline");
                     }
                 }
                 Some(Item::Flush(done)) => {

@@ -1,8 +1,8 @@
 //! [`Owner`]: whose end is a leave. [`Holder`]: what has an owner and a topic.
 //!
-//! An owner is a number and the list of shards it is present in. Its drop, which cannot wait, leaves
-//! one command with each of them. The list is kept by the calls that track and untrack, so an owner
-//! without presences costs a shard nothing, and dropping it does nothing.
+//! An owner is a number and the list of shards it is present in. Its drop, which cannot wait,
+//! leaves one command with each of them. The list is kept by the calls that track and untrack, so
+//! an owner without presences costs a shard nothing, and dropping it does nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,12 +41,14 @@ impl Owner {
         }
     }
 
-    /// Sets the reason that its leaves will have when it is dropped; [`LeaveReason::Closed`] if never.
+    /// Sets the reason that its leaves will have when it is dropped; [`LeaveReason::Closed`] if
+    /// never.
     pub fn end_with(&self, reason: LeaveReason) {
         self.reason.store(to_code(reason), Ordering::Relaxed);
     }
 
-    /// Returns the owner together with a topic, as [`Presence::track`](crate::Presence::track) takes it.
+    /// Returns the owner together with a topic, as [`Presence::track`](crate::Presence::track)
+    /// takes it.
     pub fn at<'a>(&'a self, topic: &'a str) -> OwnerAt<'a> {
         OwnerAt { owner: self, topic }
     }

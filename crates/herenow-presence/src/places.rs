@@ -1,11 +1,11 @@
 //! [`Places`]: which topics of one shard a key is in. What `where_is` reads first.
 //!
-//! The driver sets the keys that a batch touched to what the new snapshots say of them, so the index
-//! can be late by one publication but never wrong for long, and never about a presence that somebody
-//! was told of. A key in one topic, which most are, is one pointer to its row there; one in several
-//! has a set that readers share, so that neither side waits for the other longer than one hash
-//! look-up. Cost: 16 bytes and a control byte for each key of a shard, at the load of a hash table:
-//! 20 to 40 bytes.
+//! The driver sets the keys that a batch touched to what the new snapshots say of them, so the
+//! index can be late by one publication but never wrong for long, and never about a presence that
+//! somebody was told of. A key in one topic, which most are, is one pointer to its row there; one
+//! in several has a set that readers share, so that neither side waits for the other longer than
+//! one hash look-up. Cost: 16 bytes and a control byte for each key of a shard, at the load of a
+//! hash table: 20 to 40 bytes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -231,8 +231,8 @@ impl Presence {
         self.inner.tracker.untrack_all(holder.owner()).await
     }
 
-    /// Lets a key go that is in grace: it is not present any more, and readers of this node are told
-    /// so, with this reason. Returns whether it was in grace here.
+    /// Lets a key go that is in grace: it is not present any more, and readers of this node are
+    /// told so, with this reason. Returns whether it was in grace here.
     ///
     /// Each node holds presences back for its own readers (see [`Grace`](crate::Grace)), so to let
     /// a user go everywhere, say it on every node.
@@ -268,7 +268,8 @@ impl Presence {
         )
     }
 
-    /// Waits until every diff of what was written before is out, its look-up and `handle_metas` done.
+    /// Waits until every diff of what was written before is out, its look-up and `handle_metas`
+    /// done.
     ///
     /// Windows are cut short for it. For tests, and before an orderly end.
     pub async fn flush(&self) {
@@ -307,7 +308,8 @@ impl Presence {
         stats
     }
 
-    /// Returns how long look-ups through [`Fetch`](crate::Fetch) took, those that failed or were late among them.
+    /// Returns how long look-ups through [`Fetch`](crate::Fetch) took, those that failed or were
+    /// late among them.
     pub fn fetches(&self) -> HistogramCounts {
         self.inner.shared.metrics.fetches.read()
     }

@@ -1,9 +1,9 @@
 //! [`Tracker`]: the pool of shards of this node, their tasks, and the way to each.
 //!
 //! A topic belongs to one shard, by a hash that all nodes share. Each shard has a driver and a
-//! notifier, and an observer if somebody handles metas. The tasks end when the tracker is dropped or
-//! shut down; a task that panics closes its shard's queue, so that callers get an error rather than
-//! wait.
+//! notifier, and an observer if somebody handles metas. The tasks end when the tracker is dropped
+//! or shut down; a task that panics closes its shard's queue, so that callers get an error rather
+//! than wait.
 
 mod writes;
 

@@ -1,8 +1,8 @@
 //! [`Watch`]: one topic as a stream for server code: the state, then what happens.
 //!
 //! It listens before it lists, and skips what the state already has, so nothing is missed and
-//! nothing comes twice. When the reader falls behind by more than the configured number of diffs, it
-//! starts over with a new state.
+//! nothing comes twice. When the reader falls behind by more than the configured number of diffs,
+//! it starts over with a new state.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -2,9 +2,9 @@
 //!
 //! What travels between a client and a server ([`Message`], [`ServerMessage`]), how it is written
 //! ([`Serializer`]), which rules a connection follows ([`SocketState`], [`LongPollSession`]), and
-//! how a client folds presence messages into a list ([`PresenceFold`]).
-//! Nothing here holds a socket, a task or a clock: bytes and times are handed in, and what there
-//! is to do is handed back. The hosts are `herenow-channels` on the server and `herenow-client`.
+//! how a client folds presence messages into a list ([`PresenceFold`]). Nothing here holds a
+//! socket, a task or a clock: bytes and times are handed in, and what there is to do is handed
+//! back. The hosts are `herenow-channels` on the server and `herenow-client`.
 //!
 //! No byte of a stranger makes anything in this crate panic, recurse without end, or keep more
 //! memory than the frame it came in and the limits of the configurations.
@@ -27,6 +27,6 @@ pub use presence::{
 };
 pub use serializer::{DecodeError, EncodeError, Encoded, FrameKind, Serializer, VersionError};
 pub use socket::{
-    Action, ChannelId, CloseCode, Delivery, JoinOutcome, JoinRefCheck, JoinRequest, JoinSettled,
-    LeaveRequest, SocketConfig, SocketState,
+    Action, ChannelId, CloseCode, Delivery, JoinLimit, JoinOutcome, JoinRefCheck, JoinRequest,
+    JoinSettled, LeaveRequest, SocketConfig, SocketState,
 };

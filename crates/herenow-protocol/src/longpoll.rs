@@ -2,8 +2,8 @@
 //!
 //! The host keeps the requests and the tokens; it tells [`LongPollSession`] of polls, of frames to
 //! send and of time, and answers requests with what it gets back. Frames of a POST come from
-//! [`split_batch`] or are the whole body. Times are durations since any moment that stays the same for
-//! the session, and never run backwards.
+//! [`split_batch`] or are the whole body. Times are durations since any moment that stays the same
+//! for the session, and never run backwards.
 
 mod answer;
 mod batch;

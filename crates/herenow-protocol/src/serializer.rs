@@ -293,7 +293,8 @@ impl Serializer {
         }
     }
 
-    /// What stands before and after the JSON object of a push: `head + payload + tail` is the frame.
+    /// What stands before and after the JSON object of a push: `head + payload + tail` is the
+    /// frame.
     ///
     /// For one body that goes to many clients, each with its own join, without being copied.
     #[must_use]

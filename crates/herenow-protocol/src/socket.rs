@@ -13,7 +13,7 @@ mod config;
 use smol_str::SmolStr;
 
 pub use self::action::{
-    Action, ChannelId, Delivery, JoinOutcome, JoinRequest, JoinSettled, LeaveRequest,
+    Action, ChannelId, Delivery, JoinLimit, JoinOutcome, JoinRequest, JoinSettled, LeaveRequest,
 };
 pub use self::config::{CloseCode, JoinRefCheck, SocketConfig};
 use crate::event;
@@ -138,24 +138,24 @@ impl SocketState {
     }
 
     fn on_join(&mut self, config: &SocketConfig, message: Message, topic: SmolStr) -> Action {
-        let refusal = if self.channels.len() >= config.max_channels {
+        let (limit, reason) = if self.channels.len() >= config.max_channels {
             let max = config.max_channels;
-            let text = format!(r#"{{"reason":"too many channels joined, the limit is {max}"}}"#);
-            Payload::Json(text.into())
+            let reason =
+                format!("too many channels joined, the limit is {max} (socket.max_channels)");
+            (JoinLimit::Channels, reason)
         } else if topic.len() > config.max_topic_bytes {
             let (len, max) = (topic.len(), config.max_topic_bytes);
-            let text = format!(r#"{{"reason":"topic is {len} bytes, the limit is {max}"}}"#);
-            Payload::Json(text.into())
+            let reason =
+                format!("topic is {len} bytes, the limit is {max} (socket.max_topic_bytes)");
+            (JoinLimit::TopicBytes, reason)
         } else {
             return self.start_join(message, topic, None);
         };
-        let Message {
-            join_ref,
-            message_ref,
-            topic,
-            ..
-        } = message;
-        Action::Reply(reply_error(join_ref, message_ref, topic, refusal))
+        Action::Refuse {
+            limit,
+            reason,
+            message,
+        }
     }
 
     fn on_duplicate_join(&mut self, at: usize, message: Message) -> Action {

@@ -5,8 +5,8 @@ mod common;
 
 use common::{encoded, json, message, text};
 use herenow_protocol::{
-    Action, ChannelId, CloseCode, JoinOutcome, JoinRefCheck, JoinRequest, Message, Serializer,
-    ServerMessage, SocketConfig, SocketState,
+    Action, ChannelId, CloseCode, JoinLimit, JoinOutcome, JoinRefCheck, JoinRequest, Message,
+    Serializer, ServerMessage, SocketConfig, SocketState,
 };
 
 type Refs<'a> = (Option<&'a str>, Option<&'a str>);
@@ -74,7 +74,9 @@ fn is_delivered(action: &Action) -> bool {
     match action {
         Action::Deliver(_) | Action::Leave(_) => true,
         Action::IgnoreStale { .. } => false,
-        Action::Reply(_) | Action::Join(_) | Action::Hold { .. } => panic!("{action:?}"),
+        Action::Reply(_) | Action::Refuse { .. } | Action::Join(_) | Action::Hold { .. } => {
+            panic!("{action:?}")
+        }
     }
 }
 
@@ -299,10 +301,14 @@ fn a_socket_has_at_most_so_many_channels() {
     socket.config.max_channels = 2;
     let slot = socket.join((Some("1"), Some("1")), "room:1");
     socket.request((Some("2"), Some("2")), "room:2");
-    let answered = answer(socket.send((Some("3"), Some("3")), "room:3", "phx_join"));
+    let join = message((Some("3"), Some("3")), "room:3", "phx_join", json("{}"));
     assert_eq!(
-        answered,
-        r#"["3","3","room:3","phx_reply",{"response":{"reason":"too many channels joined, the limit is 2"},"status":"error"}]"#
+        socket.handle(join.clone()),
+        Action::Refuse {
+            limit: JoinLimit::Channels,
+            reason: "too many channels joined, the limit is 2 (socket.max_channels)".into(),
+            message: join,
+        }
     );
     socket.state.on_channel_closed(slot);
     socket.join((Some("3"), Some("3")), "room:3");
@@ -312,10 +318,14 @@ fn a_socket_has_at_most_so_many_channels() {
 fn a_topic_has_at_most_so_many_bytes() {
     let mut socket = Socket::default();
     socket.config.max_topic_bytes = 8;
-    let answered = answer(socket.send((None, Some("3")), "room:1234", "phx_join"));
-    assert!(
-        answered.contains("topic is 9 bytes, the limit is 8"),
-        "{answered}"
+    let join = message((None, Some("3")), "room:1234", "phx_join", json("{}"));
+    assert_eq!(
+        socket.handle(join.clone()),
+        Action::Refuse {
+            limit: JoinLimit::TopicBytes,
+            reason: "topic is 9 bytes, the limit is 8 (socket.max_topic_bytes)".into(),
+            message: join,
+        }
     );
 }
 

@@ -122,14 +122,25 @@ impl Once {
     /// # Errors
     ///
     /// What `encode` returned; the slot stays empty, so the next sink tries again.
+    #[inline]
     pub fn get_or_encode<E>(
         &mut self,
         slot: u128,
         encode: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
-        if let Some((_, bytes)) = self.slots.iter().find(|(taken, _)| *taken == slot) {
-            return Ok(bytes.clone());
+        match self.slots.iter().find(|(taken, _)| *taken == slot) {
+            Some((_, bytes)) => Ok(bytes.clone()),
+            None => self.encode(slot, encode),
         }
+    }
+
+    /// Fills a slot. Apart, since all sinks of a dispatch but the first have no use for it.
+    #[inline(never)]
+    fn encode<E>(
+        &mut self,
+        slot: u128,
+        encode: impl FnOnce() -> Result<Bytes, E>,
+    ) -> Result<Bytes, E> {
         let bytes = encode()?;
         self.slots.push((slot, bytes.clone()));
         Ok(bytes)

@@ -1,9 +1,9 @@
 //! What the adapters of outside brokers share: frames, the bounded queue, back-off, logs, counters.
 //!
 //! A broker only carries bytes to whoever subscribed. Everything else that the
-//! [`Adapter`](crate::Adapter) contract asks for is the same for each of them and lives here, behind
-//! one [`Mailroom`] per adapter. What differs stays in the adapter: its connection, and how subjects
-//! are named.
+//! [`Adapter`](crate::Adapter) contract asks for is the same for each of them and lives here,
+//! behind one [`Mailroom`] per adapter. What differs stays in the adapter: its connection, and how
+//! subjects are named.
 
 mod backoff;
 mod frame;

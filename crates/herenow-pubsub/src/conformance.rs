@@ -44,7 +44,8 @@ pub trait Harness: Send + Sync {
     fn reports_peers(&self) -> bool;
 
     /// Begins an outage: nodes of `cluster` do not hear each other until
-    /// [`end_outage`](Self::end_outage). Returns false where none can be made, and ends such checks.
+    /// [`end_outage`](Self::end_outage). Returns false where none can be made, and ends such
+    /// checks.
     fn begin_outage<'a>(&'a self, cluster: &'a str) -> Step<'a, bool> {
         let _ = cluster;
         Box::pin(async { false })
@@ -178,7 +179,8 @@ pub async fn messages_of_one_sender_keep_their_order(harness: &dyn Harness) {
     assert_eq!(got, sent);
 }
 
-/// PUB-6: messages of 0 bytes and of 512 KiB arrive whole, or the large one is refused as too large.
+/// PUB-6: messages of 0 bytes and of 512 KiB arrive whole, or the large one is refused as too
+/// large.
 pub async fn large_and_empty_messages_arrive_whole(harness: &dyn Harness) {
     let nodes = nodes(harness, "large", &["a", "b"]).await;
     let large: Bytes = (0..512 * 1024).map(|n: u32| n.to_le_bytes()[0]).collect();

@@ -1,7 +1,7 @@
 //! [`Histogram`]: how long things take, for less than it takes to look at the clock.
 //!
-//! Buckets are powers of two from 4 µs to 8.4 s, so that finding one is a count of leading zeros and
-//! an observation two relaxed additions. Bound to no exporter: who wants the counts reads them.
+//! Buckets are powers of two from 4 µs to 8.4 s, so that finding one is a count of leading zeros
+//! and an observation two relaxed additions. Bound to no exporter: who wants the counts reads them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

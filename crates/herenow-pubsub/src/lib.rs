@@ -32,8 +32,10 @@
 //!
 //! - `broker`: the module `herenow_pubsub::broker`, what adapters of outside brokers share.
 //! - `conformance`: the suite `herenow_pubsub::conformance`, which every adapter must pass.
-//! - `sealed`: the adapter `herenow_pubsub::sealed::Sealed`, which authenticates what another carries.
+//! - `sealed`: the adapter `herenow_pubsub::sealed::Sealed`, which authenticates what another
+//!   carries.
 
+mod log;
 mod histogram;
 mod adapter;
 mod broadcast;
@@ -51,6 +53,7 @@ pub mod conformance;
 pub use adapter::{Adapter, AdapterError, Closing, Receiver};
 pub use broadcast::{Broadcast, LocalPayload, Once, Payload, Sink, SubscriberId};
 pub use histogram::{Histogram, HistogramCounts};
+pub use log::{ClientText, LogLimit, client_text};
 pub use memory::{MemoryAdapter, MemoryCluster};
 pub use pubsub::{
     BroadcastError, Link, LinkError, MAX_EVENT_BYTES, MAX_TOPIC_BYTES, PubSub, PubSubStats,

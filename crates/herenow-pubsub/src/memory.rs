@@ -1,8 +1,8 @@
 //! [`MemoryCluster`]: nodes in one process, with switches for loss, delay and partition.
 //!
 //! Each node has one bounded inbox and one task that hands it what arrives, in the order of arrival
-//! time. Without a delay, and without loss, messages of one sender arrive in order. It is an adapter
-//! like any other and passes the same suite; the switches make it the one that tests use.
+//! time. Without a delay, and without loss, messages of one sender arrive in order. It is an
+//! adapter like any other and passes the same suite; the switches make it the one that tests use.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -164,7 +164,21 @@ impl MemoryCluster {
         shared.tell_others(node, &What::PeerGone(Arc::from(node)));
     }
 
-    /// Returns how many messages were sent, counting one per receiver, and how many of them were lost.
+    /// Tells all nodes but `node` that it can be talked to, and it that they can, as an engine with
+    /// failure detection does after a cut.
+    pub fn report_seen(&self, node: &str) {
+        let mut shared = self.shared.lock();
+        shared.tell_others(node, &What::PeerSeen(Arc::from(node)));
+        let peers = shared.nodes.keys().filter(|peer| &***peer != node);
+        for peer in peers {
+            if let Some(own) = shared.nodes.get(node) {
+                own.inbox.push(Duration::ZERO, What::PeerSeen(peer.clone()));
+            }
+        }
+    }
+
+    /// Returns how many messages were sent, counting one per receiver, and how many of them were
+    /// lost.
     pub fn n_sent_and_lost(&self) -> (u64, u64) {
         let shared = self.shared.lock();
         (shared.n_sent, shared.n_lost)

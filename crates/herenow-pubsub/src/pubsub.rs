@@ -136,6 +136,11 @@ impl PubSub {
         Attachment::new(&self.inner.registry, topic, sink)
     }
 
+    /// As [`attach`](Self::attach), to a topic whose name is shared already: it is not copied.
+    pub fn attach_shared(&self, topic: Arc<str>, sink: Arc<dyn Sink>) -> Attachment {
+        Attachment::new(&self.inner.registry, topic, sink)
+    }
+
     /// Returns how many subscriptions and attachments the topic has on this node.
     pub fn n_subscribers(&self, topic: &str) -> usize {
         self.inner.registry.n_subscribers(topic)
@@ -218,7 +223,8 @@ impl PubSub {
 
     /// Delivers to every subscriber of the topic on the one node `node`.
     ///
-    /// The own node is served directly. A node that nobody knows is no error: the broadcast vanishes.
+    /// The own node is served directly. A node that nobody knows is no error: the broadcast
+    /// vanishes.
     ///
     /// # Errors
     ///
@@ -283,7 +289,8 @@ impl PubSub {
         self.inner.counters.dispatches.read()
     }
 
-    /// Ends the adapter, if there is one, after it has sent what it accepted. Local dispatch goes on.
+    /// Ends the adapter, if there is one, after it has sent what it accepted. Local dispatch goes
+    /// on.
     pub async fn close(&self) {
         if let Some(adapter) = &self.inner.adapter {
             adapter.close().await;

@@ -1,7 +1,7 @@
 //! Local subscribers by topic, and dispatch to them.
 //!
-//! Topics are spread over [`N_SHARDS`] locked tables by a randomly seeded hash. A table maps a topic
-//! to a shared list of sinks. Dispatch takes the list out (one atomic increment) and walks it
+//! Topics are spread over [`N_SHARDS`] locked tables by a randomly seeded hash. A table maps a
+//! topic to a shared list of sinks. Dispatch takes the list out (one atomic increment) and walks it
 //! without any lock, so a sink may subscribe, unsubscribe and broadcast. Subscribing changes the
 //! list in place when nobody walks it and copies it otherwise.
 //!
@@ -43,8 +43,8 @@ struct TopicEntry {
 /// A sink, or the hole it left.
 type Slot = (SubscriberId, Option<Arc<dyn Sink>>);
 
-/// The sinks of one topic, ascending by id. A removed one leaves a hole until the list is compacted,
-/// so that a thousand leaving one by one cost no thousand moves of the whole list.
+/// The sinks of one topic, ascending by id. A removed one leaves a hole until the list is
+/// compacted, so that a thousand leaving one by one cost no thousand moves of the whole list.
 #[derive(Clone, Default)]
 struct SinkList {
     slots: SmallVec<[Slot; 1]>,
@@ -93,7 +93,12 @@ impl Registry {
     }
 
     /// Adds a sink and returns the topic's shared name and the sink's id.
-    pub(crate) fn attach(&self, topic: &str, sink: Arc<dyn Sink>) -> (Arc<str>, SubscriberId) {
+    pub(crate) fn attach(
+        &self,
+        name: impl AsRef<str> + Into<Arc<str>>,
+        sink: Arc<dyn Sink>,
+    ) -> (Arc<str>, SubscriberId) {
+        let topic = name.as_ref();
         let hash = self.hasher.hash_one(topic);
         let mut shard = self.shard(hash).write();
         let hasher = |entry: &TopicEntry| self.hasher.hash_one(&*entry.topic);
@@ -101,7 +106,7 @@ impl Registry {
         let mut entry = match slot {
             Entry::Occupied(entry) => entry,
             Entry::Vacant(vacant) => vacant.insert(TopicEntry {
-                topic: Arc::from(topic),
+                topic: name.into(),
                 sinks: Arc::default(),
             }),
         };
@@ -172,7 +177,8 @@ impl Registry {
         deliver(sinks, &make(name), &mut once)
     }
 
-    /// Returns the sinks of the topic that came after `last`, `max` at most, and the last of their ids.
+    /// Returns the sinks of the topic that came after `last`, `max` at most, and the last of their
+    /// ids.
     ///
     /// They are taken out one by one: a list that is held from one turn to the next would be copied
     /// by whoever comes or goes meanwhile.
@@ -236,7 +242,11 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    pub(crate) fn new(registry: &Arc<Registry>, topic: &str, sink: Arc<dyn Sink>) -> Self {
+    pub(crate) fn new(
+        registry: &Arc<Registry>,
+        topic: impl AsRef<str> + Into<Arc<str>>,
+        sink: Arc<dyn Sink>,
+    ) -> Self {
         let (topic, id) = registry.attach(topic, sink);
         Self {
             registry: registry.clone(),

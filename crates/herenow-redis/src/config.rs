@@ -33,8 +33,9 @@ pub struct RedisConfig {
     pub queue_messages: NonZeroUsize,
     /// Bytes that may wait to be handed to the server. Default: 64 MiB.
     pub queue_bytes: NonZeroUsize,
-    /// The largest message, with sender and subject. Redis itself would carry 512 MiB, but by default
-    /// it cuts off a subscriber for which 32 MiB wait, or 8 MiB for a minute. Default: 8 MiB.
+    /// The largest message, with sender and subject. Redis itself would carry 512 MiB, but by
+    /// default it cuts off a subscriber for which 32 MiB wait, or 8 MiB for a minute. Default: 8
+    /// MiB.
     pub max_message_bytes: NonZeroUsize,
     /// The wait before the second attempt to connect; it doubles. Default: 50 ms.
     pub min_backoff: Duration,
@@ -57,6 +58,15 @@ impl RedisConfig {
             node: node.into(),
             ..Self::default()
         }
+    }
+
+    /// Checks all of it, without connecting.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first that is wrong; files of certificates must be there.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        Checked::new(self.clone()).map(drop)
     }
 }
 

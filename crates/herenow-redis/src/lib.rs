@@ -1,8 +1,9 @@
 //! Carries herenow's broadcasts between nodes over Redis, or what speaks its protocol (Valkey).
 //!
-//! [`RedisAdapter`] is a `herenow_pubsub::Adapter` over publish and subscribe: nothing is stored, so
-//! what is sent while a node has no connection does not reach it. A lost server is a partition that
-//! heals. It needs Redis 6 or later, since one connection both publishes and subscribes (RESP3).
+//! [`RedisAdapter`] is a `herenow_pubsub::Adapter` over publish and subscribe: nothing is stored,
+//! so what is sent while a node has no connection does not reach it. A lost server is a partition
+//! that heals. It needs Redis 6 or later, since one connection both publishes and subscribes
+//! (RESP3).
 //!
 //! | what | how |
 //! | --- | --- |

@@ -1,11 +1,11 @@
 //! Clusters of real nodes, as released, on this machine: how soon clients of one node see what
 //! happens on another, for each engine.
 //!
-//! `cargo bench -p herenow-server --features nats,redis --bench cluster`, with `-- zenoh`, `nats` or
-//! `redis` for one engine. `nats-server` and `redis-server` must be installed; `cargo xtask bench
-//! cluster` sees to that. Each figure is a line that begins with `figure:` and has, between bars,
-//! what was done, Phoenix's figure, the target, the engine, the figure, and whether that is enough.
-//! Before a figure is told, every client's list has been compared with who is really there.
+//! `cargo bench -p herenow-server --features nats,redis --bench cluster`, with `-- zenoh`, `nats`
+//! or `redis` for one engine. `nats-server` and `redis-server` must be installed; `cargo xtask
+//! bench cluster` sees to that. Each figure is a line that begins with `figure:` and has, between
+//! bars, what was done, Phoenix's figure, the target, the engine, the figure, and whether that is
+//! enough. Before a figure is told, every client's list has been compared with who is really there.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "cluster/nodes.rs"]

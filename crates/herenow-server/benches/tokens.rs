@@ -1,5 +1,6 @@
-//! What a connection's token costs: one check by each algorithm, and one refusal. And what it costs to
-//! count: one addition, one duration with its two looks at the clock, one message's charge to its rate.
+//! What a connection's token costs: one check by each algorithm, and one refusal. And what it costs
+//! to count: one addition, one duration with its two looks at the clock, one message's charge to
+//! its rate.
 #![allow(missing_docs, reason = "criterion's macros make items without docs")]
 
 #[path = "../tests/support/tokens.rs"]

@@ -6,8 +6,8 @@
 //!
 //! Server and clients share this process, over loopback. Members and changes are presences of
 //! backends, which take the same way through the shard as those of sockets. Each route is asked one
-//! request after the other on one connection; the figures are times from the request's first byte to
-//! the answer's last.
+//! request after the other on one connection; the figures are times from the request's first byte
+//! to the answer's last.
 
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 

@@ -4,12 +4,12 @@
 //! cargo run --release -p herenow-server --no-default-features --example bench_events
 //! ```
 //!
-//! Users come and go in 100 topics, half joins and half leaves, as presences of backends, which take
-//! the same way through the shards as those of sockets. It runs without anybody being told, with a
-//! webhook, with a listener, and with both. Server, users and receivers share this process, over
-//! loopback; the receiver verifies nothing. What was told is checked: every change once, the numbers
-//! of each topic without a gap. Times are from the moment at which the server took the change in, to
-//! the millisecond, to its arrival. An argument is another rate than 5,000.
+//! Users come and go in 100 topics, half joins and half leaves, as presences of backends, which
+//! take the same way through the shards as those of sockets. It runs without anybody being told,
+//! with a webhook, with a listener, and with both. Server, users and receivers share this process,
+//! over loopback; the receiver verifies nothing. What was told is checked: every change once, the
+//! numbers of each topic without a gap. Times are from the moment at which the server took the
+//! change in, to the millisecond, to its arrival. An argument is another rate than 5,000.
 
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 

@@ -1,14 +1,15 @@
 //! The HTTP API below `/api`: who is here, acting for a backend, and the state of the node.
 //!
-//! Every route needs a right that the request's key has, see [`Access`]; [`Table`] is how routes are
-//! added. What is not done is answered with a [`Problem`]. The document `openapi.json` is kept by hand, and the tests hold it against the server: docs/api.md is the
-//! guide.
+//! Every route needs a right that the request's key has, see [`Access`]; [`Table`] is how routes
+//! are added. What is not done is answered with a [`Problem`]. The document `openapi.json` is kept
+//! by hand, and the tests hold it against the server: docs/api.md is the guide.
 //!
 //! Reads look at what presence has published and wait for nobody, but for `fetch` where it is asked
 //! for.
 
 mod problem;
 mod counts;
+mod refusals;
 mod access;
 mod request;
 mod topics;
@@ -33,12 +34,16 @@ pub(crate) use self::access::{Access, Entrant, Table, check_is_local};
 pub(crate) use self::counts::RouteCounts;
 pub(crate) use self::problem::{Kind, Problem};
 use self::request::{At, Members, Query};
+pub(crate) use self::request::{Unread, read_body};
 use crate::cluster::Cluster;
 use crate::config::{ApiConfig, Right};
 use crate::events::Events;
 use crate::fetch::Fields;
 use crate::health::Ready;
+use crate::identity::Authority;
+use crate::limits::Limits;
 use crate::people::People;
+use crate::tls::TlsStatus;
 
 /// What the routes take and answer, as OpenAPI 3.1 has it.
 const DOCUMENT: &str = include_str!("api/openapi.json");
@@ -52,11 +57,17 @@ pub(crate) struct Api {
     pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) ready: Ready,
     pub(crate) config: ApiConfig,
+    /// The longest topic that sockets can join.
+    pub(crate) max_topic_bytes: usize,
+    /// Counts what is refused for being over a limit.
+    pub(crate) limits: Limits,
     pub(crate) access: Access,
+    pub(crate) authority: Authority,
     pub(crate) people: People,
     pub(crate) fields: Fields,
     pub(crate) sockets: Sockets,
     pub(crate) events: Events,
+    pub(crate) tls: Arc<TlsStatus>,
     /// Told when the node is to stop.
     pub(crate) stop: Notify,
     pub(crate) started: Instant,
@@ -69,7 +80,7 @@ pub(crate) fn table(api: &Arc<Api>) -> Table<()> {
     const POST: Method = Method::POST;
     const DELETE: Method = Method::DELETE;
     const PRESENCE: &str = "/api/topics/{topic}/presences/{key}";
-    Table::new(&api.access)
+    Table::new(&api.access, &api.limits)
         .route(GET, "/api/topics", Read, topics::topics)
         .route(GET, "/api/topics/{topic}", Read, topics::count)
         .route(
@@ -130,27 +141,39 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::config::ServerConfig;
+    use crate::config::{LimitsConfig, ServerConfig};
+
+    impl Api {
+        /// That of a node that is ready, in dev mode.
+        pub(crate) fn for_tests(pubsub: &PubSub) -> Self {
+            let presence = Presence::new(pubsub);
+            let ready = Ready::new();
+            ready.become_ready();
+            let config = ServerConfig::default();
+            Self {
+                people: People::start(&presence, 1).unwrap(),
+                fields: Fields::new(&config).unwrap(),
+                presence,
+                cluster: None,
+                events: Events::start(&config, pubsub.node_name(), &ready).unwrap(),
+                ready,
+                config: ApiConfig::default(),
+                max_topic_bytes: config.socket.max_topic_bytes,
+                limits: Limits::new(LimitsConfig::default()),
+                access: Access::by_keys_if_any(Vec::new()),
+                authority: Authority::dev(),
+                sockets: Sockets::new(pubsub),
+                tls: Arc::default(),
+                stop: Notify::new(),
+                started: Instant::now(),
+            }
+        }
+    }
 
     #[tokio::test]
     async fn srv_661_the_document_has_every_route_and_no_other() {
         let pubsub = PubSub::local();
-        let presence = Presence::new(&pubsub);
-        let ready = Ready::new();
-        let events = Events::start(&ServerConfig::default(), "a", &ready);
-        let table = table(&Arc::new(Api {
-            people: People::start(&presence, 1).unwrap(),
-            fields: Fields::new(&ServerConfig::default()).unwrap(),
-            presence,
-            cluster: None,
-            events: events.unwrap(),
-            ready,
-            config: ApiConfig::default(),
-            access: Access::new(Vec::new(), true),
-            sockets: Sockets::new(&pubsub),
-            stop: Notify::new(),
-            started: Instant::now(),
-        }));
+        let table = table(&Arc::new(Api::for_tests(&pubsub)));
         let routes = table.listed().iter();
         let mut routes: BTreeSet<(String, String)> = routes
             .map(|route| (route.path.to_owned(), route.method.as_str().to_lowercase()))

@@ -1,7 +1,8 @@
 //! The built-in channel: what a topic does that the configuration names.
 //!
 //! With presence, a join by a user tracks it and is told who is here; without a user it observes.
-//! The user, and what it may do, is the connection's [`Identity`]'s to say. With broadcast, any event that is not ours goes to everybody on the topic.
+//! The user, and what it may do, is the connection's [`Identity`]'s to say. With broadcast, any
+//! event that is not ours goes to everybody on the topic.
 //!
 //! | event | payload | reply |
 //! | --- | --- | --- |
@@ -17,8 +18,8 @@
 //! | `phx_…`, `presence_…`, `herenow:…`, other `presence:…` | anything | an error: reserved |
 //! | any other | an object, or binary | `{}`, after it was broadcast, sender included |
 //!
-//! A join with `{"presence": {"modes": true}}` is told `presence:mode`, and where very many are present
-//! gets `presence:count` instead of the list; with `big_room = "summary"` every join is.
+//! A join with `{"presence": {"modes": true}}` is told `presence:mode`, and where very many are
+//! present gets `presence:count` instead of the list; with `big_room = "summary"` every join is.
 //!
 //! Errors are `{"reason": …}` and name the value and the limit.
 
@@ -30,7 +31,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use herenow_channels::{
     Broadcast, BroadcastError, Channel, Flow, Info, Joined, Json, Outcome, Params, Reason, Refused,
@@ -38,13 +38,17 @@ use herenow_channels::{
 };
 use herenow_presence::{Entry, MetaRef, NameError, Page, Presence, TrackError, UpdateError};
 use herenow_protocol::{Payload, event};
+use herenow_pubsub::MAX_EVENT_BYTES;
 use serde::Serialize;
 use serde_json::json;
+use smol_str::SmolStr;
 
-pub(crate) use self::request::is_reserved;
 use self::request::{JoinFields, Meta, Refusal, Request};
+pub(crate) use self::request::{is_reserved, kind_of};
+use crate::clock::unix_seconds;
 use crate::config::{TopicConfig, WhenBig};
 use crate::identity::{self, Credential, EVICT, Identity, IdentityChanged, OtherUser, Right};
+use crate::limits::{Limits, Named};
 
 /// Why a channel is closed whose client's new token gives other rights than the old one did; the
 /// client joins again with those.
@@ -55,6 +59,8 @@ const CHANGED: &str = "token_changed";
 pub(crate) struct Rules {
     pub(crate) topic: TopicConfig,
     pub(crate) presence: Presence,
+    /// Counts what is refused.
+    pub(crate) limits: Limits,
 }
 
 /// One join of a topic that the configuration names.
@@ -62,7 +68,7 @@ pub(crate) struct Rules {
 pub(crate) struct BuiltIn {
     rules: Arc<Rules>,
     /// Who joined; `None` observes.
-    user: Option<Box<str>>,
+    user: Option<SmolStr>,
     seat: Seat,
 }
 
@@ -83,6 +89,10 @@ enum Problem {
     Track(TrackError),
     #[error(transparent)]
     Update(UpdateError),
+    #[error("{error} ({limit})")]
+    OverTrack { error: TrackError, limit: Named },
+    #[error("{error} ({limit})")]
+    OverUpdate { error: UpdateError, limit: Named },
     #[error(transparent)]
     Broadcast(#[from] BroadcastError),
     #[error("{0}")]
@@ -120,7 +130,10 @@ impl From<TrackError> for Problem {
                 max,
                 ..
             } => Self::TooManyMetas { user, n_metas, max },
-            error => Self::Track(error),
+            error => match Named::of_track(&error) {
+                Some(limit) => Self::OverTrack { error, limit },
+                None => Self::Track(error),
+            },
         }
     }
 }
@@ -130,7 +143,26 @@ impl From<UpdateError> for Problem {
         match error {
             UpdateError::NotTracked { .. } => Self::NotTracked,
             UpdateError::Refused { reason } => Self::Refused(reason),
-            error => Self::Update(error),
+            error => match Named::of_update(&error) {
+                Some(limit) => Self::OverUpdate { error, limit },
+                None => Self::Update(error),
+            },
+        }
+    }
+}
+
+impl Problem {
+    /// The limit that something is over, if that is why it was not done.
+    fn limit(&self) -> Option<Named> {
+        match self {
+            Self::Refusal(
+                Refusal::TooLong { limit, .. } | Refusal::LongPage { over: limit, .. },
+            )
+            | Self::OverTrack { limit, .. }
+            | Self::OverUpdate { limit, .. } => Some(*limit),
+            Self::UserTooLong { .. } => Some(Named::Key),
+            Self::TooManyMetas { .. } => Some(Named::MetasPerKey),
+            _ => None,
         }
     }
 }
@@ -162,7 +194,8 @@ impl BuiltIn {
         self.user = identity.user(fields.user()?.as_deref())?;
         let follows_modes = fields.follows_modes() || self.rules.topic.big_room == WhenBig::Summary;
         if self.user.is_some() && self.seat.may_be_present {
-            self.track(socket, fields.meta()?).await?;
+            let tracked = self.track(socket, fields.meta()?).await;
+            tracked.map_err(|problem| self.counted(problem))?;
         }
         if self.seat.may_observe {
             if follows_modes {
@@ -241,7 +274,8 @@ impl BuiltIn {
         let user = self.user()?;
         let checked = |meta: &mut Meta| {
             change(meta);
-            self.check_meta(meta).map_err(|refusal| refusal.to_string())
+            let checked = self.check_meta(meta);
+            checked.map_err(|refusal| self.counted(refusal.into()).to_string())
         };
         Ok(self
             .rules
@@ -256,14 +290,23 @@ impl BuiltIn {
             return Err(Refusal::BroadcastOff.into());
         }
         must_have(socket, Right::Broadcast)?;
-        let limit = "max_payload_bytes of the topic";
+        let (len, max) = (payload.bytes().len(), topic.max_payload_bytes);
+        request::within("the payload", len, max, Named::TopicPayload)?;
         request::within(
-            "the payload",
-            payload.bytes().len(),
-            topic.max_payload_bytes,
-            limit,
+            "the event's name",
+            event.len(),
+            MAX_EVENT_BYTES,
+            Named::Event,
         )?;
         Ok(socket.broadcast(event, payload)?)
+    }
+
+    /// Counts what was refused for being over a limit.
+    fn counted(&self, problem: Problem) -> Problem {
+        if let Some(limit) = problem.limit() {
+            self.rules.limits.count(limit);
+        }
+        problem
     }
 
     /// Who is present here, if anyone can be.
@@ -281,6 +324,14 @@ impl BuiltIn {
         })
     }
 
+    /// Ends the presence of whoever may be present no more: grace is for those who may come back.
+    async fn end_presence_of(&self, identity: &Identity, socket: &Socket) {
+        let may_return = identity.may_join(socket.topic()) && identity.may_be_present();
+        if let (false, Ok(user)) = (may_return, self.user()) {
+            self.rules.presence.untrack(socket, user).await;
+        }
+    }
+
     /// Checks whether the client may ask about who is here.
     fn check_read(&self, socket: &Socket, right: Right) -> Result<(), Refusal> {
         if !self.rules.topic.presence {
@@ -292,7 +343,7 @@ impl BuiltIn {
     /// Checks the topic's own limit; presence has one as well.
     fn check_meta(&self, meta: &Meta) -> Result<(), Refusal> {
         let (len, max) = (request::own_bytes(meta), self.rules.topic.max_meta_bytes);
-        request::within("the meta", len, max, "max_meta_bytes of the topic")
+        request::within("the meta", len, max, Named::TopicMeta)
     }
 }
 
@@ -300,25 +351,19 @@ impl Channel for BuiltIn {
     const INTERCEPT: &'static [&'static str] = &[EVICT];
 
     async fn join(&mut self, socket: &mut Socket, params: Params) -> Result<Joined, Refused> {
-        let Some(credential) = Credential::of(socket.assigns()).cloned() else {
-            return Err(Refused::reason("unmatched topic"));
-        };
-        // Before the identity is looked at, so that a change is not missed.
-        credential.attach(socket.handle());
-        let identity = credential.identity();
-        let entered = match identity.may_join(socket.topic()) {
+        let identity = identity_of(socket);
+        match identity.may_join(socket.topic()) {
             true => self.enter(socket, &identity, &params).await,
             false => Err(Refused::reason("unmatched topic")),
-        };
-        if entered.is_err() {
-            credential.detach(socket.topic());
         }
-        entered
     }
 
     async fn handle_in(&mut self, socket: &mut Socket, event: &str, payload: Payload) -> Outcome {
         let handled = self.handle(socket, event, payload).await;
-        handled.unwrap_or_else(|problem| Outcome::error(json!({ "reason": problem.to_string() })))
+        handled.unwrap_or_else(|problem| {
+            let reason = self.counted(problem).to_string();
+            Outcome::error(json!({ "reason": reason }))
+        })
     }
 
     async fn handle_out(&mut self, socket: &mut Socket, broadcast: Broadcast) -> Flow {
@@ -337,16 +382,11 @@ impl Channel for BuiltIn {
             let identity = identity_of(socket);
             let is_same = Seat::of(&identity) == self.seat && identity.may_join(socket.topic());
             if !is_same {
+                self.end_presence_of(&identity, socket).await;
                 return Flow::Stop(Reason::Unauthorized(CHANGED.into()));
             }
         }
         Flow::Continue
-    }
-
-    async fn terminate(&mut self, socket: &mut Socket, _: &Reason) {
-        if let Some(credential) = Credential::of(socket.assigns()) {
-            credential.detach(socket.topic());
-        }
     }
 }
 
@@ -406,10 +446,4 @@ async fn renew(socket: &Socket, payload: &Payload) -> Result<Outcome, Problem> {
 
 fn written(meta_ref: MetaRef) -> Outcome {
     Outcome::ok(json!({ "phx_ref": meta_ref.as_str() }))
-}
-
-fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

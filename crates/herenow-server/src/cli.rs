@@ -4,8 +4,10 @@ mod configuration;
 mod token;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use clap_complete::Shell;
@@ -65,7 +67,7 @@ pub fn parse(
 ) -> Result<Command, clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
     match matches.subcommand() {
-        Some(("watch", matches)) => Ok(Command::Watch(watch_options(matches))),
+        Some(("watch", matches)) => watch_options(matches).map(Command::Watch),
         Some(("token", matches)) => {
             let sources = file_and_environment(matches, environment);
             Ok(Command::Token(sources, token::request(matches)))
@@ -300,9 +302,14 @@ fn watch() -> clap::Command {
         ])
 }
 
-fn watch_options(matches: &ArgMatches) -> WatchOptions {
+fn watch_options(matches: &ArgMatches) -> Result<WatchOptions, clap::Error> {
     let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
     let (mut url, mut topic) = (text("first"), text("second"));
+    let is_address = url.parse::<SocketAddr>().is_ok() || url.starts_with("localhost:");
+    if is_address {
+        let hint = format!("`{url}` is the address of a server: write ws://{url}");
+        return Err(command().error(ErrorKind::ValueValidation, hint));
+    }
     // `herenow watch room:42` means the topic: a URL has a scheme.
     let is_alone = matches.value_source("second") == Some(ValueSource::DefaultValue);
     if is_alone && !url.contains("://") {
@@ -324,7 +331,7 @@ fn watch_options(matches: &ArgMatches) -> WatchOptions {
         "never" => Colour::Never,
         _ => Colour::ByTerminal,
     };
-    options
+    Ok(options)
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {
@@ -433,5 +440,14 @@ mod tests {
         assert_eq!(watched("herenow watch room:x"), (url, "room:x".to_owned()));
         let both = ("ws://h:1".to_owned(), "a".to_owned());
         assert_eq!(watched("herenow watch ws://h:1 a"), both);
+        for address in ["127.0.0.1:4000", "[::1]:4000", "localhost:4000"] {
+            for line in [
+                format!("herenow watch {address}"),
+                format!("herenow watch {address} a"),
+            ] {
+                let error = run(&line).unwrap_err().to_string();
+                assert!(error.contains(&format!("ws://{address}")), "{error}");
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The cluster as the server takes part in it: the engine, under seal, and how far it has come.
 
+mod peers;
 mod engine;
 
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use tokio::time::{Instant, interval, timeout};
 
 pub(crate) use self::engine::EngineStats;
 use self::engine::Opened;
+pub(crate) use self::peers::address;
+use self::peers::others;
 use crate::config::{ClusterConfig, Discovery, Engine, ServerConfig};
 
 /// How often it is looked whether the rows of the first peers are here.
@@ -64,10 +67,9 @@ impl Cluster {
         let Some(engine) = cluster.engine else {
             return Ok(None);
         };
-        let node = match &cluster.node {
-            Some(node) => node.clone(),
-            None => host_name().ok_or(ClusterError::NoName)?,
-        };
+        let node = node_name(cluster)?;
+        // Whatever is wrong is named by its key, as `herenow config check` does.
+        check(config)?;
         let opened = engine::open(engine, cluster, &node).await;
         let opened = opened.map_err(|reason| ClusterError::Engine { engine, reason })?;
         let mut seal = SealConfig::new(&cluster.name);
@@ -88,7 +90,7 @@ impl Cluster {
             pubsub,
             has_secret: cluster.secret.is_some(),
             opened,
-            n_given: cluster.peers.len(),
+            n_given: others(&cluster.peers, &cluster.listen).len(),
             expects_peers: expects_peers(cluster),
             ready_timeout: cluster.ready_timeout,
             heartbeat_period: config.presence.shard.heartbeat_period,
@@ -173,12 +175,28 @@ impl Cluster {
 
 /// Whether there can be peers whose presences a newcomer lacks.
 fn expects_peers(cluster: &ClusterConfig) -> bool {
-    let is_told = !cluster.peers.is_empty();
+    let is_told = !others(&cluster.peers, &cluster.listen).is_empty();
     match cluster.engine {
         Some(Engine::Zenoh) => is_told || cluster.discovery == Discovery::Multicast,
         Some(Engine::Nats | Engine::Redis) => true,
         None => false,
     }
+}
+
+/// Says why the node would not take part in its cluster, as far as that can be known without
+/// opening the engine.
+pub(crate) fn check(config: &ServerConfig) -> Result<(), ClusterError> {
+    let cluster = &config.cluster;
+    let Some(engine) = cluster.engine else {
+        return Ok(());
+    };
+    let checked = engine::check(engine, cluster, &node_name(cluster)?);
+    checked.map_err(|reason| ClusterError::Engine { engine, reason })
+}
+
+fn node_name(cluster: &ClusterConfig) -> Result<String, ClusterError> {
+    let given = cluster.node.clone();
+    given.or_else(host_name).ok_or(ClusterError::NoName)
 }
 
 /// The name of this machine.

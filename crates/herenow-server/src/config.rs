@@ -8,16 +8,17 @@
 //! | default | [`ServerConfig::default`] | |
 //!
 //! The first source in this order that has a value wins. Durations and sizes carry their unit
-//! (`50us`, `250ms`, `30s`, `5m`, `2h`, `1d`; `64KiB`, `10MB`); a bare number is a size in bytes and never
-//! a duration. Topics are a list of tables, `[[topics]]`, tried from the top, and so are webhooks with
-//! filters, `[[webhooks]]`; in the environment and as a flag they are the same list as TOML:
-//! `HERENOW_TOPICS='[{ pattern = "room:*" }]'`.
+//! (`50us`, `250ms`, `30s`, `5m`, `2h`, `1d`; `64KiB`, `10MB`); a bare number is a size in bytes
+//! and never a duration. Topics are a list of tables, `[[topics]]`, tried from the top, and so are
+//! webhooks with filters, `[[webhooks]]`; in the environment and as a flag they are the same list
+//! as TOML: `HERENOW_TOPICS='[{ pattern = "room:*" }]'`.
 //!
 //! Everything wrong is reported at once, each error with the key, the value, where it came from
 //! and what it must be: unknown keys and variables, wrong types, values outside their limits.
 
 mod error;
 mod units;
+mod url;
 mod kind;
 mod api;
 mod big_room;
@@ -59,6 +60,7 @@ pub(crate) use show::{reference, show};
 pub use supabase::{PublishableKey, SupabaseConfig};
 pub use tls::{TlsConfig, TlsVersion};
 pub(crate) use units::parse_duration;
+pub(crate) use url::known as shown_url;
 pub(crate) use webhook::{EVENT_WORDS, Receiver, signing_key};
 pub use webhook::{EventsConfig, WebhookConfig, WebhookTarget};
 
@@ -68,7 +70,8 @@ pub use webhook::{EventsConfig, WebhookConfig, WebhookTarget};
 pub struct ServerConfig {
     /// Where to listen, 127.0.0.1:4000.
     pub listen: SocketAddr,
-    /// Whether clients are trusted to say who they are; `None`, the default, decides by [`ServerConfig::mode`].
+    /// Whether clients are trusted to say who they are; `None`, the default, decides by
+    /// [`ServerConfig::mode`].
     pub dev: Option<bool>,
     /// How clients' tokens are checked; they are if there is a key.
     pub jwt: JwtConfig,
@@ -84,8 +87,12 @@ pub struct ServerConfig {
     pub limits: LimitsConfig,
     /// What is shown of the server.
     pub observe: ObserveConfig,
+    /// Whether the demo page is served, and `/` leads there where the dashboard is not, yes.
+    pub demo: bool,
     /// How sockets are closed when the server stops.
     pub drain: DrainConfig,
+    /// How long the server says that it is not ready, before it closes sockets, 0 s.
+    pub drain_delay: Duration,
     /// Which pages of browsers may connect, those of the server's own host.
     pub check_origin: Origins,
     /// Limits of each connection.
@@ -242,7 +249,9 @@ impl Default for ServerConfig {
             proxies: ProxyConfig::default(),
             limits: LimitsConfig::default(),
             observe: ObserveConfig::default(),
+            demo: true,
             drain: DrainConfig::default(),
+            drain_delay: Duration::ZERO,
             check_origin: Origins::SameHost,
             socket: SocketConfig::default(),
             longpoll: LongPollConfig::default(),

@@ -16,12 +16,12 @@
 //!
 //! The gatherer owns what is known of all nodes. It works only while an overview is open on this
 //! node: then it asks the others once a second, and they answer each time with their own figures;
-//! who is not asked does nothing, and nothing is kept for later. So every node's dashboard shows all
-//! nodes, and nobody has to be told when it is closed. Rates are made from two answers.
+//! who is not asked does nothing, and nothing is kept for later. So every node's dashboard shows
+//! all nodes, and nobody has to be told when it is closed. Rates are made from two answers.
 //!
-//! The sockets of the dashboard are a mount of their own on a [`PubSub`] of this node alone, so that
-//! no client and no backend can reach its topics, and operators are not counted as clients. It is
-//! where the API is: on `api.listen`, if that is set.
+//! The sockets of the dashboard are a mount of their own on a [`PubSub`] of this node alone, so
+//! that no client and no backend can reach its topics, and operators are not counted as clients. It
+//! is where the API is: on `api.listen`, if that is set.
 
 mod figures;
 mod link;
@@ -40,9 +40,9 @@ use axum::response::Response;
 use axum::routing::get;
 use herenow_channels::{
     CheckOrigin, ConnectInfo, ConnectRefused, Connected, DrainConfig, SocketConfig, Sockets,
-    SocketsError,
+    SocketsError, TrustedProxies,
 };
-use herenow_pubsub::{LinkError, PubSub};
+use herenow_pubsub::{LinkError, PubSub, client_text};
 use serde_json::{Value, json};
 
 use self::channels::{OverviewChannel, TopicChannel, UserChannel};
@@ -69,18 +69,22 @@ pub(crate) struct Dashboard {
 }
 
 impl Dashboard {
-    /// Starts the gatherer, and makes the sockets with the limits of `config`.
+    /// Starts the gatherer, and makes the sockets with the limits of `config`, whose pages may come
+    /// through `proxies`.
     ///
     /// # Errors
     ///
     /// [`LinkError`] if this node has a dashboard already.
-    pub(crate) fn start(api: &Arc<Api>, config: &SocketConfig) -> Result<Self, LinkError> {
+    pub(crate) fn start(
+        api: &Arc<Api>,
+        config: &SocketConfig,
+        proxies: TrustedProxies,
+    ) -> Result<Self, LinkError> {
         let local = PubSub::local();
         let gatherer = Gatherer::start(api, &local)?;
         let mut config = config.clone();
-        let presence = api.presence.config();
-        let longest = presence.max_topic_bytes.max(presence.max_key_bytes);
-        config.max_topic_bytes = channels::TOPIC.len() + longest;
+        // The channels check the topic and the key that are asked for, and name their limits.
+        config.max_topic_bytes = config.max_message_bytes;
         let mut drain = DrainConfig::default();
         drain.total = DRAIN_TIME;
         let (for_overview, for_topic, for_user) = (api.clone(), api.clone(), api.clone());
@@ -90,6 +94,7 @@ impl Dashboard {
             .config(config)
             .drain_config(drain)
             .check_origin(CheckOrigin::same_host())
+            .trusted_proxies(proxies)
             .connect(move |info| std::future::ready(let_in(&entry, &info)))
             .channel(channels::OVERVIEW, move || {
                 OverviewChannel::new(&for_overview, &interest)
@@ -117,7 +122,11 @@ impl Dashboard {
             .route("/dashboard/access", get(access))
             .with_state(self.api.clone());
         Ok(Router::new()
-            .nest("/dashboard/socket", self.sockets.clone().try_into_router()?)
+            .merge(
+                self.sockets
+                    .clone()
+                    .try_into_router_at("/dashboard/socket")?,
+            )
             .route("/", page("dashboard/index.html"))
             .route("/dashboard/phoenix.mjs", page(CLIENT))
             .route(
@@ -151,7 +160,7 @@ fn let_in(api: &Api, info: &ConnectInfo) -> Result<Connected, ConnectRefused> {
     match api.access.enter(info.headers(), info.auth_token()) {
         Ok(entrant) => Ok(Connected::anonymous().assign(entrant)),
         Err(problem) => {
-            tracing::debug!(reason = problem.detail(), "dashboard refused");
+            tracing::debug!(reason = %client_text(problem.detail()), "dashboard refused");
             Err(ConnectRefused::response(problem))
         }
     }

@@ -2,14 +2,14 @@
 //!
 //! A server that stops lets nobody in: its client would only be sent away again. One that joins a
 //! cluster in which topics have a grace lets nobody in before it knows who is here: a client that
-//! comes back from another node, or from before a restart, compares what it is told with what it knew,
-//! and would take everybody for gone who is not known yet.
-//! How many may be on their way in at the same time is the business of the sockets themselves.
+//! comes back from another node, or from before a restart, compares what it is told with what it
+//! knew, and would take everybody for gone who is not known yet. How many may be on their way in at
+//! the same time is the business of the sockets themselves.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use herenow_channels::come_back_later;
+use herenow_channels::{NoNewcomers, come_back_later};
 
 use crate::config::ServerConfig;
 use crate::health::Ready;
@@ -43,19 +43,20 @@ impl Door {
     }
 }
 
-/// Lets a request through to the sockets, or answers 503 with `retry-after`.
-pub(crate) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
-    match door.closed() {
-        Some(why) if !is_of_a_session(&request) => come_back_later(why),
-        Some(_) | None => next.run(request).await,
+/// Tells the sockets whether somebody new is let in. Whom they know already they let through: the
+/// client of a long-poll session is told of a drain by its session, and gets what was queued for it
+/// before.
+pub(crate) async fn tell(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    if let Some(why) = door.closed() {
+        request.extensions_mut().insert(NoNewcomers(why));
     }
+    next.run(request).await
 }
 
-/// Tells whether a request is of a long-poll session that lives: its client is told of the drain by
-/// the session, and gets what was queued for it before.
-fn is_of_a_session(request: &Request) -> bool {
-    let query = request.uri().query().unwrap_or_default();
-    request.uri().path().ends_with("/longpoll")
-        && (request.headers().contains_key("x-phoenix-longpoll-token")
-            || query.split('&').any(|pair| pair.starts_with("token=")))
+/// Lets a request through to what is no socket, or answers 503 with `retry-after`.
+pub(crate) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    match door.closed() {
+        Some(why) => come_back_later(why),
+        None => next.run(request).await,
+    }
 }

@@ -30,5 +30,5 @@ pub(crate) fn router(
         .config(config)
         .check_origin(check_origin)
         .echo();
-    Ok(Router::new().nest(PATH, sockets.try_into_router()?))
+    sockets.try_into_router_at(PATH)
 }

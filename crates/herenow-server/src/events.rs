@@ -10,12 +10,13 @@
 //!                      GET /api/events                  Courier: signs, posts, tries again
 //! ```
 //!
-//! A webhook hears of each event from one node of the cluster, a listener of `/api/events` hears all
-//! that the node it is connected to sees; the record is the same. What is told and by whom is in
-//! `teller`, how it reads in `event`. docs/events.md is the guide.
+//! A webhook hears of each event from one node of the cluster, a listener of `/api/events` hears
+//! all that the node it is connected to sees; the record is the same. What is told and by whom is
+//! in `teller`, how it reads in `event`. docs/events.md is the guide.
 //!
-//! Telling never waits: a queue that is full loses what comes, a reader that falls behind is closed,
-//! and both are counted and said. Without a webhook, and while nobody listens, nothing is done.
+//! Telling never waits: a queue that is full loses what comes, a reader that falls behind is
+//! closed, and both are counted and said. Without a webhook, and while nobody listens, nothing is
+//! done.
 
 mod event;
 mod signature;
@@ -37,12 +38,13 @@ use tokio::time::{Instant, timeout_at};
 
 use self::courier::Courier;
 pub(crate) use self::courier::WebhookStats;
-pub(crate) use self::event::Filter;
+pub(crate) use self::event::{Filter, reason_word};
 use self::journal::Journal;
-pub(crate) use self::journal::{Resume, StreamStats};
+pub(crate) use self::journal::{ListenError, Resume, StreamStats};
 pub(crate) use self::teller::Teller;
 use crate::config::ServerConfig;
 use crate::health::Ready;
+use crate::outage::Outage;
 
 /// Why nobody can be told of events.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +159,12 @@ impl Events {
     pub(crate) fn webhooks(&self) -> Vec<WebhookStats> {
         let couriers = self.0.couriers.iter();
         couriers.map(|courier| courier.stats()).collect()
+    }
+
+    /// Returns which webhooks do not take events now.
+    pub(crate) fn outages(&self) -> Vec<Outage> {
+        let couriers = self.0.couriers.iter();
+        couriers.filter_map(|courier| courier.outage()).collect()
     }
 
     /// Returns what listeners have got, and what they have not.

@@ -16,30 +16,37 @@
 //! late by no more than the deadline, and while a source is known to be down it is not late at all.
 //!
 //! What is known can be forgotten, on all nodes: a key, a topic, or all ([`Fields::forget`]). What
-//! was forgotten is not shown again, not even by a look-up that had begun before.
+//! was forgotten is not shown to anybody who asks after that. A look-up that had begun before asks
+//! again, and shows what it had read only if there is no other answer by its deadline. A node that
+//! could not be talked to is told when it is back.
 
 mod cache;
+mod flights;
 mod circuit;
+mod counters;
 mod callback;
 mod database;
 mod source;
 mod link;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use herenow_presence::{Fetch, FetchError, Key, Presence, PresenceConfig, Topic};
 use herenow_pubsub::{AdapterError, Link, LinkError};
+use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
+pub(crate) use self::counters::SourceStats;
 use self::link::Heard;
 pub(crate) use self::link::Scope;
-pub(crate) use self::source::SourceStats;
 use self::source::{Ask, Source};
 use crate::config::{FetchConfig, FieldsFrom, ServerConfig};
+use crate::outage::Outage;
 
 /// How long the start of the server waits for the sources.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,6 +56,11 @@ const SLACK: Duration = Duration::from_secs(1);
 const MAX_LOOK_UPS: u32 = 100_000;
 /// How long those who list an unchanged topic share its fields at most.
 const MAX_SHARED: Duration = Duration::from_secs(10);
+/// Scopes that a node has asked to forget and remembers; with one more it is simply all.
+const MAX_FORGOTTEN: usize = 64;
+/// For how long: with the default of `cluster.permdown_period` (20 minutes) who is away for longer
+/// is forgotten by the others, too.
+const FORGOTTEN_FOR: Duration = Duration::from_mins(20);
 
 /// Why fields cannot be had as they are configured.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +98,8 @@ struct Inner {
     /// The source of topics that none of these is.
     general: Option<usize>,
     attached: OnceLock<(Presence, Arc<Link>)>,
+    /// What this node told the others to forget, for those that could not hear it.
+    forgotten: Mutex<VecDeque<(Instant, Scope)>>,
 }
 
 /// The fields of one key: a JSON object.
@@ -138,6 +152,7 @@ impl Fields {
             topics,
             general,
             attached: OnceLock::new(),
+            forgotten: Mutex::default(),
         })))
     }
 
@@ -188,6 +203,7 @@ impl Fields {
     /// If the other nodes could not be told; here they are forgotten then, too.
     pub(crate) fn forget(&self, scope: &Scope) -> Result<(), AdapterError> {
         self.0.forget(scope);
+        self.0.remember(scope, Instant::now());
         match self.0.attached.get() {
             Some((_, link)) => link.broadcast(scope.encode()),
             None => Ok(()),
@@ -197,6 +213,11 @@ impl Fields {
     /// What each source has done, for the metrics.
     pub(crate) fn stats(&self) -> Vec<SourceStats> {
         self.0.sources.iter().map(Source::stats).collect()
+    }
+
+    /// Which sources do not answer now.
+    pub(crate) fn outages(&self) -> Vec<Outage> {
+        self.0.sources.iter().filter_map(Source::outage).collect()
     }
 
     /// How each source does, for people and their programs.
@@ -222,6 +243,35 @@ impl Inner {
         }
         if let Some((presence, _)) = self.attached.get() {
             presence.forget_fields();
+        }
+    }
+}
+
+impl Inner {
+    fn remember(&self, scope: &Scope, now: Instant) {
+        let mut forgotten = self.forgotten.lock();
+        forgotten.retain(|(at, other)| other != scope && now - *at <= FORGOTTEN_FOR);
+        let is_all = *scope == Scope::All || forgotten.len() == MAX_FORGOTTEN;
+        if is_all {
+            forgotten.clear();
+        }
+        let scope = if is_all { Scope::All } else { scope.clone() };
+        forgotten.push_back((now, scope));
+    }
+
+    /// Tells a node that can be talked to again what it may have missed. To forget twice harms
+    /// nobody.
+    fn tell_again(&self, peer: &str) {
+        let Some((_, link)) = self.attached.get() else {
+            return;
+        };
+        let now = Instant::now();
+        let mut forgotten = self.forgotten.lock().clone();
+        forgotten.retain(|(at, _)| now - *at <= FORGOTTEN_FOR);
+        for (_, scope) in forgotten {
+            if let Err(error) = link.send(peer, scope.encode()) {
+                tracing::warn!(peer, %error, "could not tell again which fields to forget");
+            }
         }
     }
 }
@@ -270,31 +320,68 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn srv_764_what_one_node_forgets_the_others_forget_too() {
+    /// Two nodes, each with a source that is never asked.
+    fn two_nodes(cluster: &MemoryCluster) -> Vec<(Fields, Presence)> {
         let mut config = ServerConfig::default();
         config.fetch.url = Some("http://127.0.0.1:9/never-asked".to_owned());
-        let cluster = MemoryCluster::new();
-        let mut nodes = Vec::new();
-        for name in ["a", "b"] {
+        let node = |name: &str| {
             let fields = Fields::new(&config).unwrap();
             let pubsub = PubSub::new(cluster.adapter(name));
             let presence = Presence::builder(&pubsub).fetch(fields.clone()).start();
             let presence = presence.unwrap();
             fields.attach(&presence).unwrap();
-            nodes.push((fields, presence));
-        }
+            (fields, presence)
+        };
+        ["a", "b"].map(node).into()
+    }
+
+    /// Waits until a source has forgotten something since this epoch.
+    async fn until_forgotten(source: &Source, before: u64, what: &str) {
+        let forgotten = async {
+            while source.epoch() == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let forgotten = tokio::time::timeout(Duration::from_secs(30), forgotten).await;
+        assert!(forgotten.is_ok(), "{what}");
+    }
+
+    #[tokio::test]
+    async fn srv_764_what_one_node_forgets_the_others_forget_too() {
+        let nodes = two_nodes(&MemoryCluster::new());
         let source = &nodes[1].0.0.sources[0];
         for scope in [Scope::Key("ada".to_owned()), Scope::All] {
             let before = source.epoch();
             nodes[0].0.forget(&scope).unwrap();
-            let heard = async {
-                while source.epoch() == before {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            };
-            let heard = tokio::time::timeout(Duration::from_secs(30), heard).await;
-            assert!(heard.is_ok(), "{scope:?}");
+            until_forgotten(source, before, &format!("{scope:?}")).await;
         }
+    }
+
+    #[tokio::test]
+    async fn srv_1731_who_could_not_hear_what_is_to_be_forgotten_is_told_when_it_is_back() {
+        let cluster = MemoryCluster::new();
+        let nodes = two_nodes(&cluster);
+        let source = &nodes[1].0.0.sources[0];
+        let before = source.epoch();
+        cluster.partition(&["b"]);
+        nodes[0].0.forget(&Scope::Key("ada".to_owned())).unwrap();
+        cluster.heal();
+        cluster.report_seen("b");
+        until_forgotten(source, before, "the key, missed in the cut").await;
+
+        let inner = &nodes[0].0.0;
+        let (now, all) = (Instant::now(), Scope::All);
+        for n in 0..=MAX_FORGOTTEN {
+            inner.remember(&Scope::Topic(format!("room:{n}")), now);
+        }
+        let scopes = || -> Vec<Scope> {
+            let forgotten = inner.forgotten.lock();
+            forgotten.iter().map(|(_, scope)| scope.clone()).collect()
+        };
+        // One of the last ones of them, and the key before, were too many.
+        assert_eq!(scopes()[0], all);
+        let late = now + FORGOTTEN_FOR + Duration::from_secs(1);
+        inner.remember(&Scope::Topic("room:late".to_owned()), late);
+        assert_eq!(scopes(), [Scope::Topic("room:late".to_owned())]);
     }
 }

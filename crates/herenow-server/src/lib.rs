@@ -6,17 +6,21 @@
 //! # Features
 //!
 //! - `zenoh` (on by default), `nats`, `redis`: clusters over these engines.
-//! - `sql`: `fetch` out of PostgreSQL and SQLite. Off by default because SQLite is C code that takes
-//!   a minute to build.
+//! - `sql`: `fetch` out of PostgreSQL and SQLite. Off by default because SQLite is C code that
+//!   takes a minute to build.
 //! - `otel`: traces over OTLP, see [`traces`].
 //! - `jemalloc`: the program's memory comes from jemalloc, which gives more of it back when
 //!   connections close. Off by default because building it needs `make`.
 
 pub mod config;
 
+mod clock;
+
 pub mod traces;
 
 pub mod logging;
+
+mod outage;
 
 pub mod identity;
 

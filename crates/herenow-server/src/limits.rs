@@ -2,33 +2,36 @@
 //!
 //! An address is an IPv4 address or an IPv6 network of 64 bits, the least that one customer of a
 //! provider has. It is the client's: what a trusted proxy says it is. The loopback is counted and
-//! never refused: what comes from there is this machine, or a proxy on it that is not trusted, behind
-//! which all clients look like one.
+//! never refused: what comes from there is this machine, or a proxy on it that is not trusted,
+//! behind which all clients look like one.
 //!
-//! One table, under one lock, is all the state. An entry is there while its address has a
-//! connection or has not got all tokens of its rate back, so it is bounded by the connections, and
-//! by `limits.max_addresses` for those that have none; beyond that a newcomer is let in unseen, and
-//! counted. The connections of each user are counted in a table of their own: a connection's own user
-//! has its [`Place`] in the [`Permit`], and the users whom its channels know by tokens of theirs have
-//! those that [`Places`] hands out. What one *connection* may send is its own affair, see [`herenow_channels::Rate`].
+//! Two tables, each under a lock of its own, are all the state: of addresses, and of users by the
+//! id of their connections. An entry is there while it has a connection or has not got all tokens
+//! of its rate back, so a table is bounded by the connections, and by `limits.max_addresses` or
+//! `limits.max_users` for those that have none; beyond that a newcomer is let in unseen, and
+//! counted. A connection of its own user counts by its [`Permit`], one of the users whom its
+//! channels know by tokens of theirs by the [`Place`]s that [`Places`] hands out. What one
+//! *connection* may send is its own affair, see [`herenow_channels::Rate`].
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod named;
+mod table;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use herenow_channels::{Bucket, ConnectInfo, ConnectRefused, Connected, Rate};
+use axum::http::Extensions;
+use herenow_channels::{ConnectInfo, ConnectRefused, Connected, Rate};
+use herenow_pubsub::LogLimit;
 use parking_lot::Mutex;
 
+pub(crate) use self::named::Named;
+use self::named::Refusals;
+use self::table::{Allowance, Excess, Table};
 use crate::config::LimitsConfig;
 
-/// How often the log says that something was refused.
-const LOG_PERIOD: Duration = Duration::from_secs(10);
-/// How often addresses that need not be remembered are looked for, at most.
-const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// When a client that has too many connections may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -39,18 +42,11 @@ pub(crate) struct Limits(Arc<Inner>);
 struct Inner {
     config: LimitsConfig,
     began: Instant,
-    addresses: Mutex<Addresses>,
-    /// Connections of each user that has any, by the id of its connections.
-    users: Mutex<HashMap<Arc<str>, usize>>,
+    addresses: Mutex<Table<Network>>,
+    users: Mutex<Table<Arc<str>>>,
     counters: Counters,
-}
-
-#[derive(Default)]
-struct Addresses {
-    by_network: HashMap<Network, Address>,
-    /// How many of them have no connection.
-    n_idle: usize,
-    swept: Duration,
+    named: Refusals,
+    log: LogLimit,
 }
 
 /// An IPv4 address, or the upper half of an IPv6 address.
@@ -60,20 +56,12 @@ enum Network {
     V6(u64),
 }
 
-#[derive(Debug, Default)]
-struct Address {
-    n_sockets: usize,
-    handshakes: Bucket,
-}
-
 #[derive(Default)]
 struct Counters {
     sockets_per_address: AtomicU64,
     sockets_per_user: AtomicU64,
     handshake_rate: AtomicU64,
-    overflows: AtomicU64,
-    /// When the log said something last, in milliseconds since the beginning.
-    logged_ms: AtomicU64,
+    user_rate: AtomicU64,
 }
 
 /// What was refused, by the limit, and what could not be looked at.
@@ -82,6 +70,7 @@ pub(crate) struct LimitCounts {
     pub(crate) sockets_per_address: u64,
     pub(crate) sockets_per_user: u64,
     pub(crate) handshake_rate: u64,
+    pub(crate) user_rate: u64,
     pub(crate) overflows: u64,
 }
 
@@ -90,10 +79,15 @@ pub(crate) struct LimitCounts {
 pub(crate) struct Permit {
     limits: Limits,
     network: Option<Network>,
-    user: Option<Place>,
+    user: Option<Arc<str>>,
 }
 
-/// A connection's place among those of one user. Given back when dropped.
+/// A permit on its way from the door to `connect`, among the request's extensions.
+#[derive(Clone)]
+struct Ticket(Arc<Mutex<Option<Permit>>>);
+
+/// A connection's place among those of one user, by the token of a channel. Given back when
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     limits: Limits,
@@ -101,13 +95,13 @@ pub(crate) struct Place {
 }
 
 /// The users whose connection this is: its own, and those of its channels' tokens. It has one place
-/// among those of each, however many of its channels are that user's; they share it, and it is given
-/// back with the last of them.
+/// among those of each, however many of its channels are that user's; they share it, and it is
+/// given back with the last of them.
 #[derive(Debug)]
 pub(crate) struct Places {
     limits: Limits,
     /// The user whose place the permit has.
-    own: Option<Box<str>>,
+    own: Option<Arc<str>>,
     others: Mutex<Vec<Weak<Place>>>,
 }
 
@@ -133,21 +127,33 @@ impl Limits {
             addresses: Mutex::default(),
             users: Mutex::default(),
             counters: Counters::default(),
+            named: Refusals::default(),
+            log: LogLimit::default(),
         }))
     }
 
-    /// Lets a request for a connection in, by its address; to be asked before anything else.
-    ///
-    /// # Errors
-    ///
-    /// 429 with a reason that names the limit, counted and logged.
-    pub(crate) fn admit(&self, info: &ConnectInfo) -> Result<Permit, ConnectRefused> {
-        self.admit_client(info.client())
-            .map_err(ConnectRefused::from)
+    /// What sockets ask about each request for a connection, before anything else: lets it in by
+    /// its address, or refuses it with 429 and a reason that names the limit, counted and logged.
+    pub(crate) fn door(
+        &self,
+    ) -> impl Fn(Option<IpAddr>, &mut Extensions) -> Result<(), ConnectRefused> + use<> {
+        let limits = self.clone();
+        move |client, extensions| {
+            let permit = limits.admit_client(client)?;
+            extensions.insert(Ticket(Arc::new(Mutex::new(Some(permit)))));
+            Ok(())
+        }
     }
 
-    /// Lets a request in that is no connection's, by its client's address; it counts as a connection
-    /// until the permit is dropped.
+    /// The place of a request that came through the door.
+    pub(crate) fn permit(&self, info: &ConnectInfo) -> Permit {
+        let ticket = info.extension::<Ticket>();
+        let permit = ticket.and_then(|ticket| ticket.0.lock().take());
+        permit.unwrap_or_else(|| self.nobodys())
+    }
+
+    /// Lets a request in that is no connection's, by its client's address; it counts as a
+    /// connection until the permit is dropped.
     ///
     /// # Errors
     ///
@@ -158,89 +164,93 @@ impl Limits {
     }
 
     fn admit_address(&self, client: Option<IpAddr>, now: Duration) -> Result<Permit, Over> {
-        let mut permit = Permit {
-            limits: self.clone(),
-            network: None,
-            user: None,
-        };
-        let config = &self.0.config;
-        let is_off = config.sockets_per_address == 0 && config.handshake_rate.per_second == 0;
-        let Some(client) = client.filter(|_| !is_off) else {
+        let mut permit = self.nobodys();
+        let allowance = self.0.of_address();
+        let Some(client) = client.filter(|_| !allowance.is_off()) else {
             return Ok(permit);
         };
         let client = client.to_canonical();
         let network = Network::of(client);
+        let allowance = Allowance {
+            is_exempt: client.is_loopback(),
+            ..allowance
+        };
         let mut addresses = self.0.addresses.lock();
-        if !addresses.has_room_for(network, config.max_addresses, now) {
-            self.0.counters.overflows.fetch_add(1, Ordering::Relaxed);
-            // It is remembered from here on: as a connection, which there are not too many of.
-        }
-        let is_new = !addresses.by_network.contains_key(&network);
-        let address = addresses.by_network.entry(network).or_default();
-        let (max, rate) = (config.sockets_per_address, config.handshake_rate);
-        let has_token = address.handshakes.take(rate, now);
-        let is_over = max > 0 && address.n_sockets >= max;
-        let wait = address.handshakes.wait(rate, now);
-        let is_refused = (!has_token || is_over) && !client.is_loopback();
-        if is_refused {
-            addresses.n_idle += usize::from(is_new);
-            return Err(if has_token {
-                Over::SocketsPerAddress { max }
-            } else {
-                Over::HandshakeRate { rate, wait }
-            });
-        }
-        let was_idle = !is_new && address.n_sockets == 0;
-        address.n_sockets += 1;
-        addresses.n_idle -= usize::from(was_idle);
+        let entered = addresses.enter(&network, &allowance, now);
+        entered.map_err(|excess| {
+            let (max, rate) = (allowance.max_sockets, allowance.rate);
+            match excess {
+                Excess::Sockets => Over::SocketsPerAddress { max },
+                Excess::Rate { wait } => Over::HandshakeRate { rate, wait },
+            }
+        })?;
         permit.network = Some(network);
         Ok(permit)
     }
 
-    /// Takes a place among the connections of a user, by the id of those.
-    fn place_of(&self, user: &str) -> Result<Place, TooMany> {
-        let max = self.0.config.sockets_per_user;
-        let user: Arc<str> = user.into();
-        let mut users = self.0.users.lock();
-        let n_sockets = users.entry(user.clone()).or_default();
-        if max > 0 && *n_sockets >= max {
-            drop(users); // It has some, so that the entry was there.
-            return Err(self.refuse(&Over::SocketsPerUser { max }));
-        }
-        *n_sockets += 1;
-        drop(users);
-        Ok(Place {
+    /// A place that is not counted.
+    fn nobodys(&self) -> Permit {
+        Permit {
             limits: self.clone(),
-            user,
+            network: None,
+            user: None,
+        }
+    }
+
+    /// Counts a connection of a user in, by the id of those.
+    fn enter(&self, user: &Arc<str>) -> Result<(), TooMany> {
+        self.enter_user(user, self.0.began.elapsed())
+            .map_err(|over| self.refuse(&over))
+    }
+
+    fn enter_user(&self, user: &Arc<str>, now: Duration) -> Result<(), Over> {
+        let allowance = self.0.of_user();
+        let entered = self.0.users.lock().enter(user, &allowance, now);
+        entered.map_err(|excess| {
+            let (max, rate) = (allowance.max_sockets, allowance.rate);
+            match excess {
+                Excess::Sockets => Over::SocketsPerUser { max },
+                Excess::Rate { wait } => Over::UserRate { rate, wait },
+            }
         })
     }
 
+    /// Counts a connection of a user out.
+    fn leave(&self, user: &Arc<str>) {
+        let (max_idle, now) = (self.0.config.max_users, self.0.began.elapsed());
+        self.0.users.lock().leave(user, max_idle, now);
+    }
+
     /// The places of a connection that was let in by its user, if it has one.
-    pub(crate) fn places(&self, own: Option<&str>) -> Places {
+    pub(crate) fn places(&self, own: Option<Arc<str>>) -> Places {
         Places {
             limits: self.clone(),
-            own: own.map(Into::into),
+            own,
             others: Mutex::default(),
         }
     }
 
     fn refuse(&self, over: &Over) -> TooMany {
         let (reason, counter) = (over.to_string(), over.counter(&self.0.counters));
-        let n_refused = counter.fetch_add(1, Ordering::Relaxed) + 1;
-        let now_ms = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let logged = &self.0.counters.logged_ms;
-        let last_ms = logged.load(Ordering::Relaxed);
-        let is_due =
-            n_refused == 1 || Duration::from_millis(now_ms - last_ms.min(now_ms)) >= LOG_PERIOD;
-        if is_due {
-            logged.store(now_ms, Ordering::Relaxed);
-            tracing::warn!(reason, n_refused, "connection refused");
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(n_left_out) = self.0.log.may_log() {
+            tracing::warn!(reason, n_left_out, "connection refused");
         }
         let retry_after = over.retry_after();
         TooMany {
             reason,
             retry_after,
         }
+    }
+
+    /// Counts something that a channel or the API refused for being over a limit.
+    pub(crate) fn count(&self, limit: Named) {
+        self.0.named.count(limit);
+    }
+
+    /// Returns how much channels and the API refused so far for being over each limit.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (Named, u64)> {
+        self.0.named.counts()
     }
 
     /// Returns what was refused so far.
@@ -251,13 +261,39 @@ impl Limits {
             sockets_per_address: read(&counters.sockets_per_address),
             sockets_per_user: read(&counters.sockets_per_user),
             handshake_rate: read(&counters.handshake_rate),
-            overflows: read(&counters.overflows),
+            user_rate: read(&counters.user_rate),
+            overflows: self.0.addresses.lock().n_overflows() + self.0.users.lock().n_overflows(),
         }
     }
 
     /// Returns how many addresses are remembered.
     pub(crate) fn n_addresses(&self) -> usize {
-        self.0.addresses.lock().by_network.len()
+        self.0.addresses.lock().len()
+    }
+
+    /// Returns how many users are remembered.
+    pub(crate) fn n_users(&self) -> usize {
+        self.0.users.lock().len()
+    }
+}
+
+impl Inner {
+    fn of_address(&self) -> Allowance {
+        Allowance {
+            max_sockets: self.config.sockets_per_address,
+            rate: self.config.handshake_rate,
+            max_idle: self.config.max_addresses,
+            is_exempt: false,
+        }
+    }
+
+    fn of_user(&self) -> Allowance {
+        Allowance {
+            max_sockets: self.config.sockets_per_user,
+            rate: self.config.user_rate,
+            max_idle: self.config.max_users,
+            is_exempt: false,
+        }
     }
 }
 
@@ -266,11 +302,13 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// As [`Limits::admit`].
+    /// 429 with a reason that names the limit, counted and logged.
     pub(crate) fn enter(mut self, connected: Connected) -> Result<Connected, ConnectRefused> {
-        let is_limited = self.limits.0.config.sockets_per_user > 0;
-        let user = connected.id.as_deref().filter(|_| is_limited);
-        self.user = user.map(|user| self.limits.place_of(user)).transpose()?;
+        let is_limited = !self.limits.0.of_user().is_off();
+        if let Some(user) = connected.id.as_ref().filter(|_| is_limited) {
+            self.limits.enter(user)?;
+            self.user = Some(user.clone());
+        }
         Ok(connected.keeping(self))
     }
 }
@@ -280,7 +318,10 @@ impl Drop for Permit {
         let inner = &self.limits.0;
         if let Some(network) = self.network {
             let (max_idle, now) = (inner.config.max_addresses, inner.began.elapsed());
-            inner.addresses.lock().leave(network, max_idle, now);
+            inner.addresses.lock().leave(&network, max_idle, now);
+        }
+        if let Some(user) = &self.user {
+            self.limits.leave(user);
         }
     }
 }
@@ -292,16 +333,20 @@ impl Places {
     /// # Errors
     ///
     /// [`TooMany`], counted and logged, if the connection would be one too many of the user.
-    pub(crate) fn of(&self, user: &str) -> Result<Option<Arc<Place>>, TooMany> {
-        if self.own.as_deref() == Some(user) {
+    pub(crate) fn of(&self, user: &Arc<str>) -> Result<Option<Arc<Place>>, TooMany> {
+        if self.own.as_ref() == Some(user) {
             return Ok(None);
         }
         let mut others = self.others.lock();
-        let is_of = |place: &Arc<Place>| &*place.user == user;
+        let is_of = |place: &Arc<Place>| place.user == *user;
         if let Some(place) = others.iter().filter_map(Weak::upgrade).find(is_of) {
             return Ok(Some(place));
         }
-        let place = Arc::new(self.limits.place_of(user)?);
+        self.limits.enter(user)?;
+        let place = Arc::new(Place {
+            limits: self.limits.clone(),
+            user: user.clone(),
+        });
         others.retain(|place| place.strong_count() > 0);
         others.push(Arc::downgrade(&place));
         Ok(Some(place))
@@ -310,45 +355,7 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut users = self.limits.0.users.lock();
-        if let Entry::Occupied(mut entry) = users.entry(self.user.clone()) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
-    }
-}
-
-impl Addresses {
-    /// Takes out a connection; its address is remembered while its rate is, if there is room.
-    fn leave(&mut self, network: Network, max_idle: usize, now: Duration) {
-        let Entry::Occupied(mut entry) = self.by_network.entry(network) else {
-            return;
-        };
-        entry.get_mut().n_sockets -= 1;
-        if entry.get().n_sockets == 0 {
-            if entry.get().handshakes.is_full(now) || self.n_idle >= max_idle {
-                entry.remove();
-            } else {
-                self.n_idle += 1;
-            }
-        }
-    }
-
-    /// Makes room for a newcomer, if there is none; false if that cannot be had now.
-    fn has_room_for(&mut self, network: Network, max: usize, now: Duration) -> bool {
-        if self.n_idle < max || self.by_network.contains_key(&network) {
-            return true;
-        }
-        if now.saturating_sub(self.swept) >= SWEEP_PERIOD {
-            self.swept = now;
-            self.by_network
-                .retain(|_, address| address.n_sockets > 0 || !address.handshakes.is_full(now));
-            let addresses = self.by_network.values();
-            self.n_idle = addresses.filter(|address| address.n_sockets == 0).count();
-        }
-        self.n_idle < max
+        self.limits.leave(&self.user);
     }
 }
 
@@ -381,6 +388,11 @@ enum Over {
         rate.per_second
     )]
     HandshakeRate { rate: Rate, wait: Duration },
+    #[error(
+        "too many new connections of this user, the limit is {} a second (limits.user_rate)",
+        rate.per_second
+    )]
+    UserRate { rate: Rate, wait: Duration },
 }
 
 impl Over {
@@ -389,13 +401,14 @@ impl Over {
             Self::SocketsPerAddress { .. } => &counters.sockets_per_address,
             Self::SocketsPerUser { .. } => &counters.sockets_per_user,
             Self::HandshakeRate { .. } => &counters.handshake_rate,
+            Self::UserRate { .. } => &counters.user_rate,
         }
     }
 
     fn retry_after(&self) -> Duration {
         match self {
             Self::SocketsPerAddress { .. } | Self::SocketsPerUser { .. } => RETRY_AFTER,
-            Self::HandshakeRate { wait, .. } => *wait,
+            Self::HandshakeRate { wait, .. } | Self::UserRate { wait, .. } => *wait,
         }
     }
 }
@@ -479,17 +492,21 @@ mod tests {
     fn srv_1262_limits_that_are_off_remember_nobody() {
         let limits = limits(|config| {
             config.handshake_rate = Rate::new(0, 1);
+            config.user_rate = Rate::new(0, 1);
             (config.sockets_per_address, config.sockets_per_user) = (0, 0);
         });
         let permit = limits.admit_address(address("203.0.113.1"), NOW).unwrap();
         let _held = permit.enter(Connected::with_id("users:ada")).unwrap();
         assert_eq!(limits.n_addresses(), 0);
-        assert!(limits.0.users.lock().is_empty());
+        assert_eq!(limits.n_users(), 0);
     }
 
     #[test]
     fn srv_853_a_user_has_so_many_connections_and_a_refused_one_takes_no_place() {
-        let limits = limits(|config| config.sockets_per_user = 1);
+        let limits = limits(|config| {
+            config.user_rate = Rate::new(0, 1);
+            config.sockets_per_user = 1;
+        });
         let enter = |user: &str| {
             let permit = limits.admit_address(address("203.0.113.1"), NOW).unwrap();
             permit.enter(Connected::with_id(user))
@@ -501,33 +518,88 @@ mod tests {
         drop(held);
         let again = enter("users:ada").unwrap();
         drop((other, again));
-        assert!(limits.0.users.lock().is_empty());
+        assert_eq!(limits.n_users(), 0);
     }
 
     #[test]
     fn srv_1250_a_connection_has_one_place_of_each_user_of_its_channels() {
-        let limits = limits(|config| config.sockets_per_user = 1);
-        let (one, other) = (limits.places(None), limits.places(Some("users:bob")));
-        let ada = one.of("users:ada").unwrap().unwrap();
-        let again = one.of("users:ada").unwrap().unwrap();
+        let limits = limits(|config| {
+            config.user_rate = Rate::new(0, 1);
+            config.sockets_per_user = 1;
+        });
+        let (ada, bob): (Arc<str>, Arc<str>) = ("users:ada".into(), "users:bob".into());
+        let (one, other) = (limits.places(None), limits.places(Some(bob.clone())));
+        let first = one.of(&ada).unwrap().unwrap();
+        let again = one.of(&ada).unwrap().unwrap();
         assert!(
-            Arc::ptr_eq(&ada, &again),
+            Arc::ptr_eq(&first, &again),
             "two channels of a connection share it"
         );
-        assert!(other.of("users:bob").unwrap().is_none(), "it is its own");
-        let over = other.of("users:ada").unwrap_err();
+        assert!(other.of(&bob).unwrap().is_none(), "it is its own");
+        let over = other.of(&ada).unwrap_err();
         assert_eq!(
             over.reason,
             "too many connections of this user, the limit is 1 (limits.sockets_per_user)"
         );
         assert_eq!(limits.counts().sockets_per_user, 1);
-        drop(ada);
-        assert!(other.of("users:ada").is_err(), "one channel is still hers");
+        drop(first);
+        assert!(other.of(&ada).is_err(), "one channel is still hers");
         drop(again);
-        let moved = other.of("users:ada").unwrap();
-        assert!(one.of("users:ada").is_err());
+        let moved = other.of(&ada).unwrap();
+        assert!(one.of(&ada).is_err());
         drop((moved, one, other));
-        assert!(limits.0.users.lock().is_empty());
+        assert_eq!(limits.n_users(), 0);
+    }
+
+    #[test]
+    fn srv_1268_a_user_connects_at_a_rate_from_wherever_it_comes() {
+        let limits = limits(|config| config.user_rate = Rate::new(10, 2));
+        let (ada, bob): (Arc<str>, Arc<str>) = ("users:ada".into(), "users:bob".into());
+        let enter = |user, ms| limits.enter_user(user, NOW + Duration::from_millis(ms));
+        let leave = |user, ms| {
+            let now = NOW + Duration::from_millis(ms);
+            limits.0.users.lock().leave(user, 100, now);
+        };
+        for _ in 0..2 {
+            enter(&ada, 0).unwrap();
+            leave(&ada, 0);
+        }
+        let over = enter(&ada, 0).unwrap_err();
+        assert_eq!(
+            over.to_string(),
+            "too many new connections of this user, the limit is 10 a second (limits.user_rate)"
+        );
+        assert_eq!(over.retry_after(), Duration::from_millis(100));
+        enter(&bob, 0).unwrap();
+        assert!(enter(&ada, 99).is_err());
+        enter(&ada, 100).unwrap();
+        // Remembered while its rate is, and not for longer.
+        leave(&ada, 100);
+        assert_eq!(limits.n_users(), 2);
+        leave(&bob, 100);
+        enter(&ada, 300).unwrap();
+        leave(&ada, 400);
+        assert_eq!(limits.n_users(), 0);
+    }
+
+    #[test]
+    fn srv_1269_users_that_are_remembered_are_bounded() {
+        let limits = limits(|config| {
+            config.max_users = 100;
+            config.user_rate = Rate::new(1, 5);
+        });
+        let enter = |n: usize, now| {
+            let user: Arc<str> = format!("users:{n}").into();
+            let entered = limits.enter_user(&user, now);
+            limits.0.users.lock().leave(&user, 100, now);
+            entered
+        };
+        for n in 0..1_000 {
+            enter(n, NOW).unwrap();
+        }
+        assert_eq!((limits.n_users(), limits.counts().overflows), (100, 900));
+        enter(1_000, NOW + Duration::from_secs(60)).unwrap();
+        assert_eq!(limits.n_users(), 1);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Our own lines are few and say what happened. The clients of the engines tell every step and
 //! every attempt: of those only what warns is kept, and each such line once a minute, unless
 //! `log.level` has directives of its own.
+//!
+//! What is not ours can log anything at `debug` and `trace`, tokens and payloads too. Of it these
+//! levels are not heard, however much is asked of ours, unless a directive names it.
 
 mod warnings;
 
@@ -12,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing::callsite::Identifier;
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::FilterExt as _;
@@ -26,6 +30,8 @@ pub use self::warnings::Warnings;
 
 /// How often a line of an engine is repeated.
 const PERIOD: Duration = Duration::from_secs(60);
+/// What our crates call themselves in the log.
+const OURS: &str = "herenow";
 /// What engines call themselves in the log.
 const ENGINES: [&str; 2] = ["zenoh", "async_nats"];
 /// Less than the general level for them, and for two lines that warn of what was configured.
@@ -63,7 +69,36 @@ pub fn filter<S: Subscriber>(level: &str) -> impl Filter<S> + use<S> {
         "info" | "warn" => format!("{level},{QUIETER}"),
         other => other.to_owned(),
     };
-    EnvFilter::new(directives).and(Seldom::default())
+    let held = Held::unless_named_in(level);
+    EnvFilter::new(directives).and(held).and(Seldom::default())
+}
+
+/// Holds what is not ours at `info`.
+#[derive(Debug)]
+struct Held {
+    /// Beginnings of the targets that may say more.
+    named: Vec<String>,
+}
+
+impl Held {
+    fn unless_named_in(directives: &str) -> Self {
+        let target = |directive: &str| {
+            let end = directive.find(['=', '[']).unwrap_or(directive.len());
+            directive[..end].trim().to_owned()
+        };
+        let is_named = |name: &String| !name.is_empty() && name.parse::<LevelFilter>().is_err();
+        let named = directives.split(',').map(target).filter(is_named);
+        Self {
+            named: named.chain([OURS.to_owned()]).collect(),
+        }
+    }
+}
+
+impl<S> Filter<S> for Held {
+    fn enabled(&self, metadata: &Metadata<'_>, _context: &Context<'_, S>) -> bool {
+        let is_named = |name: &String| metadata.target().starts_with(name);
+        *metadata.level() <= Level::INFO || self.named.iter().any(is_named)
+    }
 }
 
 /// Lets engines repeat a line once a minute, and everybody else always.
@@ -93,5 +128,72 @@ impl<S> Filter<S> for Seldom {
         }
         last.insert(metadata.callsite(), now);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::subscriber::with_default;
+
+    use super::*;
+
+    /// The levels that a target is heard at with these directives.
+    fn heard(directives: &str, line: fn(&Level)) -> Vec<Level> {
+        let lines = Lines::default();
+        let registry = tracing_subscriber::registry();
+        let layer = lines.clone().with_filter(filter(directives));
+        with_default(registry.with(layer), || {
+            for level in [Level::INFO, Level::DEBUG, Level::TRACE] {
+                line(&level);
+            }
+        });
+        let heard = lines.0.lock();
+        heard.clone()
+    }
+
+    #[derive(Debug, Clone, Default)]
+    struct Lines(std::sync::Arc<Mutex<Vec<Level>>>);
+
+    impl<S: Subscriber> tracing_subscriber::Layer<S> for Lines {
+        fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+            self.0.lock().push(*event.metadata().level());
+        }
+    }
+
+    macro_rules! says {
+        ($target:literal) => {
+            |level: &Level| match *level {
+                Level::INFO => tracing::info!(target: $target, "x"),
+                Level::DEBUG => tracing::debug!(target: $target, "x"),
+                _ => tracing::trace!(target: $target, "x"),
+            }
+        };
+    }
+
+    #[test]
+    fn srv_1296_only_our_own_lines_are_heard_below_info_unless_others_are_named() {
+        let all = [Level::INFO, Level::DEBUG, Level::TRACE];
+        let tungstenite = says!("tungstenite::protocol");
+        let ours = says!("herenow_channels::socket");
+        assert_eq!(heard("trace", ours), all);
+        for general in [
+            "trace",
+            "TRACE",
+            "5",
+            "info,herenow_channels=trace",
+            "debug",
+        ] {
+            assert_eq!(heard(general, tungstenite), [Level::INFO], "{general}");
+        }
+        assert_eq!(heard("trace,tungstenite=trace", tungstenite), all);
+        assert_eq!(
+            heard("trace,tungstenite::protocol=debug", tungstenite),
+            all[..2]
+        );
+        let hyper = says!("hyper::proto::h1::conn");
+        assert_eq!(heard("trace,tungstenite=trace", hyper), [Level::INFO]);
+        for quiet in ["error", "warn", "off"] {
+            assert!(heard(quiet, tungstenite).is_empty(), "{quiet}");
+        }
     }
 }

@@ -30,18 +30,31 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("herenow: {error:#}");
+            eprintln!("herenow: {}", in_words(&error));
             ExitCode::FAILURE
         }
     }
 }
 
+/// An error's words, and those of its causes that add something.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 fn serve(sources: &Sources) -> anyhow::Result<()> {
+    let runtime = runtime()?;
+    // Before anything else, so that no signal is missed, and none ends what is about to start.
+    let stop = runtime.block_on(async { signals::stop() });
+    let stop = stop.context("cannot listen to signals")?;
     let mut config = ServerConfig::load(sources)?;
     let traces = logging::start(&config)?;
-    let served = runtime()?.block_on(async {
-        // Before anything listens, so that no signal is missed.
-        let stop = signals::stop().context("cannot listen to signals")?;
+    let served = runtime.block_on(async {
         let listener = match host::listener(config.listen)? {
             Some(listener) => listener,
             None => run::listen(config.listen)?,

@@ -1,8 +1,8 @@
 //! `GET /metrics`: what this node has counted, as Prometheus reads it.
 //!
 //! Nothing is counted here. The crates count into plain atomics of their own, and a scrape reads
-//! them: `Snapshot` holds what one scrape saw, the `catalog` says what of it is which metric,
-//! and the library writes it, as OpenMetrics for who asks for that and else as Prometheus' own text.
+//! them: `Snapshot` holds what one scrape saw, the `catalog` says what of it is which metric, and
+//! the library writes it, as OpenMetrics for who asks for that and else as Prometheus' own text.
 //! docs/metrics.md is made from the catalog.
 //!
 //! Labels have few values, known beforehand: never a topic, a user, an address or a name of a node.
@@ -20,7 +20,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text, text,
@@ -37,15 +37,18 @@ use crate::config::Right;
 const PREFIX: &str = "herenow";
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
-/// The route of the metrics, behind the keys of the API unless `is_open`.
-pub(crate) fn router(source: Source, is_open: bool) -> Router {
-    let access = source.api.access.clone();
-    let handler = get(scrape);
-    let handler = if is_open {
-        handler
-    } else {
-        access.guard(Right::Read, handler)
-    };
+/// The route of the metrics, behind the keys of the API.
+pub(crate) fn router(source: Source) -> Router {
+    let handler = source.api.access.guard(Right::Read, get(scrape));
+    route(source, handler)
+}
+
+/// The route of the metrics, open to everybody.
+pub(crate) fn open_router(source: Source) -> Router {
+    route(source, get(scrape))
+}
+
+fn route(source: Source, handler: MethodRouter<Arc<Source>>) -> Router {
     Router::new()
         .route("/metrics", handler)
         .with_state(Arc::new(source))
@@ -137,7 +140,7 @@ impl Metric {
     fn metric_type(&self) -> MetricType {
         match self.read {
             Read::Counter(_) | Read::Time(_) | Read::Counters(..) => MetricType::Counter,
-            Read::Gauge(_) | Read::Gauges(..) => MetricType::Gauge,
+            Read::Gauge(_) | Read::MaybeGauge(_) | Read::Gauges(..) => MetricType::Gauge,
             Read::Histogram(_) => MetricType::Histogram,
         }
     }
@@ -153,7 +156,11 @@ impl Metric {
     fn labels(&self) -> &'static [&'static str] {
         match self.read {
             Read::Counters(labels, _) | Read::Gauges(labels, _) => labels,
-            Read::Counter(_) | Read::Time(_) | Read::Gauge(_) | Read::Histogram(_) => &[],
+            Read::Counter(_)
+            | Read::Time(_)
+            | Read::Gauge(_)
+            | Read::MaybeGauge(_)
+            | Read::Histogram(_) => &[],
         }
     }
 
@@ -168,6 +175,10 @@ impl Metric {
             Read::Counter(read) => counter(to, read(snapshot)),
             Read::Time(read) => to.encode_counter::<NoLabelSet, _, f64>(&read(snapshot), None),
             Read::Gauge(read) => to.encode_gauge(&read(snapshot)),
+            Read::MaybeGauge(read) => match read(snapshot) {
+                Some(value) => to.encode_gauge(&value),
+                None => Ok(()),
+            },
             Read::Counters(labels, read) => {
                 for (values, value) in read(snapshot) {
                     counter(to.encode_family(&with(labels, values))?, value)?;

@@ -1,10 +1,14 @@
 //! [`People`]: presences that this node holds for backends.
 //!
 //! One task owns the leases. A presence is held as long as its lease; who holds it renews it, and a
-//! lease that runs out is a leave. A lease belongs to the node that was asked last: asked at another
-//! one, it moves there, and the node that had it lets go as soon as it hears of it, so that a load
-//! balancer may send renewals anywhere and a backend may go on when a node is lost. Of two nodes that
-//! are asked at once the later one keeps it, by their clocks and then their names.
+//! lease that runs out is a leave. A lease belongs to the node that was asked last: asked at
+//! another one, it moves there, and the node that had it lets go as soon as it hears of it, so that
+//! a load balancer may send renewals anywhere and a backend may go on when a node is lost. Of two
+//! nodes that are asked at once the later one keeps it, by their clocks and then their names; a node
+//! that knows of a claim makes a later one, whatever the clocks say.
+//!
+//! What is to end on all nodes, a lease or whatever a user has, is told to them as an order, and
+//! again to a node that could not be talked to for a while. So are the leases that a node holds.
 //!
 //! ```text
 //! routes ── command ──▶ inbox (bounded) ──▶ the task: leases, by topic and key, and by end
@@ -13,21 +17,27 @@
 //!                                            Presence
 //! ```
 
-mod leases;
 mod link;
+mod orders;
+mod elsewhere;
+mod leases;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use herenow_presence::{Presence, TrackError, UpdateError};
-use herenow_pubsub::{AdapterError, Link, LinkError};
+use herenow_pubsub::{AdapterError, LinkError};
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use self::leases::{Command, Leases};
-use self::link::{Heard, Message};
+use self::leases::{Command, Leases, Write};
+use self::link::{End, Heard};
+
+/// The field of metas with the time at which a user came: in Unix seconds, as text.
+pub(crate) const ONLINE_AT: &str = "online_at";
 
 /// Commands that wait for the task at most.
 const MAX_COMMANDS: usize = 1_024;
@@ -39,7 +49,6 @@ pub(crate) struct People(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     presence: Presence,
-    link: Arc<Link>,
     inbox: mpsc::Sender<Command>,
     stats: Arc<Stats>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -51,8 +60,12 @@ pub(crate) struct Stats {
     pub(crate) n_leases: AtomicU64,
     pub(crate) n_expired: AtomicU64,
     pub(crate) n_moved: AtomicU64,
+    /// Evictions that this node was asked for, and has told the others of.
     pub(crate) n_evicted: AtomicU64,
+    /// For there being as many as there may.
     pub(crate) n_refused: AtomicU64,
+    /// Messages of other nodes that found no room.
+    pub(crate) n_dropped: AtomicU64,
 }
 
 /// The name of a lease.
@@ -92,8 +105,10 @@ pub(crate) enum PeopleError {
     Full { max: usize },
     #[error("this node does not hold the presence")]
     NotHeld,
-    #[error("{MAX_COMMANDS} requests of backends wait already, which is the limit")]
-    Busy,
+    #[error("{max} requests of backends wait already, which is the limit")]
+    Busy { max: usize },
+    #[error("the other nodes could not be told")]
+    NotTold(#[from] AdapterError),
     #[error("the server is stopping")]
     Closed,
 }
@@ -106,14 +121,13 @@ impl People {
     /// [`LinkError`] if this node has one already.
     pub(crate) fn start(presence: &Presence, max_leases: usize) -> Result<Self, LinkError> {
         let (inbox, commands) = mpsc::channel(MAX_COMMANDS);
-        let (heard, messages) = Heard::new();
-        let link = Arc::new(presence.pubsub().link("people", Arc::new(heard))?);
         let stats = Arc::<Stats>::default();
-        let leases = Leases::new(presence.clone(), link.clone(), max_leases, stats.clone());
-        let task = tokio::spawn(leases.run(commands, messages));
+        let (heard, arrivals) = Heard::new(stats.clone());
+        let link = presence.pubsub().link("people", Arc::new(heard))?;
+        let leases = Leases::new(presence.clone(), link, max_leases, stats.clone());
+        let task = tokio::spawn(leases.run(commands, arrivals));
         Ok(Self(Arc::new(Inner {
             presence: presence.clone(),
-            link,
             inbox,
             stats,
             task: Mutex::new(Some(task)),
@@ -122,12 +136,7 @@ impl People {
 
     /// Ends all leases and the task.
     pub(crate) async fn close(&self) {
-        let task = self
-            .0
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let task = self.0.task.lock().take();
         let is_told = self.0.inbox.send(Command::Close).await.is_ok();
         if let Some(task) = task.filter(|_| is_told)
             && let Err(error) = task.await
@@ -140,35 +149,54 @@ impl People {
         &self.0.stats
     }
 
-    /// Makes `name.key` present in `name.topic` for `lease`, or renews that. Without `may_begin`
-    /// it must be held here.
+    /// Makes `name.key` present in `name.topic` for `lease`, or renews that.
     pub(crate) async fn hold(
         &self,
         name: Name,
         change: Change,
         lease: Option<Duration>,
-        may_begin: bool,
+    ) -> Result<Held, PeopleError> {
+        self.write(Command::Hold, name, change, lease).await
+    }
+
+    /// Renews a presence that this node holds.
+    pub(crate) async fn renew(
+        &self,
+        name: Name,
+        change: Change,
+        lease: Option<Duration>,
+    ) -> Result<Held, PeopleError> {
+        self.write(Command::Renew, name, change, lease).await
+    }
+
+    async fn write(
+        &self,
+        command: fn(Write) -> Command,
+        name: Name,
+        change: Change,
+        lease: Option<Duration>,
     ) -> Result<Held, PeopleError> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Command::Hold {
+        let write = Write {
             name,
             change,
             lease,
-            may_begin,
             answer,
-        })?;
+        };
+        self.ask(command(write))?;
         let held = answered.await.map_err(|_| PeopleError::Closed)?;
-        if held.is_err() {
+        if let Err(PeopleError::Full { .. }) = held {
             self.0.stats.n_refused.fetch_add(1, Ordering::Relaxed);
         }
         held
     }
 
-    /// Ends a presence that this node holds; false if it holds none.
+    /// Ends a presence that this node holds, with what another node may hold of the same name; false
+    /// if this one holds none.
     pub(crate) async fn end(&self, name: Name) -> Result<bool, PeopleError> {
         let (answer, answered) = oneshot::channel();
         self.ask(Command::End { name, answer })?;
-        answered.await.map_err(|_| PeopleError::Closed)
+        answered.await.map_err(|_| PeopleError::Closed)?
     }
 
     /// Asks the other nodes to end a presence, if one of them holds it.
@@ -176,32 +204,38 @@ impl People {
     /// # Errors
     ///
     /// [`AdapterError`] if the request was not accepted.
-    pub(crate) fn end_elsewhere(&self, name: Name) -> Result<(), AdapterError> {
-        self.0.link.broadcast(Message::End(name).encode())
+    pub(crate) async fn end_elsewhere(&self, name: Name) -> Result<(), AdapterError> {
+        self.end_all(End::Lease(name)).await
     }
 
-    /// Ends what nodes hold of a user in a topic, or in all topics, as evicted.
+    /// Ends what there is of a user in a topic, or in all topics, on every node: presences, channels
+    /// and, if it is all topics, connections. Whoever has a valid token may connect again; in dev
+    /// mode connections are nobody's, and none is closed.
     ///
     /// # Errors
     ///
     /// [`AdapterError`] if the other nodes cannot be told; then nothing is ended here either.
     pub(crate) async fn evict(&self, key: &str, topic: Option<&str>) -> Result<(), AdapterError> {
-        let message = Message::Evict {
-            key: key.to_owned(),
-            topic: topic.map(str::to_owned),
-        };
-        self.0.link.broadcast(message.encode())?;
-        // The task's queue can be full of renewals: an eviction waits for its turn.
-        let _closed = self.0.inbox.send(Command::Heard(message)).await;
+        let (key, topic) = (key.to_owned(), topic.map(str::to_owned));
+        self.end_all(End::User { key, topic }).await?;
+        self.0.stats.n_evicted.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    async fn end_all(&self, end: End) -> Result<(), AdapterError> {
+        let (answer, answered) = oneshot::channel();
+        // The task's queue can be full of renewals: this waits for its turn.
+        let sent = self.0.inbox.send(Command::EndAll { end, answer }).await;
+        sent.map_err(|_| AdapterError::Closed)?;
+        answered.await.unwrap_or(Err(AdapterError::Closed))
     }
 
     fn ask(&self, command: Command) -> Result<(), PeopleError> {
         self.0.inbox.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                self.0.stats.n_refused.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(max = MAX_COMMANDS, "too many requests of backends wait");
-                PeopleError::Busy
+                let max = MAX_COMMANDS;
+                tracing::warn!(max, "too many requests of backends wait");
+                PeopleError::Busy { max }
             }
             mpsc::error::TrySendError::Closed(_) => PeopleError::Closed,
         })
@@ -222,7 +256,7 @@ impl People {
 
 #[cfg(test)]
 mod tests {
-    use herenow_presence::{Event, Watch, WatchEvent};
+    use herenow_presence::{Event, PresenceMeta, Watch, WatchEvent};
     use herenow_pubsub::{MemoryCluster, PubSub};
     use serde_json::json;
 
@@ -252,10 +286,7 @@ mod tests {
         async fn put(&self, device: &str) -> Held {
             let meta = json!({ "device": device }).as_object().cloned();
             let change = meta.map_or(Change::Keep, Change::Set);
-            self.people
-                .hold(name(), change, MINUTE, true)
-                .await
-                .unwrap()
+            self.people.hold(name(), change, MINUTE).await.unwrap()
         }
 
         /// What happens next, as `+node`, `+node again`, `-node reason`, `-node reason, last`.
@@ -296,7 +327,7 @@ mod tests {
         let mut b = Node::start(&cluster, "b").await;
         assert!(a.put("tv").await.is_new);
         assert_eq!((a.next().await, b.next().await), ("+a".into(), "+a".into()));
-        let elsewhere = b.people.hold(name(), Change::Keep, None, false).await;
+        let elsewhere = b.people.renew(name(), Change::Keep, None).await;
         assert!(matches!(elsewhere, Err(PeopleError::NotHeld)));
         assert_eq!(b.people.other_nodes(&name()), ["a"]);
 
@@ -331,7 +362,7 @@ mod tests {
         a.put("tv").await;
         assert_eq!(b.next().await, "+a");
         assert!(!b.people.end(name()).await.unwrap());
-        b.people.end_elsewhere(name()).unwrap();
+        b.people.end_elsewhere(name()).await.unwrap();
         assert_eq!(b.next().await, "-a Left, last");
 
         a.put("tv").await;
@@ -340,9 +371,118 @@ mod tests {
         b.people.evict("bob", None).await.unwrap();
         b.people.evict("ada", None).await.unwrap();
         assert_eq!(b.next().await, "-a Evicted, last");
+        // They are counted once in the cluster: where they were asked for.
+        let n_evicted = |node: &Node| node.people.stats().n_evicted.load(Ordering::Relaxed);
+        assert_eq!((n_evicted(&a), n_evicted(&b)), (0, 3));
         for expected in ["+a", "-a Left, last", "+a", "-a Evicted, last"] {
             assert_eq!(a.next().await, expected);
         }
+    }
+
+    /// The metas of the key with their nodes, as a node shows them.
+    fn shown(node: &Node) -> Vec<(String, Value)> {
+        let entry = node.presence.entry("room:1", "ada");
+        let metas = entry.iter().flat_map(|entry| entry.metas());
+        let show = |meta: &PresenceMeta| {
+            let mut json: Value = meta.read().unwrap();
+            let fields = json.as_object_mut().unwrap();
+            fields.retain(|name, _| !name.starts_with("phx_ref"));
+            (meta.node().to_string(), json)
+        };
+        metas.map(show).collect()
+    }
+
+    /// Time in which all that was sent arrives; it is paused time.
+    async fn settled() {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1732_a_lease_that_moves_keeps_its_meta_and_since_when_and_takes_no_clients() {
+        let cluster = MemoryCluster::new();
+        let a = Node::start(&cluster, "a").await;
+        let b = Node::start(&cluster, "b").await;
+        let of_client = json!({ "device": "a client's own" });
+        let client = a.presence.track_on("room:1", "ada", &of_client);
+        let _client = client.await.unwrap();
+        let own = ("a".to_owned(), of_client);
+        let moved = |node: &str, device: &str| {
+            let meta = json!({ "device": device, "online_at": "5" });
+            [own.clone(), (node.to_owned(), meta)]
+        };
+        let meta = json!({ "device": "phone", "online_at": "5" });
+        let change = Change::Set(meta.as_object().cloned().unwrap());
+        a.people.hold(name(), change, MINUTE).await.unwrap();
+        settled().await;
+        b.people.hold(name(), Change::Keep, MINUTE).await.unwrap();
+        settled().await;
+        assert_eq!(shown(&a), moved("b", "phone"));
+        b.put("tablet").await;
+        settled().await;
+        a.people.hold(name(), Change::Keep, MINUTE).await.unwrap();
+        settled().await;
+        assert_eq!(shown(&b), moved("a", "tablet"));
+        b.put("tv").await;
+        settled().await;
+        assert_eq!(shown(&a), moved("b", "tv"));
+
+        // A newcomer is told who holds what; and what has ended is not taken along.
+        let c = Node::start(&cluster, "c").await;
+        settled().await;
+        c.people.hold(name(), Change::Keep, MINUTE).await.unwrap();
+        settled().await;
+        assert_eq!(shown(&a), moved("c", "tv"));
+        assert!(c.people.end(name()).await.unwrap());
+        settled().await;
+        b.people.hold(name(), Change::Keep, MINUTE).await.unwrap();
+        settled().await;
+        let shown = shown(&a);
+        assert_eq!((&shown[0], shown.len()), (&own, 2));
+        assert_eq!(shown[1].1["device"], Value::Null);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1733_of_two_nodes_that_could_not_talk_the_one_asked_last_keeps_a_lease() {
+        let cluster = MemoryCluster::new();
+        let a = Node::start(&cluster, "a").await;
+        let b = Node::start(&cluster, "b").await;
+        let nodes = |at: &Node| -> Vec<String> {
+            let shown = shown(at).into_iter();
+            let mut nodes: Vec<String> = shown.map(|(node, _)| node).collect();
+            nodes.sort();
+            nodes
+        };
+        let both_hold = async || {
+            cluster.partition(&["b"]);
+            b.put("phone").await;
+            a.put("phone").await;
+            cluster.heal();
+            settled().await;
+            assert_eq!((nodes(&a), nodes(&b).len()), (nodes(&b), 2));
+        };
+        both_hold().await;
+        cluster.report_seen("b");
+        settled().await;
+        assert_eq!((nodes(&a), nodes(&b)), (vec!["a".into()], vec!["a".into()]));
+
+        // An engine need not say who is back: the next renewal decides.
+        both_hold().await;
+        assert!(!b.put("phone").await.is_new);
+        settled().await;
+        assert_eq!((nodes(&a), nodes(&b)), (vec!["b".into()], vec!["b".into()]));
+
+        // Whoever ends it ends both; also where that is heard later.
+        both_hold().await;
+        assert!(a.people.end(name()).await.unwrap());
+        settled().await;
+        assert_eq!((shown(&a), shown(&b)), (Vec::new(), Vec::new()));
+        both_hold().await;
+        cluster.partition(&["b"]);
+        assert!(a.people.end(name()).await.unwrap());
+        cluster.heal();
+        cluster.report_seen("b");
+        settled().await;
+        assert_eq!((shown(&a), shown(&b)), (Vec::new(), Vec::new()));
     }
 
     #[tokio::test]
@@ -355,7 +495,7 @@ mod tests {
             (a.next().await, a.next().await),
             ("+a".into(), "-a Closed, last".into())
         );
-        let late = a.people.hold(name(), Change::Keep, MINUTE, true).await;
+        let late = a.people.hold(name(), Change::Keep, MINUTE).await;
         assert!(matches!(late, Err(PeopleError::Closed)));
     }
 }

@@ -24,7 +24,7 @@ pub enum PrintError {
     Write(#[from] io::Error),
 }
 
-/// Prints what is asked for to `out`.
+/// Prints what is asked for to `out`. Whoever reads a pipe may stop when they have seen enough.
 ///
 /// # Errors
 ///
@@ -34,6 +34,16 @@ pub enum PrintError {
 ///
 /// Outside of tokio.
 pub async fn run(print: &Print, out: &mut impl Write) -> Result<(), PrintError> {
+    let text = render(print).await?;
+    match out.write_all(&text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+async fn render(print: &Print) -> Result<Vec<u8>, PrintError> {
+    let mut text = Vec::new();
+    let out = &mut text;
     match print {
         Print::Check(sources) => {
             let config = Loaded::read(sources)?.config;
@@ -50,7 +60,7 @@ pub async fn run(print: &Print, out: &mut impl Write) -> Result<(), PrintError> 
         }
         Print::Manual(path) => manual(path, out)?,
     }
-    Ok(())
+    Ok(text)
 }
 
 /// The manual page of the program, or of the command at `path`.

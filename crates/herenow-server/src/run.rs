@@ -1,8 +1,9 @@
 //! Builds a server out of its configuration, runs it, and stops it in order.
 //!
-//! `parts` starts what a server consists of and owns it, `routes` says what is at which path, and
+//! `listeners` says which addresses do not go together, `parts` starts what a server consists of and owns it, `routes` says what is at which path, and
 //! `shutdown` in which order all of it ends. Here they are put together.
 
+mod listeners;
 mod parts;
 mod routes;
 mod shutdown;
@@ -18,7 +19,7 @@ use tokio::net::TcpListener;
 pub use self::parts::sockets;
 use self::parts::{Parts, presence_config};
 use self::shutdown::serve_both;
-use crate::cluster::ClusterError;
+use crate::cluster::{self, ClusterError};
 use crate::config::{ConfigError, Mode, ServerConfig};
 use crate::demo;
 pub use crate::events::EventsError;
@@ -34,12 +35,28 @@ use crate::tls::{Tls, TlsError};
 #[non_exhaustive]
 pub enum RunError {
     /// The address could not be listened on.
-    #[error("cannot listen on {address}: {}", explain(cause))]
+    #[error("cannot listen on {address}: {}", explain(cause, flag))]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The flag that says so.
+        flag: &'static str,
         /// What the system said.
         cause: io::Error,
+    },
+    /// Two listeners cannot both have their addresses.
+    #[error(
+        "{key} is {address}, but {other} is {other_address}: only one of them can listen there"
+    )]
+    OneAddress {
+        /// The key of one.
+        key: &'static str,
+        /// Its address.
+        address: String,
+        /// The key of the other.
+        other: &'static str,
+        /// Its address.
+        other_address: String,
     },
     /// The configuration does not say who clients are.
     #[error(transparent)]
@@ -56,7 +73,8 @@ pub enum RunError {
     /// The limits of presences contradict each other.
     #[error("presence: {0}")]
     Presence(#[from] herenow_presence::ConfigError),
-    /// The limits of sockets or of long polling contradict each other, or a topic's pattern is none.
+    /// The limits of sockets or of long polling contradict each other, or a topic's pattern is
+    /// none.
     #[error("sockets: {0}")]
     Sockets(#[from] SocketsError),
     /// The node cannot take part in its cluster.
@@ -88,15 +106,24 @@ pub enum RunError {
 ///
 /// [`RunError::Listen`], with the address and what to do if another program has it.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
-    herenow_channels::listen(address).map_err(|cause| RunError::Listen { address, cause })
+    listen_by(address, "--listen")
+}
+
+fn listen_by(address: SocketAddr, flag: &'static str) -> Result<TcpListener, RunError> {
+    herenow_channels::listen(address).map_err(|cause| RunError::Listen {
+        address,
+        flag,
+        cause,
+    })
 }
 
 /// Runs a server on `listener` until `shutdown` completes, then stops it in order.
 ///
-/// Stopping: `/readyz` turns false and no new socket is let in; the open sockets are closed with
-/// 1012 over [`ServerConfig::drain`], and each user leaves, on all nodes, when their own socket is
-/// closed and not before; then the other nodes of a cluster are told that this life is over, which
-/// takes out whatever is left of it; requests in hand are finished.
+/// Stopping: `/readyz` turns false and no new socket is let in; after
+/// [`ServerConfig::drain_delay`] the open sockets are closed with 1012 over
+/// [`ServerConfig::drain`], and each user leaves, on all nodes, when their own socket is closed and
+/// not before; then the other nodes of a cluster are told that this life is over, which takes out
+/// whatever is left of it; requests in hand are finished.
 ///
 /// # Errors
 ///
@@ -107,15 +134,20 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let mode = config.mode()?;
+    let address = listener.local_addr().unwrap_or(config.listen);
+    if let Some(error) = listeners::check(&config, address).pop() {
+        return Err(error);
+    }
     let hangups = signals::hangups().map_err(RunError::Signals)?;
     let tls = Tls::load(&config.tls)?;
-    let mut parts = Parts::start(&config, mode, &listener).await?;
+    let mut parts = Parts::start(&config, mode, &listener, Tls::status(tls.as_ref())).await?;
     let app = routes::for_clients(&config, &parts, &listener)?;
-    let operators = routes::for_operators(&config, &parts, Tls::metrics(tls.as_ref()))?;
+    let operators = routes::for_operators(&config, &parts)?;
     let api_listener = parts.api_listener.take();
     announce(&listener, api_listener.as_ref(), mode, &config);
     let (app, apart) = match api_listener {
-        Some(listener) => (app.merge(demo::root()), Some((listener, operators))),
+        Some(listener) if config.demo => (app.merge(demo::root()), Some((listener, operators))),
+        Some(listener) => (app, Some((listener, operators))),
         None => (app.merge(operators), None),
     };
     let stopped = async {
@@ -140,7 +172,8 @@ pub async fn serve(
 ///
 /// Outside of tokio.
 pub async fn check(config: &ServerConfig) -> Vec<RunError> {
-    let mut errors = Vec::new();
+    let mut errors = listeners::check(config, config.listen);
+    errors.extend(cluster::check(config).err().map(RunError::from));
     let authority = match config.mode() {
         Ok(Mode::Tokens) => Authority::start(config).map_err(RunError::from),
         Ok(Mode::DevAsked | Mode::DevLoopback) => Ok(Authority::dev()),
@@ -179,7 +212,7 @@ fn announce(
     let s = if config.tls.cert.is_some() { "s" } else { "" };
     tracing::info!(
         socket = %format_args!("ws{s}://{address}/socket"),
-        demo = %format_args!("http{s}://{address}{}", demo::PATH),
+        demo = config.demo.then(|| display(format!("http{s}://{address}{}", demo::PATH))),
         dashboard = %format_args!("http{s}://{dashboard}/"),
         "herenow is here"
     );
@@ -213,12 +246,11 @@ fn announce(
     }
 }
 
-fn explain(error: &io::Error) -> String {
+fn explain(error: &io::Error, flag: &str) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program listens there already; stop it, or choose another address with --listen"
-                .to_owned()
-        }
+        io::ErrorKind::AddrInUse => format!(
+            "another program listens there already; stop it, or choose another address with {flag}"
+        ),
         io::ErrorKind::PermissionDenied => {
             format!("{error}; ports below 1024 need a right of their own")
         }

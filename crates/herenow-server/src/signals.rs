@@ -30,12 +30,16 @@ impl Hangups {
 
 /// Listens to signals from now on; what it returns completes with the first SIGTERM or SIGINT.
 ///
-/// One that comes more than a second later ends the process at once.
+/// One that comes more than a second later ends the process at once. SIGHUP ends it no more, from
+/// now on.
 ///
 /// # Errors
 ///
 /// If the system does not let the process listen.
-pub fn stop() -> io::Result<impl Future<Output = ()>> {
+pub fn stop() -> io::Result<impl Future<Output = ()> + use<>> {
+    // Once listened to, it ends the process no more, also while nobody does: whoever asks a server
+    // that is about to start to read its files again has what they want.
+    drop(hangups()?);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut next =
@@ -50,4 +54,29 @@ pub fn stop() -> io::Result<impl Future<Output = ()>> {
             std::process::exit(128 + number);
         });
     })
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    /// The signals that the process catches, as bits.
+    fn caught() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
+        u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+    }
+
+    #[tokio::test]
+    async fn srv_903_sighup_ends_no_server_that_is_about_to_start() {
+        let _stop = stop().unwrap();
+        for signal in [SignalKind::hangup(), SignalKind::terminate()] {
+            assert_ne!(
+                caught() & (1 << (signal.as_raw_value() - 1)),
+                0,
+                "{signal:?}"
+            );
+        }
+    }
 }

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Rooms are topics of the pubsub, so nodes, the HTTP API and evictions see them as such. What the
-//! API broadcasts in a room reaches these clients as a broadcast of theirs. The state of a member is
-//! its [`Member`]'s: its token's [`Identity`](crate::identity::Identity) above all, which is the
+//! API broadcasts in a room reaches these clients as a broadcast of theirs. The state of a member
+//! is its [`Member`]'s: its token's [`Identity`](crate::identity::Identity) above all, which is the
 //! channel's own and not the connection's, because these clients send it with each join.
 //!
 //! It must never: let a token into a private room that does not name it, let a client be present as
@@ -52,6 +52,8 @@ struct Shared {
     presence: Presence,
     access: Access,
     config: SupabaseConfig,
+    /// Counts what is refused.
+    limits: Limits,
 }
 
 /// A room by its name, as clients call it, and by whether it is private.
@@ -68,7 +70,8 @@ pub(crate) fn sockets(
     authority: &Authority,
     limits: &Limits,
 ) -> Sockets {
-    let (shared, limits) = (shared(config, presence, authority), limits.clone());
+    let shared = shared(config, presence, authority, limits);
+    let limits = limits.clone();
     let mut socket = config.socket.clone();
     socket.join_ref_check = JoinRefCheck::LeavesUnlessMissing;
     let access = shared.clone();
@@ -76,41 +79,47 @@ pub(crate) fn sockets(
         .config(socket)
         .dialect(&Supabase)
         .drain_config(config.drain.clone())
+        .admit(limits.door())
         .connect(move |info| {
             let (shared, limits) = (access.clone(), limits.clone());
             async move {
-                let permit = limits.admit(&info)?;
+                let permit = limits.permit(&info);
                 let connected = permit.enter(shared.access.connect(&info).await?)?;
-                let places = limits.places(connected.id.as_deref());
+                let places = limits.places(connected.id.clone());
                 Ok(connected.assign(places))
             }
         })
         .channel("realtime:*", move || Member::new(&shared))
 }
 
-/// The routes for broadcasts over HTTP. `is_local`: only programs and pages of this machine may use
-/// them.
+/// The routes for broadcasts over HTTP.
 pub(crate) fn routes(
     config: &ServerConfig,
     presence: &Presence,
     authority: &Authority,
-    is_local: bool,
     gate: Gate,
 ) -> Router {
-    let shared = shared(config, presence, authority);
+    let shared = shared(config, presence, authority, &gate.limits);
     let rest = Rest {
         shared,
-        is_local,
+        is_local: gate.is_local,
         max_body_bytes: config.api.max_body_bytes,
+        max_topic_bytes: config.socket.max_topic_bytes,
     };
     rest::router(rest, gate)
 }
 
-fn shared(config: &ServerConfig, presence: &Presence, authority: &Authority) -> Arc<Shared> {
+fn shared(
+    config: &ServerConfig,
+    presence: &Presence,
+    authority: &Authority,
+    limits: &Limits,
+) -> Arc<Shared> {
     Arc::new(Shared {
         presence: presence.clone(),
         access: Access::new(authority, &config.supabase),
         config: config.supabase.clone(),
+        limits: limits.clone(),
     })
 }
 
@@ -123,6 +132,11 @@ impl<'a> Room<'a> {
             let public = topic.strip_prefix(TOPIC_PREFIX)?;
             Some(room(public, false))
         })
+    }
+
+    /// How long its topic is as its clients have it, private or not.
+    fn client_topic_bytes(self) -> usize {
+        TOPIC_PREFIX.len() + self.name.len()
     }
 
     /// Its topic at the pubsub.

@@ -1,13 +1,13 @@
 //! TLS of the server's listeners: the handshake, and a certificate that can be renewed while the
 //! server runs.
 //!
-//! A `Certificate` is what handshakes take the current certificate and key from. It is read at
-//! the start, when SIGHUP says so, and when `Tls::keep_current` finds that a file has changed;
+//! A `Certificate` is what handshakes take the current certificate and key from. It is read at the
+//! start, when SIGHUP says so, and when `Tls::keep_current` finds that a file has changed;
 //! connections that are open keep what they have. Files that do not make a certificate change
 //! nothing, are logged once, and are read again when they change again: a renewal often writes one
-//! file a moment after the other. So it is with a certificate that is over, which would be worse than
-//! the one before; one that is yet to begin is taken when its time has come. At the start there is
-//! none before it, and it is better than nothing.
+//! file a moment after the other. So it is with a certificate that is over, which would be worse
+//! than the one before; one that is yet to begin is taken when its time has come. At the start
+//! there is none before it, and it is better than nothing.
 
 use std::fs;
 use std::io;
@@ -33,6 +33,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
 use crate::config::{TlsConfig, TlsVersion, digest};
+use crate::outage::{Failing, Outage, Part};
 
 /// Bytes of a certificate's digest that the log shows.
 const SHOWN_DIGEST_BYTES: usize = 8;
@@ -89,12 +90,12 @@ pub(crate) struct Tls {
     server: Arc<rustls::ServerConfig>,
     certificate: Arc<Certificate>,
     reload_interval: Duration,
-    metrics: Arc<TlsMetrics>,
+    status: Arc<TlsStatus>,
 }
 
-/// What TLS has done so far.
+/// What TLS has done so far, and how it is.
 #[derive(Debug, Default)]
-pub(crate) struct TlsMetrics {
+pub(crate) struct TlsStatus {
     /// Handshakes that came to a connection.
     pub(crate) handshakes: AtomicU64,
     /// Handshakes that failed, took too long or were broken off.
@@ -103,6 +104,11 @@ pub(crate) struct TlsMetrics {
     pub(crate) reloads: AtomicU64,
     /// Files that were to and could not.
     pub(crate) failed_reloads: AtomicU64,
+    /// When the certificate ends, in seconds since 1970; `None` without one, and of one that says
+    /// nothing that can be read.
+    ends: Mutex<Option<i64>>,
+    /// Set while what should take the place of the certificate could not.
+    failing: Mutex<Option<Failing>>,
 }
 
 /// The certificate that handshakes are made with, and where it comes from.
@@ -140,21 +146,23 @@ impl Tls {
         // Clients keep their session themselves, in a ticket: after a drain all come back at once.
         server.ticketer = ring::Ticketer::new()?;
         server.session_storage = Arc::new(NoServerSessionStorage {});
+        let status = TlsStatus::default();
+        *status.ends.lock() = certificate.ends();
         Ok(Some(Self {
             server: Arc::new(server),
             certificate,
             reload_interval: config.reload_interval,
-            metrics: Arc::default(),
+            status: Arc::new(status),
         }))
     }
 
     /// What makes TLS out of a connection, for [`herenow_channels::serve_through`].
     pub(crate) fn handshake(&self) -> impl Fn(TcpStream) -> Handshake + Send + Sync + use<> {
-        let (acceptor, metrics) = (TlsAcceptor::from(self.server.clone()), self.metrics.clone());
+        let (acceptor, status) = (TlsAcceptor::from(self.server.clone()), self.status.clone());
         move |stream| {
             let shaken = acceptor.accept(stream);
             let outcome = Outcome {
-                metrics: metrics.clone(),
+                status: status.clone(),
                 is_done: false,
             };
             Box::pin(async move {
@@ -165,9 +173,9 @@ impl Tls {
         }
     }
 
-    /// What TLS has done so far: nothing, without it.
-    pub(crate) fn metrics(tls: Option<&Self>) -> Arc<TlsMetrics> {
-        tls.map_or_else(Arc::default, |tls| tls.metrics.clone())
+    /// How TLS is: nothing, without it.
+    pub(crate) fn status(tls: Option<&Self>) -> Arc<TlsStatus> {
+        tls.map_or_else(Arc::default, |tls| tls.status.clone())
     }
 
     /// Returns what is wrong with the time of the certificate, if something is now.
@@ -203,7 +211,9 @@ impl Tls {
         let renewed = tokio::task::spawn_blocking(read).await;
         match renewed {
             Ok(Some(Ok(digest))) => {
-                self.metrics.reloads.fetch_add(1, Ordering::Relaxed);
+                self.status.reloads.fetch_add(1, Ordering::Relaxed);
+                *self.status.ends.lock() = self.certificate.ends();
+                *self.status.failing.lock() = None;
                 tracing::info!(
                     cert = self.certificate.cert,
                     digest,
@@ -211,7 +221,8 @@ impl Tls {
                 );
             }
             Ok(Some(Err(error))) => {
-                self.metrics.failed_reloads.fetch_add(1, Ordering::Relaxed);
+                self.status.failed_reloads.fetch_add(1, Ordering::Relaxed);
+                Failing::note(&mut self.status.failing.lock(), &error.to_string());
                 tracing::error!(%error, "the TLS certificate stays as it was");
             }
             Ok(None) => {}
@@ -220,12 +231,30 @@ impl Tls {
     }
 }
 
+impl TlsStatus {
+    /// When the certificate ends, in seconds since 1970.
+    pub(crate) fn ends(&self) -> Option<i64> {
+        *self.ends.lock()
+    }
+
+    /// Whether the last attempt to take a new certificate has failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.lock().is_some()
+    }
+
+    /// The certificate that should be here and is not.
+    pub(crate) fn outage(&self) -> Option<Outage> {
+        let failing = self.failing.lock();
+        Some(failing.as_ref()?.outage(Part::Certificate, "tls.cert"))
+    }
+}
+
 /// A handshake under way.
 pub(crate) type Handshake = Pin<Box<dyn Future<Output = io::Result<TlsStream<TcpStream>>> + Send>>;
 
 /// Counts a handshake when it ends, or is given up.
 struct Outcome {
-    metrics: Arc<TlsMetrics>,
+    status: Arc<TlsStatus>,
     is_done: bool,
 }
 
@@ -238,8 +267,8 @@ impl Outcome {
 impl Drop for Outcome {
     fn drop(&mut self) {
         let counter = match self.is_done {
-            true => &self.metrics.handshakes,
-            false => &self.metrics.failed_handshakes,
+            true => &self.status.handshakes,
+            false => &self.status.failed_handshakes,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -271,6 +300,11 @@ impl Certificate {
         })
     }
 
+    fn ends(&self) -> Option<i64> {
+        let (_, ends) = validity(&self.current.read())?;
+        Some(ends)
+    }
+
     fn has_changed(&self) -> bool {
         let is_time = self.again.lock().is_some_and(|again| again <= now());
         is_time || stamps(&self.cert, &self.key) != *self.seen.lock()
@@ -296,15 +330,10 @@ impl Certificate {
 }
 
 impl WrongTime {
-    /// What is wrong at `now` with the time of the first certificate; one that cannot be read is for
-    /// clients to judge.
+    /// What is wrong at `now` with the time of the first certificate; one that cannot be read is
+    /// for clients to judge.
     fn of(key: &CertifiedKey, now: i64) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(key.cert.first()?).ok()?;
-        let validity = certificate.validity();
-        let (begins, ends) = (
-            validity.not_before.timestamp(),
-            validity.not_after.timestamp(),
-        );
+        let (begins, ends) = validity(key)?;
         match now {
             _ if now > ends => Some(Self::Over(ends)),
             _ if now < begins => Some(Self::Early(begins)),
@@ -319,6 +348,15 @@ impl WrongTime {
             Self::Early(begins) => format!("is not valid before {}", shown(begins)),
         }
     }
+}
+
+/// When the first certificate begins and when it ends, in seconds since 1970; `None` if that cannot
+/// be read.
+fn validity(key: &CertifiedKey) -> Option<(i64, i64)> {
+    let (_, certificate) = X509Certificate::from_der(key.cert.first()?).ok()?;
+    let validity = certificate.validity();
+    let (begins, ends) = (validity.not_before, validity.not_after);
+    Some((begins.timestamp(), ends.timestamp()))
 }
 
 /// Seconds since 1970.
@@ -353,6 +391,19 @@ fn read(cert: &str, key: &str) -> Result<CertifiedKey, TlsError> {
         return Err(content("tls.cert", cert, &"it has no certificate in PEM"));
     }
     let text = read_file("tls.key", key)?;
+    // In PKCS #8, or as OpenSSL used to write it, which no parser of PEM takes.
+    let is_encrypted = [
+        &b"-----BEGIN ENCRYPTED PRIVATE KEY-----"[..],
+        b"Proc-Type: 4,ENCRYPTED",
+    ]
+    .iter()
+    .any(|sign| text.windows(sign.len()).any(|part| part == *sign));
+    if is_encrypted {
+        let problem = "the private key is encrypted, and nobody is there to be asked for its \
+            password; store it unencrypted (openssl pkey -in KEY -out PLAIN), readable to this \
+            program alone";
+        return Err(content("tls.key", key, &problem));
+    }
     let private = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound => content("tls.key", key, &"it has no private key in PEM"),
         error => content("tls.key", key, &error),

@@ -85,6 +85,7 @@ mod otlp {
     use tracing_subscriber::layer::Layer as _;
 
     use super::{SpanLayer, TraceError};
+    use crate::config::shown_url;
 
     /// How long the collector may take.
     const TIMEOUT: Duration = Duration::from_secs(5);
@@ -104,7 +105,7 @@ mod otlp {
             .with_timeout(TIMEOUT)
             .build();
         let exporter = exporter.map_err(|error| TraceError::Exporter {
-            endpoint: endpoint.to_owned(),
+            endpoint: shown_url(endpoint),
             reason: error.to_string(),
         })?;
         let ratio = sample_percent as f64 / 100.0;
@@ -139,6 +140,7 @@ mod otlp {
 #[cfg(not(feature = "otel"))]
 mod otlp {
     use super::{SpanLayer, TraceError};
+    use crate::config::shown_url;
 
     pub(super) enum Sender {}
 
@@ -147,7 +149,7 @@ mod otlp {
         _sample_percent: usize,
     ) -> Result<(Sender, SpanLayer), TraceError> {
         Err(TraceError::NotBuilt {
-            endpoint: endpoint.to_owned(),
+            endpoint: shown_url(endpoint),
         })
     }
 

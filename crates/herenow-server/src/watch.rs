@@ -27,8 +27,8 @@ pub struct WatchOptions {
     pub topic: String,
     /// Parameters, sent with the connection and with the join.
     pub params: Vec<(String, String)>,
-    /// PEM file of authorities that a `wss` server's certificate must be of; `None`: those that this
-    /// machine trusts.
+    /// PEM file of authorities that a `wss` server's certificate must be of; `None`: those that
+    /// this machine trusts.
     pub ca: Option<String>,
     /// What is written.
     pub output: Output,

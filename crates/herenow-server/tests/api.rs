@@ -8,6 +8,9 @@
 #[path = "support/rig.rs"]
 mod rig;
 
+use std::net::SocketAddr;
+
+use herenow_pubsub::conformance::reserve_port;
 use herenow_server::config::{ServerConfig, Sources};
 use serde_json::{Value, json};
 
@@ -91,7 +94,7 @@ async fn srv_651_without_keys_the_api_is_open_to_this_machine_in_dev_mode_only()
     assert_eq!(problem(&rebound, 403, "forbidden")["field"], "host");
     rig.stop().await;
     // The API on all interfaces: not private, and without a key it says how to set one.
-    let address = free_address([0, 0, 0, 0].into());
+    let address = SocketAddr::from(([0, 0, 0, 0], reserve_port()));
     let mut rig = Rig::with(&[("api.listen", &address.to_string())]).await;
     assert_eq!(rig.get("/api/topics").await.status, 404);
     rig.address = ([127, 0, 0, 1], address.port()).into();
@@ -107,8 +110,53 @@ async fn srv_651_without_keys_the_api_is_open_to_this_machine_in_dev_mode_only()
 }
 
 #[tokio::test]
+async fn srv_1690_what_a_proxy_passes_on_needs_a_key_also_in_dev_mode() {
+    const SOCKET: &str = "/dashboard/socket/websocket?vsn=2.0.0";
+    const BROADCAST: &str = "/realtime/v1/api/broadcast/room:1/events/note";
+    let json = "content-type: application/json\r\napikey: any\r\n";
+    let rig = Rig::start().await;
+    let direct = rig.http("POST", BROADCAST, json, "{}").await;
+    assert_eq!(direct.status, 202, "{}", direct.body);
+    for (name, value) in [
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", "localhost"),
+        ("x-forwarded-proto", "http"),
+        ("x-real-ip", "203.0.113.7"),
+        ("forwarded", "for=203.0.113.7"),
+    ] {
+        let header = format!("{name}: {value}\r\n");
+        for (method, path) in [
+            ("DELETE", "/api/keys/ada"),
+            ("GET", "/api/topics"),
+            ("GET", "/metrics"),
+            ("GET", "/dashboard/access"),
+        ] {
+            let refused = problem(&rig.http(method, path, &header, "").await, 403, "forbidden");
+            let detail = refused["detail"].as_str().unwrap();
+            assert!(
+                detail.contains("proxy") && detail.contains("set api.keys"),
+                "{detail}"
+            );
+            assert_eq!(refused["field"], name, "{path}");
+        }
+        let socket = rig.open(SOCKET, &[(name, value)]).await;
+        assert!(socket.unwrap_err().to_string().contains("403"), "{name}");
+        let headers = format!("{json}{header}");
+        let relayed = rig.http("POST", BROADCAST, &headers, "{}").await;
+        assert_eq!(relayed.status, 401, "{name}");
+    }
+    rig.open(SOCKET, &[]).await.unwrap();
+    rig.stop().await;
+    let rig = Rig::with(&[("api.keys", KEYS)]).await;
+    let keyed = "x-forwarded-for: 203.0.113.7\r\nx-api-key: aaaaaaaaaaaaaaaa\r\n";
+    let evicted = rig.http("DELETE", "/api/keys/ada", keyed, "").await;
+    assert_eq!(evicted.status, 202, "{}", evicted.body);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn srv_656_the_api_can_have_a_listener_of_its_own() {
-    let address = free_address([127, 0, 0, 1].into());
+    let address = SocketAddr::from(([127, 0, 0, 1], reserve_port()));
     let flags = [("api.listen", &*address.to_string()), ("api.keys", KEYS)];
     let mut rig = Rig::with(&flags).await;
     assert_eq!(rig.get("/api/topics").await.status, 404);
@@ -122,11 +170,6 @@ async fn srv_656_the_api_can_have_a_listener_of_its_own() {
 }
 
 /// An address that was free a moment ago.
-fn free_address(ip: std::net::IpAddr) -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind((ip, 0)).unwrap();
-    listener.local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn srv_652_topics_are_counted_and_paged_by_a_cursor() {
     let rig = Rig::start().await;
@@ -248,6 +291,35 @@ async fn srv_654_where_is_a_key_and_where_are_many() {
     rig.stop().await;
 }
 
+#[tokio::test]
+async fn srv_1663_who_is_beyond_the_page_of_many_keys_has_a_cursor_that_goes_on() {
+    let rig = Rig::with(&[("api.max_page", "2")]).await;
+    let mut here = Vec::new();
+    for topic in ["room:1", "room:2", "room:3"] {
+        here.push(join(&rig, topic, "ann").await);
+    }
+    here.push(join(&rig, "room:4", "bob").await);
+    let asked = json!({ "keys": ["ann", "bob", "nobody"] });
+    let many = post(&rig, "/api/where", &asked).await.json();
+    assert_eq!(many["keys"][2]["next"], Value::Null);
+    for (at, n_told, rest) in [(0, 2, "room:3"), (1, 0, "room:4")] {
+        let found = &many["keys"][at];
+        assert_eq!(found["places"].as_array().unwrap().len(), n_told);
+        let (key, next) = (found["key"].as_str(), found["next"].as_str());
+        let (key, next) = (key.unwrap(), next.unwrap());
+        assert!(
+            !next.is_empty(),
+            "an empty one reads as that there is no more"
+        );
+        let path = format!("/api/keys/{key}?cursor={next}");
+        let more = rig.get(&path).await.json();
+        assert_eq!(more["places"].as_array().unwrap().len(), 1, "{more}");
+        assert_eq!(more["places"][0]["topic"], rest);
+    }
+    drop(here.remove(0));
+    rig.stop().await;
+}
+
 /// The field that a problem names.
 fn field(answer: &Answer, status: u16, name: &str) -> Value {
     problem(answer, status, name)["field"].clone()
@@ -314,7 +386,11 @@ async fn srv_655_a_wrong_body_is_a_problem_that_names_it() {
     let large = rig
         .http("POST", "/api/counts", json, &" ".repeat(2000))
         .await;
-    assert_eq!(problem(&large, 413, "too-large")["limit"], 1024);
+    let large = problem(&large, 413, "too-large");
+    assert_eq!(
+        (&large["field"], &large["limit"]),
+        (&json!("body"), &json!(1024))
+    );
     let form = "content-type: application/x-www-form-urlencoded\r\n";
     let form = rig.http("POST", "/api/counts", form, "{}").await;
     assert_eq!(field(&form, 415, "unsupported-type"), "content-type");
@@ -331,10 +407,30 @@ fn load(environment: &[(&str, &str)]) -> Result<ServerConfig, String> {
 }
 
 #[test]
+fn srv_1722_two_keys_with_one_secret_are_refused_by_their_names() {
+    let path = std::env::temp_dir().join(format!("herenow-one-secret-{}", std::process::id()));
+    std::fs::write(&path, "late:admin:secret-secret-secret\n").unwrap();
+    let keys = "one:read:secret-secret-secret,two:write:secret-secret-second";
+    let twice = [
+        ("HERENOW_API_KEYS", keys),
+        ("HERENOW_API_KEYS_FILE", path.to_str().unwrap()),
+    ];
+    let error = load(&twice).unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    let names = "api.keys is a list in which one and late have one secret";
+    assert!(error.contains(names), "{error}");
+    assert!(
+        !error.contains("two") && !error.contains("secret-"),
+        "{error}"
+    );
+    assert!(load(&twice[..1]).is_ok());
+}
+
+#[test]
 fn srv_657_keys_come_from_the_environment_and_a_file_and_are_never_shown() {
     let path = std::env::temp_dir().join(format!("herenow-api-keys-{}", std::process::id()));
     let file = path.to_str().unwrap();
-    std::fs::write(&path, "# ours\n\n  two:admin:secret-secret-secret  \n").unwrap();
+    std::fs::write(&path, "# ours\n\n  two:admin:secret-secret-second  \n").unwrap();
     let keys = ("HERENOW_API_KEYS", "one:read:secret-secret-secret");
     let config = load(&[keys, ("HERENOW_API_KEYS_FILE", file)]).unwrap();
     let shown = format!("{:?}", config.api.keys);
@@ -342,7 +438,7 @@ fn srv_657_keys_come_from_the_environment_and_a_file_and_are_never_shown() {
 
     std::fs::write(
         &path,
-        "\none:admin:secret-secret-secret\nshort:read:secret\n",
+        "\none:admin:secret-secret-second\nshort:read:secret\n",
     )
     .unwrap();
     let error = load(&[keys, ("HERENOW_API_KEYS_FILE", file)]).unwrap_err();

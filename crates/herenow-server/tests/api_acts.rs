@@ -9,6 +9,7 @@
 mod rig;
 
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 use self::rig::{Answer, Client, Rig};
 
@@ -166,7 +167,9 @@ async fn srv_668_leases_are_bounded_in_number_and_in_time() {
             (refused.status, &problem["field"]),
             (400, &json!("lease_seconds"))
         );
-        assert_eq!(problem["limit"], json!(60.0));
+        let is_too_short = seconds.as_f64().is_some_and(|seconds| seconds < 5.0);
+        let limit = if is_too_short { 5.0 } else { 60.0 };
+        assert_eq!(problem["limit"], json!(limit));
     }
     assert_eq!(send(&rig, "PUT", &path("a"), &json!({})).await.status, 201);
     assert_eq!(send(&rig, "PUT", &path("a"), &json!({})).await.status, 200);
@@ -182,7 +185,10 @@ async fn srv_668_leases_are_bounded_in_number_and_in_time() {
         (large.status, &large.json()["field"]),
         (400, &json!("meta"))
     );
-    assert_eq!(rig.get("/api/node").await.json()["leases"]["n_refused"], 2);
+    let nobody = send(&rig, "PATCH", &path("nobody"), &json!({})).await;
+    assert_eq!(nobody.status, 404);
+    // Only what `api.max_leases` refused.
+    assert_eq!(rig.get("/api/node").await.json()["leases"]["n_refused"], 1);
     rig.stop().await;
 }
 
@@ -219,5 +225,82 @@ async fn srv_669_a_user_is_evicted_from_a_topic_or_from_all() {
     }
     let places = rig.get("/api/keys/ada").await.json();
     assert_eq!(places["places"], json!([]));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1665_topics_as_long_as_sockets_join_them_are_reached() {
+    let topics = r#"[{ pattern = "chat:*", broadcast = true }]"#;
+    let rig = Rig::with(&[("topics", topics)]).await;
+    let topic = format!("chat:{}", "x".repeat(700));
+    let mut ada = rig.connect("").await;
+    // By itself: the rig's own refs are as long as the topic.
+    let join = json!(["1", "1", topic, "phx_join", {}]);
+    ada.send(Message::text(join.to_string())).await;
+    assert_eq!(ada.event("phx_reply").await["status"], "ok");
+    let sent = json!({ "event": "said", "payload": { "n": 1 } });
+    let path = format!("/api/topics/{topic}/broadcast");
+    let answer = send(&rig, "POST", &path, &sent).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    assert_eq!(ada.event("said").await, json!({ "n": 1 }));
+    let answer = delete(&rig, &format!("/api/keys/ada/topics/{topic}")).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    // Where there can be presence, the limit is that of presence.
+    let path = format!("/api/topics/{topic}/presences/ada");
+    let refused = send(&rig, "PUT", &path, &json!({})).await;
+    assert_eq!(
+        (refused.status, &refused.json()["limit"]),
+        (400, &json!(512))
+    );
+    let longer = format!("/api/topics/{}/broadcast", "x".repeat(1_025));
+    let refused = send(&rig, "POST", &longer, &sent).await;
+    let detail = "topic is 1025 bytes, the limit is 1024 (socket.max_topic_bytes)";
+    assert_eq!(refused.json()["detail"], detail);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1715_a_number_arrives_as_the_one_that_was_sent_whichever_way_it_took() {
+    let rig = Rig::start().await;
+    let mut ada = join(&rig, "room:1", "ada").await;
+    let mut guest = rig
+        .open("/realtime/v1/websocket?apikey=any&vsn=2.0.0", &[])
+        .await
+        .unwrap();
+    guest.join("realtime:1", json!({})).await;
+    // Doubles whose nearest text is long, and the ends of what an integer can be.
+    for text in [
+        "1814.7000000029802",
+        "13.404953999999998",
+        "5e-324",
+        "18446744073709551615",
+        "-9223372036854775808",
+    ] {
+        let json = "content-type: application/json\r\n";
+        let payload = format!("{{\"n\":{text}}}");
+        let body = format!("{{\"event\":\"n\",\"payload\":{payload}}}");
+        let path = "/api/topics/room:1/broadcast";
+        assert_eq!(rig.http("POST", path, json, &body).await.status, 202);
+        assert_eq!(ada.event("n").await.to_string(), payload);
+        let body =
+            format!("{{\"messages\":[{{\"topic\":\"1\",\"event\":\"n\",\"payload\":{payload}}}]}}");
+        let path = "/realtime/v1/api/broadcast";
+        assert_eq!(rig.http("POST", path, json, &body).await.status, 202);
+        assert_eq!(
+            guest.event("broadcast").await["payload"].to_string(),
+            payload
+        );
+        let body = format!("{{\"meta\":{payload}}}");
+        let bob = "/api/topics/room:1/presences/bob";
+        rig.http("PUT", bob, json, &body).await;
+        let meta: Value = serde_json::from_str(&body).unwrap();
+        ada.ok("room:1", "presence:update", meta).await;
+        let shown = rig.get("/api/topics/room:1/presences").await.body;
+        assert_eq!(
+            shown.matches(&format!("\"n\":{text}")).count(),
+            2,
+            "{shown}"
+        );
+    }
     rig.stop().await;
 }

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use self::rig::{Answer, Rig};
 
-/// Operation, path, body, and the status to be answered; in this order, the last one stops the node.
+/// Operation, path, body, and the status to be answered; in this order, the last one stops the
+/// node.
 const CALLS: &[(&str, &str, &str, u16)] = &[
     ("topics", "/api/topics?prefix=room:&limit=10", "", 200),
     ("topics", "/api/topics?limit=0", "", 400),

@@ -147,7 +147,7 @@ async fn srv_27_a_wrong_user_or_meta_refuses_the_join_with_the_reason() {
     let (_, response) = client.join(ROOM, meta).await;
     assert_eq!(
         response["reason"],
-        "the meta is 5008 bytes, the limit is 4096 (max_meta_bytes of the topic)"
+        "the meta is 5008 bytes, the limit is 4096 (topics.max_meta_bytes)"
     );
     client.joined(ROOM, json!({ "user_id": "a" })).await;
     rig.stop().await;
@@ -392,7 +392,7 @@ async fn srv_34_topics_of_the_configuration_have_its_options_and_limits() {
         .await;
     assert_eq!(
         reason,
-        "the payload is 24 bytes, the limit is 20 (max_payload_bytes of the topic)"
+        "the payload is 24 bytes, the limit is 20 (topics.max_payload_bytes)"
     );
     let mut client = client.joined("quiet", json!({ "user_id": "ada" })).await;
     let reason = client.refused("quiet", "x", json!({})).await;
@@ -401,7 +401,7 @@ async fn srv_34_topics_of_the_configuration_have_its_options_and_limits() {
     let reason = client.refused("quiet", "presence:update", update).await;
     assert_eq!(
         reason,
-        "the meta is 31 bytes, the limit is 30 (max_meta_bytes of the topic)"
+        "the meta is 31 bytes, the limit is 30 (topics.max_meta_bytes)"
     );
     client
         .ok("quiet", "status", json!({ "status": "0123456" }))
@@ -428,7 +428,7 @@ async fn srv_35_limits_of_presences_and_channels_are_named_to_the_client() {
         many,
         (
             "error".to_owned(),
-            json!({ "reason": "too many channels joined, the limit is 1" })
+            json!({ "reason": "too many channels joined, the limit is 1 (socket.max_channels)" })
         )
     );
     rig.stop().await;

@@ -119,8 +119,8 @@ fn srv_531_every_wrong_combination_names_key_and_value() {
         ),
         (
             "--cluster zenoh --peers 10.0.0.2:7447",
-            "flag --peers: cluster.peers is \"10.0.0.2:7447\", it must be addresses such as \
-             \"tcp/10.0.0.2:7447\", or \"tls/…\" with cluster.tls_cert",
+            "flag --peers: cluster.peers is \"10.0.0.2:7447\", it must be a list of \
+             addresses such as [\"tcp/10.0.0.2:7447\"], or [\"tls/…\"] with cluster.tls_cert",
         ),
         (
             "--cluster zenoh --cluster-secret short",
@@ -135,6 +135,29 @@ fn srv_531_every_wrong_combination_names_key_and_value() {
     for (arguments, expected) in cases {
         assert_eq!(load(arguments, &[]).unwrap_err(), expected, "{arguments}");
     }
+}
+
+#[test]
+fn srv_1700_addresses_of_a_cluster_are_a_list_and_said_to_be_one() {
+    for (key, port) in [("listen", 1), ("peers", 2)] {
+        let text = format!("[cluster]\nengine = \"zenoh\"\n{key} = \"tcp/127.0.0.1:7700\"\n");
+        let path = file(&format!("srv-1700-{key}.toml"), &text);
+        let error = load(&format!("--config {}", path.display()), &[]).unwrap_err();
+        let expected = format!(
+            "{} line 3: cluster.{key} is \"tcp/127.0.0.1:7700\", it must be a list of addresses \
+             such as [\"tcp/10.0.0.{port}:7447\"], or [\"tls/…\"] with cluster.tls_cert",
+            path.display()
+        );
+        assert_eq!(error, expected);
+        std::fs::remove_file(path).unwrap();
+    }
+    let reference = include_str!("../../../docs/configuration.md");
+    let mut rows = reference.lines();
+    let listen = rows.find(|row| row.contains("tcp/10.0.0.1:7447")).unwrap();
+    assert!(
+        listen.contains("| `[\"tcp/127.0.0.1:7447\"]` |"),
+        "{listen}"
+    );
 }
 
 #[test]

@@ -21,6 +21,11 @@ async fn srv_522_zenoh_a_frozen_node_is_hidden_and_returns() {
 }
 
 #[tokio::test]
+async fn srv_1730_zenoh_a_frozen_node_is_told_whom_it_is_to_evict() {
+    cluster::a_frozen_node_is_told_whom_it_is_to_evict(Engine::Zenoh).await;
+}
+
+#[tokio::test]
 async fn srv_523_zenoh_a_graceful_stop_is_seen_at_once() {
     cluster::a_graceful_stop_is_seen_at_once(Engine::Zenoh).await;
 }

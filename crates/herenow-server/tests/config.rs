@@ -176,8 +176,8 @@ fn srv_04_a_value_of_the_wrong_type_names_key_value_source_and_what_it_must_be()
         ),
         (
             "[socket]\ncheck_origin = [\"example.com\"]",
-            "my.toml line 2: socket.check_origin is a list, it must be true, false, or a list of \
-             origins such as [\"https://example.com\", \"//*.example.com\"]",
+            "my.toml line 2: socket.check_origin is \"example.com\" in entry 1, it must be true, \
+             false, or a list of origins such as [\"https://example.com\", \"//*.example.com\"]",
         ),
         (
             "topics = \"room:*\"",
@@ -221,6 +221,10 @@ fn srv_05_a_value_out_of_range_names_key_value_source_and_limit() {
     assert_eq!(
         from_flag("drain.total", "36h").unwrap_err(),
         "flag --drain-total: drain.total is 36h, it must be at most 1d"
+    );
+    assert_eq!(
+        from_flag("jwt.leeway", "900ms").unwrap_err(),
+        "flag --jwt-leeway: jwt.leeway is 900ms, it must be a whole number of seconds"
     );
 }
 
@@ -326,6 +330,9 @@ fn srv_09_what_is_wrong_with_a_topic_is_named_with_its_place() {
         error.starts_with("environment variable HERENOW_TOPICS: this is not TOML: "),
         "{error}"
     );
+    let must =
+        "; topics must be a list of tables, such as '[{ pattern = \"room:*\", presence = true }]'";
+    assert!(error.ends_with(must), "{error}");
 }
 
 #[test]

@@ -141,6 +141,72 @@ fn srv_1166_check_looks_at_what_clients_of_supabase_are_served_by_too() {
 }
 
 #[test]
+fn srv_1723_check_finds_addresses_that_the_start_would_refuse() {
+    let rows: &[(&str, &str)] = &[
+        ("--cluster nats --nats-url foo", "cluster.nats_url: "),
+        (
+            "--cluster redis --redis-url redis://h:99999",
+            "cluster.redis_url: ",
+        ),
+        (
+            "--cluster zenoh --cluster-listen tls/127.0.0.1:21198",
+            "cluster.listen: address \"tls/127.0.0.1:21198\" must look like tcp/HOST:PORT; tls/ needs certificates",
+        ),
+        (
+            "--cluster zenoh --peers tls/127.0.0.1:21198",
+            "cluster.peers: address ",
+        ),
+        (
+            "--listen 127.0.0.1:21001 --api-listen 127.0.0.1:21001",
+            "api.listen is 127.0.0.1:21001, but listen is 127.0.0.1:21001: ",
+        ),
+        (
+            "--listen 127.0.0.1:21001 --api-listen 0.0.0.0:21001",
+            "api.listen is 0.0.0.0:21001, but listen is ",
+        ),
+        (
+            "--listen 127.0.0.1:21001 --cluster zenoh --cluster-listen tcp/127.0.0.1:21001",
+            "cluster.listen is tcp/127.0.0.1:21001, but listen is ",
+        ),
+    ];
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    for (arguments, wrong) in rows {
+        let wrong = wrong.replace("21001", &port);
+        let port = format!("127.0.0.1:{port}");
+        let rest = arguments.replace("127.0.0.1:21001", &port);
+        let rest = rest.replace("0.0.0.0:21001", &port.replace("127.0.0.1", "0.0.0.0"));
+        for command in ["config check", "serve"] {
+            // A flag that is given twice is an error, so the port is given where the row has none.
+            let listen = match rest.contains("--listen") {
+                true => "",
+                false => "--listen 127.0.0.1:0",
+            };
+            let all = format!("{command} {rest} {listen}");
+            let all: Vec<&str> = all.split_whitespace().collect();
+            let (code, _, error) = herenow(&all, &[]);
+            assert_eq!(code, Some(1), "{all:?}: {error}");
+            assert_eq!(error.matches(&wrong).count(), 1, "{wrong}: {error}");
+        }
+    }
+    let fine = "config check --cluster zenoh --listen 127.0.0.1:21001 --api-listen 127.0.0.1:21002 \
+                --cluster-listen tcp/127.0.0.1:21003 --peers tcp/b.example:21003";
+    let fine: Vec<&str> = fine.split_whitespace().collect();
+    assert_eq!(herenow(&fine, &[]).0, Some(0));
+    // Where somebody else listens the flag is named, too.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().map(|a| (taken, a.to_string())).unwrap();
+    for (flag, other) in [("--listen", "--api-listen"), ("--api-listen", "--listen")] {
+        let all = ["serve", flag, &taken.1, other, "127.0.0.1:0"];
+        let (code, _, error) = herenow(&all, &[]);
+        assert_eq!(code, Some(1), "{error}");
+        let hint = format!("choose another address with {flag}\n");
+        assert!(error.ends_with(&hint), "{error}");
+    }
+}
+
+#[test]
 fn srv_922_show_says_each_value_with_its_source_and_no_secret() {
     let file = File::new(
         "srv-922",
@@ -197,6 +263,23 @@ fn srv_922_show_says_each_value_with_its_source_and_no_secret() {
     for value in expected {
         assert!(values(&out).contains(&value.to_owned()), "{value} in {out}");
     }
+    // Also with a webhook of which not all is shown.
+    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let hooks = format!(
+        "[webhook]\nsecret = \"{secret}\"\n[[webhooks]]\nurl = \"https://a.example/path\"\n\
+         events = [\"left\"]\n[[webhooks]]\nurl = \"https://b.example\"\n"
+    );
+    let file = File::new("srv-922-hooks", &hooks);
+    let (_, out, error) = herenow(&["config", "show", "--config", &file.0], &[]);
+    assert_eq!(error, "");
+    assert!(
+        out.contains("# [[webhooks]]") && out.contains("\n[[webhooks]]"),
+        "{out}"
+    );
+    let again = File::new("srv-922-hooks-again", &out);
+    let arguments = ["config", "check", "--config", &again.0];
+    let (code, _, error) = herenow(&arguments, &[("HERENOW_WEBHOOK_SECRET", secret)]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{out}");
 }
 
 #[test]
@@ -285,4 +368,118 @@ fn srv_926_the_configuration_of_the_package_is_fine() {
     let here = File::new("srv-926", &here);
     let (code, _, error) = herenow(&["config", "check", "--config", &here.0], &[]);
     assert_eq!((code, error.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn srv_1295_of_a_url_nothing_but_where_it_leads_is_in_an_error_or_shown() {
+    let file = File::new(
+        "srv-1295",
+        "[jwt]\njwks_url = \"https://u:hunter5@keys.example/x?k=hunter6\"\n\
+         [otel]\nendpoint = \"https://u:hunter5@otel.example\"\n\
+         [fetch]\nurl = \"https://u:hunter5@h.example/x?k=hunter6\"\n\
+         [webhook]\nurls = [\"https://ok.example\", \"https://u:hunter5@h.example/x\"]\n\
+         [[webhooks]]\nurl = \"https://u:hunter5@h.example:8443\"\n\
+         [[topics]]\npattern = \"a\"\nfetch_url = \"u:hunter5@h.example/x\"\n",
+    );
+    let variable = ("HERENOW_WEBHOOK_URLS", "ftp://u:hunter5@h.example,hunter6");
+    let (code, out, error) = herenow(&["config", "check", "--config", &file.0], &[variable]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    for expected in [
+        "jwt.jwks_url is \"https://keys.example/…\", it must be a URL",
+        "otel.endpoint is \"https://otel.example/…\", it must be",
+        "fetch.url is \"https://h.example/…\", it must be a URL",
+        "webhook.urls is \"https://h.example/…\" in entry 2, it must be a list of URLs",
+        "webhooks[0].url is \"https://h.example:8443/…\", it must be a URL",
+        "topics[0].fetch_url is no URL, it must be a URL",
+        "webhook.urls is \"ftp://h.example/…\" in entry 1, it must be a list of URLs",
+    ] {
+        assert!(error.contains(expected), "{expected}\n{error}");
+    }
+    assert!(!error.contains("hunter"), "{error}");
+    let plain = "http://h.example/hunter5";
+    let (_, _, error) = herenow(
+        &[
+            "config",
+            "check",
+            "--webhook-urls",
+            plain,
+            "--jwt-jwks-url",
+            plain,
+        ],
+        &[("HERENOW_WEBHOOK_SECRET", "a secret of sixteen bytes")],
+    );
+    assert!(
+        error.contains("webhook.urls is http://h.example/…, but"),
+        "{error}"
+    );
+    assert!(
+        error.contains("jwt.jwks_url is http://h.example/…, but"),
+        "{error}"
+    );
+    assert!(!error.contains("hunter"), "{error}");
+    let file = File::new(
+        "srv-1295-show",
+        "[jwt]\njwks_url = \"https://keys.example/hunter5?k=hunter6\"\n\
+         [otel]\nendpoint = \"https://otel.example\"\n\
+         [webhook]\nurls = [\"https://h.example/hunter5\"]\nsecret = \"a secret of sixteen bytes\"\n\
+         [[webhooks]]\nurl = \"https://h.example/hunter5\"\n",
+    );
+    let (code, shown, error) = herenow(&["config", "show", "--config", &file.0], &[]);
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    for expected in [
+        "\n# jwks_url = \"https://keys.example/…\"",
+        "\nendpoint = \"https://otel.example\"",
+        "\n# urls = [\"https://h.example/…\"]",
+        "\n# url = \"https://h.example/…\"",
+    ] {
+        assert!(shown.contains(expected), "{expected}\n{shown}");
+    }
+    assert!(!shown.contains("hunter"), "{shown}");
+}
+
+#[test]
+fn srv_1307_an_error_of_a_list_names_the_entry() {
+    let file = File::new(
+        "srv-1307",
+        "[http]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.0/99\"]\n\
+         [webhook]\nevents = [\"joined\", 5]\ntopics = \"room:1\"\n",
+    );
+    let (code, _, error) = herenow(
+        &["config", "check", "--config", &file.0],
+        &[("HERENOW_JWT_AUDIENCE", "a,,b")],
+    );
+    assert_eq!(code, Some(1));
+    for expected in [
+        "http.trusted_proxies is \"10.0.0.0/99\" in entry 2, it must be a list of addresses",
+        "webhook.events is the number 5 in entry 2, it must be a list of joined",
+        "webhook.topics is \"room:1\", it must be a list of topics",
+        "jwt.audience is \"\" in entry 2, it must be a list of texts",
+    ] {
+        assert!(error.contains(expected), "{expected}\n{error}");
+    }
+}
+
+#[test]
+fn srv_1308_who_stops_reading_what_is_printed_is_told_nothing() {
+    for arguments in [
+        &["completions", "bash"][..],
+        &["man"],
+        &["config", "reference"],
+        &["config", "show"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader); // As `head` does when it has seen enough.
+        let output = Command::new(env!("CARGO_BIN_EXE_herenow"))
+            .args(arguments)
+            .env_clear()
+            .stdout(writer)
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (output.status.code(), &*error),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
 }

@@ -14,8 +14,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use herenow_pubsub::conformance::reserve_port;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
-use self::rig::{Client, Rig};
+use self::rig::{Client, Frame, Rig};
 
 const KEYS: &str =
     "ask:read:rrrrrrrrrrrrrrrr,shop:write:wwwwwwwwwwwwwwww,ops:admin:aaaaaaaaaaaaaaaa";
@@ -331,11 +332,71 @@ async fn srv_790_a_user_is_followed_over_all_topics() {
     let left = operator.event("places").await;
     assert_eq!(left["places"].as_array().unwrap().len(), 1);
     assert_eq!(left["places"][0]["topic"], "room:2");
-    let too_long = format!("user:{}", "x".repeat(41));
-    let (status, refused) = operator.join(&too_long, json!({})).await;
-    assert_eq!(status, "error");
-    let reason = refused["reason"].as_str().unwrap();
-    assert!(reason.contains("presence.max_key_bytes"), "{reason}");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1694_a_name_that_is_too_long_is_refused_by_its_own_limit_and_length() {
+    let rig = Rig::with(&[("presence.max_key_bytes", "40")]).await;
+    let mut operator = rig.open(SOCKET, &[]).await.unwrap();
+    for (channel, len, reason) in [
+        (
+            "user:",
+            41,
+            "key is 41 bytes, the limit is 40 (presence.max_key_bytes)",
+        ),
+        (
+            "user:",
+            1_500,
+            "key is 1500 bytes, the limit is 40 (presence.max_key_bytes)",
+        ),
+        (
+            "topic:",
+            1_500,
+            "topic is 1500 bytes, the limit is 512 (presence.max_topic_bytes)",
+        ),
+    ] {
+        let name = format!("{channel}{}", "q".repeat(len));
+        // With a short ref, as the stock client has it: one of the topic's length is refused
+        // itself.
+        let join = json!(["1", "1", name, "phx_join", {}]);
+        operator.send(Message::text(join.to_string())).await;
+        let Frame::Text(reply) = operator.frame().await else {
+            panic!("no reply");
+        };
+        assert_eq!(reply[4]["status"], "error");
+        assert_eq!(reply[4]["response"]["reason"], reason);
+    }
+    let metrics = rig.get("/metrics").await.body;
+    for (limit, n) in [
+        ("presence.max_key_bytes", 2),
+        ("presence.max_topic_bytes", 1),
+    ] {
+        let line = format!("herenow_limit_refusals_total{{limit=\"{limit}\"}} {n}\n");
+        assert!(metrics.contains(&line), "{line}");
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1691_a_page_may_ask_again_for_one_person_of_many_devices() {
+    let rig = Rig::start().await;
+    let mut here = Vec::new();
+    for n in 0..18 {
+        here.push(join(&rig, "room:1", "ada", &n.to_string()).await);
+    }
+    let mut operator = look(&rig, "topic:room:1").await;
+    let person = operator.event("state").await["people"][0].clone();
+    let asked = json!({ "key": "ada" });
+    let now = operator.ok("topic:room:1", "person", asked).await;
+    assert_eq!(now["person"], person);
+    assert_eq!(person["devices"].as_array().unwrap().len(), 16);
+    assert_eq!(person["n_devices"], 18);
+    let nobody = json!({ "key": "grace" });
+    let nobody = operator.ok("topic:room:1", "person", nobody).await;
+    assert_eq!(nobody["person"], Value::Null);
+    let wrong = operator.refused("topic:room:1", "person", json!({})).await;
+    assert!(wrong.contains("key"), "{wrong}");
     rig.stop().await;
 }
 
@@ -421,5 +482,35 @@ async fn srv_793_clients_and_backends_do_not_reach_the_channels_of_the_dashboard
     assert_eq!(operator.event("changes").await["n_keys"], 1);
     let (status, _) = operator.join("room:1", json!({})).await;
     assert_eq!(status, "error", "and operators are no clients");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1299_a_page_behind_a_trusted_proxy_may_open_the_socket() {
+    let rig = Rig::with(&[("api.keys", KEYS), ("http.trusted_proxies", "127.0.0.1")]).await;
+    let encoded = STANDARD_NO_PAD.encode("rrrrrrrrrrrrrrrr");
+    let protocols = format!("phoenix, base64url.bearer.phx.{encoded}");
+    let forwarded = |origin| {
+        [
+            ("sec-websocket-protocol", protocols.as_str()),
+            ("origin", origin),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-host", "presence.example:8443"),
+            ("x-forwarded-proto", "https"),
+        ]
+    };
+    let own = forwarded("https://presence.example:8443");
+    let mut operator = rig.open(SOCKET, &own).await.unwrap();
+    assert_eq!(operator.join(OVERVIEW, json!({})).await.0, "ok");
+    let strange = forwarded("https://evil.example:8443");
+    let refused = rig.open(SOCKET, &strange).await;
+    assert!(refused.unwrap_err().to_string().contains("403"));
+    rig.stop().await;
+    let rig = Rig::with(&[("api.keys", KEYS)]).await;
+    let refused = rig.open(SOCKET, &own).await;
+    assert!(
+        refused.unwrap_err().to_string().contains("403"),
+        "nobody is trusted"
+    );
     rig.stop().await;
 }

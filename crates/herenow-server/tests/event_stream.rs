@@ -175,6 +175,9 @@ async fn srv_695_streams_have_a_limit_a_right_and_an_end() {
     let full = rig.http("GET", "/api/events", key, "").await;
     assert_eq!((full.status, full.json()["limit"].clone()), (503, json!(1)));
     assert!(full.body.contains("events.max_streams"));
+    let counted = "herenow_limit_refusals_total{limit=\"events.max_streams\"} 1\n";
+    let metrics = rig.http("GET", "/metrics", key, "").await.body;
+    assert!(metrics.contains(counted), "{metrics}");
     while one.line().await.unwrap() != ": still here" {}
     drop(one);
     let opened = async {

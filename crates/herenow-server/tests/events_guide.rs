@@ -136,19 +136,17 @@ async fn srv_702_the_stream_of_the_guide_is_read_by_its_command() {
     let keys = "guide:write:guide-guide-guide";
     let rig = Rig::with(&[("api.keys", keys)]).await;
     let command = block("sh", "curl").replace("--max-time 2", "--max-time 60");
-    let exports = format!(
-        "HERENOW=http://{} HERENOW_KEY=guide-guide-guide\n",
-        rig.address
-    );
+    let exports = format!("HERENOW=http://{} API_KEY=guide-guide-guide\n", rig.address);
     let mut shell = Command::new("sh");
     // Curl takes the place of the shell, so that ending one ends both.
     shell.args(["-c", &format!("{exports}exec {command}")]);
     let reader = Running::start(&mut shell);
     let shown = block("text", "retry:");
     assert_eq!(reader.line().await, "retry: 2000");
+    assert!(reader.line().await.starts_with("id: "));
     assert_eq!(reader.line().await, "");
     put(&rig, "bob").await;
-    let mut shown = shown.lines().skip(2);
+    let mut shown = shown.lines().skip(3);
     let mut line = reader.line().await;
     while line != "event: joined" {
         line = reader.line().await;

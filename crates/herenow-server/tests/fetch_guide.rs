@@ -1,5 +1,5 @@
-//! docs/fetch.md, tried: each of its files is a configuration, its queries and its answers do what it
-//! says, and its command is run by a real shell and curl.
+//! docs/fetch.md, tried: each of its files is a configuration, its queries and its answers do what
+//! it says, and its command is run by a real shell and curl.
 
 #![allow(
     clippy::unwrap_used,
@@ -128,7 +128,7 @@ async fn srv_762_the_request_the_answer_and_the_command_of_the_guide_are_those_o
         .find(|text| text.starts_with("curl"))
         .unwrap();
     let exports = format!(
-        "export HERENOW=http://{} HERENOW_KEY=keykeykeykeykeykey",
+        "export HERENOW=http://{} API_KEY=keykeykeykeykeykey",
         rig.address
     );
     let script = format!("{exports}\n{command}");

@@ -134,7 +134,7 @@ async fn srv_46_thousands_of_joins_on_one_socket_meet_the_limit() {
         } else {
             assert_eq!(
                 response["reason"],
-                "too many channels joined, the limit is 100"
+                "too many channels joined, the limit is 100 (socket.max_channels)"
             );
         }
     }

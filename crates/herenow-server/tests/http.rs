@@ -10,6 +10,8 @@ mod rig;
 
 use serde_json::{Value, json};
 
+use herenow_pubsub::conformance::reserve_port;
+
 use self::rig::Rig;
 
 #[tokio::test]
@@ -188,5 +190,15 @@ async fn srv_43_a_long_poll_client_joins_hears_and_speaks() {
     let diff = ada.event("presence_diff").await;
     assert!(diff["joins"]["bob"]["metas"].is_array(), "{diff}");
     assert_eq!(ada.event("cursor").await, json!({ "x": 1 }));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1306_the_demo_can_be_left_out() {
+    let api = format!("127.0.0.1:{}", reserve_port());
+    let rig = Rig::with(&[("http.demo", "false"), ("api.listen", &api)]).await;
+    for path in ["/", "/demo", "/demo/", "/demo/demo.js"] {
+        assert_eq!(rig.get(path).await.status, 404, "{path}");
+    }
     rig.stop().await;
 }

@@ -342,3 +342,32 @@ async fn srv_618_flat_claims_say_the_same_as_nested_ones() {
     assert_eq!(refused, (401, reason("token_invalid")));
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn srv_1266_a_token_in_the_sub_protocol_may_be_as_long_as_any() {
+    let flags = [("jwt.secret", SECRET), ("metrics.open", "true")];
+    let rig = Rig::with(&flags).await;
+    let token = |bytes: usize| hs256(&claims("ada", json!({ "pad": "x".repeat(bytes) })));
+    let open = async |token: &str| {
+        let encoded = tokens::base64(token);
+        let protocols = format!("phoenix, base64url.bearer.phx.{encoded}");
+        let headers = [("sec-websocket-protocol", protocols.as_str())];
+        rig.open("/socket/websocket?vsn=2.0.0", &headers).await
+    };
+    let long = token(5_900);
+    assert!((7_800..8_192).contains(&long.len()), "{}", long.len());
+    open(&long).await.unwrap();
+    rig.connect(&format!("&token={long}")).await;
+    match open(&token(6_200)).await {
+        Err(tungstenite::Error::Http(response)) => {
+            assert_eq!(response.status(), 401);
+            let body: Value = serde_json::from_slice(response.body().as_ref().unwrap()).unwrap();
+            assert_eq!(body, reason("token_invalid"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let metrics = rig.get("/metrics").await.body;
+    let counted = "herenow_tokens_refused_total{reason=\"too_long\"} 1\n";
+    assert!(metrics.contains(counted), "{metrics}");
+    rig.stop().await;
+}

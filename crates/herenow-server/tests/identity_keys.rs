@@ -7,6 +7,8 @@
 
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/tokens.rs"]
 mod tokens;
 
@@ -25,6 +27,7 @@ use herenow_server::identity::{Authority, TokenRefusal};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use self::log::Log;
 use self::rig::Rig;
 use self::tokens::{Pair, SECRET, claims, hs256_with};
 
@@ -60,6 +63,8 @@ struct Endpoint {
 struct Answers {
     keys: Vec<Value>,
     is_down: bool,
+    /// Does not answer as long as this is so.
+    is_stuck: bool,
     n_asked: usize,
 }
 
@@ -68,6 +73,7 @@ impl Endpoint {
         let state = Arc::new(Mutex::new(Answers {
             keys: keys.iter().map(|pair| pair.jwk()).collect(),
             is_down: false,
+            is_stuck: false,
             n_asked: 0,
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -84,7 +90,15 @@ impl Endpoint {
     }
 
     fn publish(&self, keys: &[&Pair]) {
-        self.state.lock().unwrap().keys = keys.iter().map(|pair| pair.jwk()).collect();
+        self.publish_set(keys.iter().map(|pair| pair.jwk()).collect());
+    }
+
+    fn publish_set(&self, keys: Vec<Value>) {
+        self.state.lock().unwrap().keys = keys;
+    }
+
+    fn set_stuck(&self, is_stuck: bool) {
+        self.state.lock().unwrap().is_stuck = is_stuck;
     }
 
     fn set_down(&self, is_down: bool) {
@@ -106,8 +120,11 @@ impl Endpoint {
 }
 
 async fn answer(State(state): State<Arc<Mutex<Answers>>>) -> Response {
-    let mut state = state.lock().unwrap();
-    state.n_asked += 1;
+    state.lock().unwrap().n_asked += 1;
+    while state.lock().unwrap().is_stuck {
+        tokio::time::sleep(LOOK).await;
+    }
+    let state = state.lock().unwrap();
     match state.is_down {
         true => StatusCode::BAD_GATEWAY.into_response(),
         false => json!({ "keys": state.keys }).to_string().into_response(),
@@ -186,7 +203,8 @@ async fn srv_630_keys_are_fetched_and_an_unknown_one_asks_for_one_more_fetch() {
     assert_eq!(identity.key(), Some("ada"));
     assert_eq!(endpoint.n_asked(), 1);
 
-    // Rotation: the new key is there before anybody is told, and is found by the token's name for it.
+    // Rotation: the new key is there before anybody is told, and is found by the token's name for
+    // it.
     endpoint.publish(&[&old, &new]);
     while authority.check(&new.sign(&ada())).await.is_err() {
         tokio::time::sleep(LOOK).await;
@@ -207,13 +225,15 @@ async fn srv_630_keys_are_fetched_and_an_unknown_one_asks_for_one_more_fetch() {
 
 #[tokio::test]
 async fn srv_631_unknown_keys_cannot_make_the_server_fetch_more_often_than_it_may() {
-    let (known, never) = (Pair::ec("known"), Pair::ec("never"));
+    let (known, never, forger) = (Pair::ec("known"), Pair::ec("never"), Pair::ec("known"));
     let endpoint = Endpoint::start(&[&known]).await;
     let authority = endpoint.authority("1h");
     authority.check(&known.sign(&ada())).await.unwrap();
     for _ in 0..20 {
         let unknown = authority.check(&never.sign(&ada())).await.unwrap_err();
         assert_eq!(unknown, TokenRefusal::UnknownKey);
+        let forged = authority.check(&forger.sign(&ada())).await.unwrap_err();
+        assert_eq!(forged, TokenRefusal::Signature);
     }
     assert_eq!(endpoint.n_asked(), 1);
     let refused = authority
@@ -226,22 +246,143 @@ async fn srv_631_unknown_keys_cannot_make_the_server_fetch_more_often_than_it_ma
 
 #[tokio::test]
 async fn srv_632_with_the_endpoint_down_old_keys_go_on_and_the_server_comes_back_by_itself() {
-    let (old, new) = (Pair::ec("old"), Pair::ec("new"));
+    let (old, new, forger) = (Pair::ec("old"), Pair::ec("new"), Pair::ec("old"));
     let endpoint = Endpoint::start(&[&old]).await;
     let authority = endpoint.authority("100ms");
     authority.check(&old.sign(&ada())).await.unwrap();
     endpoint.set_down(true);
     endpoint.publish(&[&new]);
+    let refused = async |by: &Pair| authority.check(&by.sign(&ada())).await.unwrap_err();
     while authority.metrics().key_fetches().1 == 0 {
-        let unknown = authority.check(&new.sign(&ada())).await.unwrap_err();
-        assert_eq!(unknown, TokenRefusal::UnknownKey);
+        let refusal = refused(&new).await;
+        let word = refusal.word();
+        assert!(
+            ["token_invalid", "keys_unavailable"].contains(&word),
+            "{refusal}"
+        );
         tokio::time::sleep(LOOK).await;
     }
+    // Its key may be a new one, so nobody is told that the token is worth nothing.
+    assert_eq!(refused(&new).await, TokenRefusal::KeysUnavailable);
+    assert_eq!(refused(&forger).await, TokenRefusal::Signature);
     authority.check(&old.sign(&ada())).await.unwrap();
     endpoint.set_down(false);
     while authority.check(&new.sign(&ada())).await.is_err() {
         tokio::time::sleep(LOOK).await;
     }
+}
+
+#[tokio::test]
+async fn srv_1651_tokens_of_unknown_keys_do_not_keep_out_others_while_keys_are_fetched() {
+    let (known, never) = (Pair::ec("known"), Pair::ec("never"));
+    let endpoint = Endpoint::start(&[&known]).await;
+    let url = endpoint.url();
+    let rig = Rig::with(&[
+        ("jwt.jwks_url", url.as_str()),
+        ("jwt.jwks_cooldown", "100ms"),
+        ("jwt.jwks_timeout", "60s"),
+        ("socket.max_checks", "4"),
+    ])
+    .await;
+    let path = |by: &Pair| format!("/socket/longpoll?vsn=2.0.0&token={}", by.sign(&ada()));
+    let status = async |by: &Pair| rig.get(&path(by)).await.status;
+    while status(&known).await != 200 {
+        tokio::time::sleep(LOOK).await;
+    }
+    endpoint.set_stuck(true);
+    // One of four may wait for the fetch that it has asked for.
+    let waits = async {
+        while endpoint.n_asked() == 1 {
+            assert_eq!(status(&never).await, 401);
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let others = async {
+        while endpoint.n_asked() == 1 {
+            tokio::time::sleep(LOOK).await;
+        }
+        for _ in 0..8 {
+            assert_eq!(status(&never).await, 503);
+        }
+        assert_eq!(status(&known).await, 200);
+        endpoint.set_stuck(false);
+    };
+    tokio::join!(waits, others);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1652_a_key_that_is_replaced_under_its_name_or_has_none_is_fetched() {
+    let (old, new) = (Pair::ec("A"), Pair::ec("A"));
+    let endpoint = Endpoint::start(&[&old]).await;
+    let authority = endpoint.authority("100ms");
+    authority.check(&old.sign(&ada())).await.unwrap();
+    endpoint.publish(&[&new]);
+    while authority.check(&new.sign(&ada())).await.is_err() {
+        tokio::time::sleep(LOOK).await;
+    }
+    let refused = authority.check(&old.sign(&ada())).await.unwrap_err();
+    assert_eq!(refused, TokenRefusal::Signature);
+
+    let nameless = |pair: &Pair| {
+        let mut key = pair.jwk();
+        key.as_object_mut().unwrap().remove("kid");
+        endpoint.publish_set(vec![key]);
+        pair.sign_with(&json!({ "alg": "ES256" }), &ada())
+    };
+    for pair in [&old, &new] {
+        let token = nameless(pair);
+        while authority.check(&token).await.is_err() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn srv_1653_one_odd_key_leaves_the_others_of_its_set() {
+    let pair = Pair::ec("B");
+    let endpoint = Endpoint::start(&[&pair]).await;
+    let odd = json!({ "kty": "RSA", "kid": 7, "n": "AQAB", "e": "AQAB" });
+    endpoint.publish_set(vec![odd, json!(null), pair.jwk()]);
+    let authority = endpoint.authority("1h");
+    authority.check(&pair.sign(&ada())).await.unwrap();
+}
+
+#[tokio::test]
+async fn srv_1654_when_all_keys_are_withdrawn_their_tokens_are_refused_and_the_log_says_so() {
+    let (log, _guard) = Log::start();
+    let (old, never) = (Pair::ec("old"), Pair::ec("never"));
+    let endpoint = Endpoint::start(&[&old]).await;
+    let authority = endpoint.authority("100ms");
+    authority.check(&old.sign(&ada())).await.unwrap();
+    endpoint.publish(&[]);
+    while authority.check(&old.sign(&ada())).await.is_ok() {
+        let _asks = authority.check(&never.sign(&ada())).await;
+        tokio::time::sleep(LOOK).await;
+    }
+    let refused = authority.check(&old.sign(&ada())).await.unwrap_err();
+    assert_eq!(refused, TokenRefusal::UnknownKey);
+    assert_eq!(authority.metrics().key_fetches().1, 0);
+    log.until("no key for tokens in the answer of jwt.jwks_url")
+        .await;
+}
+
+#[tokio::test]
+async fn srv_1655_keys_over_the_limit_of_a_set_are_logged_with_it() {
+    let (log, _guard) = Log::start();
+    let pair = Pair::ec("last");
+    let endpoint = Endpoint::start(&[]).await;
+    let key = |kid: usize| {
+        let mut key = pair.jwk();
+        key["kid"] = json!(kid.to_string());
+        key
+    };
+    endpoint.publish_set((1..=100).map(key).chain([pair.jwk()]).collect());
+    let authority = endpoint.authority("1h");
+    let refused = authority.check(&pair.sign(&ada())).await.unwrap_err();
+    assert_eq!(refused, TokenRefusal::UnknownKey);
+    let text = "keys of tokens over the limit are not used n_keys=101 limit=100";
+    log.until(text).await;
 }
 
 #[tokio::test]
@@ -322,7 +463,7 @@ fn srv_635_keys_over_plain_http_are_for_loopback_or_by_explicit_wish() {
     load("http://example.com/jwks", "true").unwrap();
     let error = load("http://example.com/jwks", "false").unwrap_err();
     assert!(
-        error.contains("jwt.jwks_url is http://example.com/jwks"),
+        error.contains("jwt.jwks_url is http://example.com/…"),
         "{error}"
     );
     assert!(

@@ -21,7 +21,12 @@ use self::tokens::{SECRET, claims, hs256, in_seconds};
 const ROOM: &str = "room:1";
 
 async fn rig() -> Rig {
-    Rig::with(&[("jwt.secret", SECRET), ("jwt.leeway", "0s")]).await
+    let flags = [
+        ("jwt.secret", SECRET),
+        ("jwt.leeway", "0s"),
+        ("metrics.open", "true"),
+    ];
+    Rig::with(&flags).await
 }
 
 fn token(user: &str, lasts_s: i64, extra: Value) -> String {
@@ -92,7 +97,7 @@ async fn srv_640_when_the_token_ends_channels_are_told_and_the_socket_is_closed(
 #[tokio::test]
 async fn srv_641_a_new_token_on_a_channel_or_on_phoenix_lets_the_connection_go_on() {
     let rig = rig().await;
-    let short = token("ada", 4, json!({}));
+    let short = token("ada", 8, json!({}));
     let mut on_channel = client(&rig, &short).await.joined(ROOM, json!({})).await;
     let mut on_phoenix = client(&rig, &short).await.joined(ROOM, json!({})).await;
     let mut without = client(&rig, &short).await.joined(ROOM, json!({})).await;
@@ -147,6 +152,14 @@ async fn srv_642_a_new_token_that_is_refused_leaves_the_old_one() {
         "{reason}"
     );
     ada.ok(ROOM, "echo", json!({})).await;
+    // One was taken, at the handshake; two were of another user.
+    let metrics = rig.http("GET", "/metrics", "", "").await.body;
+    for line in [
+        "herenow_tokens_accepted_total 1",
+        "herenow_tokens_refused_total{reason=\"other_user\"} 2",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}");
+    }
     rig.stop().await;
 }
 
@@ -186,6 +199,34 @@ async fn srv_643_a_new_token_with_other_rights_counts_at_once() {
     let mut ada = ada.joined(ROOM, json!({})).await;
     let reason = ada.refused(ROOM, "presence:track", json!({})).await;
     assert_eq!(reason, "the token does not give the right present");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1710_who_may_be_present_no_more_is_not_held_back() {
+    let topics = r#"[{ pattern = "room:*", presence = true, grace = "1h" }]"#;
+    let rig = Rig::with(&[("jwt.secret", SECRET), ("topics", topics)]).await;
+    let rights = |rights: &[&str], topics: &str| {
+        let extra = json!({ "herenow": { "rights": rights, "topics": [topics] } });
+        json!({ "access_token": token("ada", 60, extra) })
+    };
+    for (renewal, stays) in [
+        // The topic is gone; the right is gone; only what she hears is.
+        (rights(&["join"], "other:*"), false),
+        (rights(&["observe"], ROOM), false),
+        (rights(&["present"], ROOM), true),
+    ] {
+        let first = token("ada", 60, json!({}));
+        let mut ada = client(&rig, &first).await.joined(ROOM, json!({})).await;
+        ada.event("presence_state").await;
+        renew(&mut ada, renewal).await;
+        let error = ada.event("phx_error").await;
+        assert_eq!(error, json!({ "reason": "token_changed" }));
+        let bob = token("bob", 60, json!({}));
+        let mut bob = client(&rig, &bob).await.joined(ROOM, json!({})).await;
+        let state = bob.event("presence_state").await;
+        assert_eq!(state.get("ada").is_some(), stays, "{state}");
+    }
     rig.stop().await;
 }
 
@@ -277,4 +318,40 @@ async fn srv_646_a_token_made_here_is_good_here_and_says_what_was_asked_for() {
             .to_string()
             .contains("HERENOW_JWT_SECRET")
     );
+}
+
+#[tokio::test]
+async fn srv_1267_a_session_that_is_gone_is_begun_again_and_never_taken_for_a_token() {
+    let flags = [("jwt.secret", SECRET), ("metrics.open", "true")];
+    let (rig, other) = (Rig::with(&flags).await, Rig::with(&flags).await);
+    let poll = "/socket/longpoll?vsn=2.0.0";
+    let own = token("ada", 60, json!({}));
+    // As after a restart: the session was another process'.
+    let session = other.get(&format!("{poll}&token={own}")).await.json();
+    other.stop().await;
+    let session = session["token"].as_str().unwrap();
+    let answer = rig.get(&format!("{poll}&token={session}")).await;
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({ "status": 410 }))
+    );
+    // Older clients write it behind their own token, and the newest have a header for either.
+    let header = format!("x-phoenix-longpoll-token: {session}\r\n");
+    let both = format!("{header}x-phoenix-authtoken: {own}\r\n");
+    for (path, headers) in [
+        (format!("{poll}&token={own}&token={session}"), ""),
+        (format!("{poll}&token={own}"), header.as_str()),
+        (poll.to_owned(), both.as_str()),
+    ] {
+        let answer = rig.http("GET", &path, headers, "").await;
+        assert_eq!(
+            (answer.status, &answer.json()["status"]),
+            (200, &json!(410))
+        );
+        assert!(answer.json()["token"].is_string(), "{path}");
+    }
+    let metrics = rig.get("/metrics").await.body;
+    assert!(metrics.contains("herenow_tokens_refused_total{reason=\"malformed\"} 0\n"));
+    assert!(metrics.contains("herenow_tokens_refused_total{reason=\"missing\"} 0\n"));
+    rig.stop().await;
 }

@@ -174,10 +174,35 @@ async fn srv_53_while_draining_readyz_is_false_and_healthz_true() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("503"), "{error}");
-    // A session that lives may still be polled, a new one not be begun.
-    let (begin, poll) = ("/socket/longpoll?vsn=2.0.0", "&token=of-a-session");
-    assert_eq!(rig.get(begin).await.status, 503);
-    assert_eq!(rig.get(&format!("{begin}{poll}")).await.status, 200);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1265_while_draining_no_token_of_a_client_opens_the_door() {
+    let flags = [("socket.close_timeout", "30s"), ("drain.total", "500ms")];
+    let mut rig = Rig::with(&flags).await;
+    let _deaf = rig.connect("").await.joined("room:1", json!({})).await;
+    rig.ask_to_stop();
+    within(async { while rig.get("/readyz").await.status == 200 {} }).await;
+    // What is no session that lives is a newcomer's, whatever it has for a token.
+    let long = "A".repeat(75);
+    for token in [
+        "",
+        "&token=eyJhbGciOiJIUzI1NiJ9.e30.c2ln",
+        "&token=x",
+        &long,
+    ] {
+        let path = format!("/socket/longpoll?vsn=2.0.0{token}");
+        let answer = rig.get(&path).await;
+        assert_eq!((answer.status, answer.body.as_str()), (503, "draining\n"));
+        assert!(answer.header("retry-after").is_some());
+    }
+    let header = "x-phoenix-longpoll-token: x\r\n";
+    let answer = rig.http("GET", "/socket/longpoll?vsn=2.0.0", header, "");
+    assert_eq!(answer.await.status, 503);
+    // A path of the dialect that ends in the same word is no long poll.
+    let path = "/realtime/v1/api/broadcast/room:1/events/longpoll?token=x";
+    assert_eq!(rig.http("POST", path, "", "{}").await.status, 503);
     rig.stop().await;
 }
 
@@ -241,4 +266,26 @@ fn srv_56_the_log_says_where_to_go_and_whom_the_server_believes() {
         "{log}"
     );
     assert!(log.contains("dev is set"), "{log}");
+}
+
+#[tokio::test]
+async fn srv_1305_a_server_that_is_to_stop_is_not_ready_for_a_while_before_it_closes_sockets() {
+    let mut rig = Rig::with(&[("drain.delay", "5s")]).await;
+    let user = json!({ "user_id": "ada" });
+    let mut ada = rig.connect("").await.joined("room:1", user).await;
+    rig.ask_to_stop();
+    let not_ready = async { while rig.get("/readyz").await.status != 503 {} };
+    tokio::time::timeout(PATIENCE, not_ready).await.unwrap();
+    // A load balancer sees it, and who asks for a socket is told when to come back.
+    assert_eq!(rig.get("/healthz").await.status, 200);
+    let headers = "upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let path = "/socket/websocket?vsn=2.0.0";
+    let refused = rig.http("GET", path, headers, "").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    // Who has one is served as before, and then told to go.
+    ada.ok("room:1", "echo", json!({})).await;
+    assert_eq!(ada.closed().await, Some(1012));
+    rig.ended().await;
 }

@@ -14,10 +14,14 @@ mod hooks;
 mod log;
 #[path = "support/tokens.rs"]
 mod tokens;
+#[path = "observe/keys.rs"]
+mod keys;
 #[path = "observe/limits.rs"]
 mod limits;
 #[path = "observe/metrics.rs"]
 mod metrics;
+#[path = "observe/named.rs"]
+mod named;
 #[path = "observe/operation.rs"]
 mod operation;
 #[path = "observe/privacy.rs"]

@@ -134,7 +134,8 @@ async fn srv_1611_joins_that_cannot_be_are_refused_with_the_reason_that_clients_
     joined(&mut client, "realtime:b", json!({})).await;
     let (status, response) = client.join("realtime:c", config(json!({}))).await;
     assert_eq!(status, "error");
-    let reason = "too many channels joined, the limit is 2";
+    let reason = "ChannelRateLimitReached: Too many channels: too many channels joined, the limit is \
+                  2 (socket.max_channels)";
     assert_eq!(response, json!({ "reason": reason }));
     rig.stop().await;
 }
@@ -264,6 +265,22 @@ async fn srv_1615_a_member_without_presence_gets_diffs_and_the_state_when_it_tra
         only_key(&quiet.event("presence_diff").await["joins"]),
         "quiet"
     );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1650_a_join_that_says_nothing_of_presence_has_it_if_the_configuration_says_so() {
+    let rig = Rig::with(&[("supabase.presence_enabled", "true")]).await;
+    let (mut silent, mut without) = (v2(&rig).await, v2(&rig).await);
+    joined(&mut silent, "realtime:r", json!({})).await;
+    assert_eq!(silent.event("presence_state").await, json!({}));
+    let off = json!({ "presence": { "enabled": false } });
+    joined(&mut without, "realtime:r", off).await;
+    track(&mut silent, "realtime:r", json!({ "n": 1 })).await;
+    let key = only_key(&without.event("presence_diff").await["joins"]);
+    // The first state that it gets is that of its own track.
+    track(&mut without, "realtime:r", json!({ "n": 2 })).await;
+    assert_eq!(only_key(&without.event("presence_state").await), key);
     rig.stop().await;
 }
 

@@ -20,9 +20,13 @@ const TOPIC: &str = "realtime:room:1";
 const PUBLISHABLE: &str = "sb_publishable_0123456789";
 
 async fn rig() -> Rig {
-    let keys = [("jwt.secret", SECRET), ("jwt.leeway", "0s")];
-    let [secret, leeway] = keys;
-    Rig::with(&[secret, leeway, ("supabase.publishable_keys", PUBLISHABLE)]).await
+    let flags = [
+        ("jwt.secret", SECRET),
+        ("jwt.leeway", "0s"),
+        ("supabase.publishable_keys", PUBLISHABLE),
+        ("metrics.open", "true"),
+    ];
+    Rig::with(&flags).await
 }
 
 /// A key as applications have one: without a user.
@@ -323,6 +327,13 @@ async fn srv_1635_a_channel_ends_with_its_token_unless_there_is_a_new_one() {
     let text = closed_with(&mut ada).await;
     let is_over = text.starts_with("Token has expired ") && text.ends_with(" seconds ago");
     assert!(is_over, "{text}");
+    let metrics = rig.http("GET", "/metrics", "", "").await.body;
+    for line in [
+        "herenow_channels_expired_total 1",
+        "herenow_connections_closed_total{reason=\"token_expired\"} 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}");
+    }
     assert_eq!(
         grace.push(TOPIC, "presence", track(json!({}))).await.0,
         "ok"
@@ -493,5 +504,178 @@ async fn srv_1639_one_broadcast_over_http_is_json_or_bytes() {
     let path = "/realtime/v1/api/broadcast/r/events/x";
     assert_eq!(rig.http("POST", path, &headers, "{}").await.status, 401);
     assert_eq!(rig.http("POST", path, JSON, "{}").await.status, 202);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1660_a_broadcast_over_http_is_private_by_any_word_for_it_and_never_public_by_mistake()
+{
+    let rig = rig().await;
+    let token = user("ada", topics(&["room:*"]));
+    let (mut public, mut secret) = (connect(&rig, &token).await, connect(&rig, &token).await);
+    joined(&mut public, TOPIC, with(None, json!({}))).await;
+    joined(&mut secret, TOPIC, with(None, private())).await;
+    assert_eq!(secret.event("presence_state").await, json!({}));
+    let single = |query: &str| format!("/room:1/events/x{query}");
+    for query in [
+        "?private=true",
+        "?private=True",
+        "?private=TRUE",
+        "?private=%74rue",
+        "?%70rivate=true&x=1",
+        "?private=false&private=true",
+    ] {
+        let answer = post(&rig, &single(query), &token, JSON, "{}").await;
+        assert_eq!(answer.status, 202, "{query} {}", answer.body);
+        assert!(matches!(secret.frame().await, Frame::Binary(_)), "{query}");
+    }
+    for (query, value) in [
+        ("?private=1", "\"1\""),
+        ("?private", "\"\""),
+        ("?private=yes", "\"yes\""),
+        ("?private=true+", "\"true \""),
+        ("?private=true&private=%ff", "\"\u{fffd}\""),
+    ] {
+        let answer = post(&rig, &single(query), &token, JSON, "{}").await;
+        let text = format!("is {value}, it must be true or false");
+        let errors = json!({ "errors": { "private": [text] } });
+        assert_eq!((answer.status, answer.json()), (422, errors), "{query}");
+    }
+    let batch = |private: &Value| {
+        let message = json!({ "topic": "room:1", "event": "x", "payload": {}, "private": private });
+        json!({ "messages": [message] }).to_string()
+    };
+    for on in [json!(true), json!("true"), json!("True")] {
+        let answer = post(&rig, "", &token, JSON, &batch(&on)).await;
+        assert_eq!(answer.status, 202, "{on} {}", answer.body);
+        assert_eq!(secret.event("broadcast").await["event"], "x");
+    }
+    for wrong in [json!(1), json!("1"), json!(null), json!([true])] {
+        let answer = post(&rig, "", &token, JSON, &batch(&wrong)).await;
+        let text = format!("is {wrong}, it must be true or false");
+        let errors = json!({ "errors": { "messages": [{ "private": [text] }] } });
+        assert_eq!((answer.status, answer.json()), (422, errors));
+    }
+    // None of all that was public: the first that its members hear is what was said to be.
+    for query in ["?private=False", ""] {
+        let answer = post(&rig, &single(query), &token, JSON, r#"{"n": 2}"#).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        match public.frame().await {
+            Frame::Binary(frame) => assert!(frame.ends_with(br#"{"n": 2}"#), "{frame:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let answer = post(&rig, "", &token, JSON, &batch(&json!("False"))).await;
+    assert_eq!(answer.status, 202);
+    assert_eq!(public.event("broadcast").await["event"], "x");
+    rig.stop().await;
+}
+
+/// A server with small limits, whose metrics are open.
+async fn limited() -> Rig {
+    let flags = [
+        ("jwt.secret", SECRET),
+        ("metrics.open", "true"),
+        ("supabase.max_payload_bytes", "3KiB"),
+        ("api.max_body_bytes", "2KiB"),
+    ];
+    Rig::with(&flags).await
+}
+
+/// How often each of these limits was a reason to refuse something.
+async fn refusals<const N: usize>(rig: &Rig, limits: [&str; N]) -> [u64; N] {
+    let metrics = rig.http("GET", "/metrics", "", "").await.body;
+    limits.map(|limit| {
+        let name = format!("herenow_limit_refusals_total{{limit=\"{limit}\"}} ");
+        let mut values = metrics.lines().filter_map(|line| line.strip_prefix(&name));
+        values.next().unwrap().parse().unwrap()
+    })
+}
+
+const BYTES: &str = "content-type: application/octet-stream\r\n";
+const TOPIC_OVER: &str =
+    "with its prefix is 1025 bytes, the limit is 1024 (socket.max_topic_bytes)";
+
+#[tokio::test]
+async fn srv_1666_a_broadcast_over_http_that_is_over_a_limit_is_told_which_and_counted() {
+    let rig = limited().await;
+    let token = user("ada", topics(&["*"]));
+    let single = |topic: &str, event: &str| format!("/{topic}/events/{event}");
+    let (longest, too_long) = ("t".repeat(246), "t".repeat(247));
+    let (event, topic) = ("e".repeat(256), "t".repeat(1_016));
+    let secret = format!("{}?private=true", single(&topic[1..], "x"));
+    let large = "x".repeat(3_073);
+    let payload_over = "Payload size exceeds tenant limit: it is 3073 bytes, the limit is 3072 \
+                        (supabase.max_payload_bytes)";
+    let event_over = "is 256 bytes, the limit is 255 (event name, fixed)";
+    let secret_over = "with its prefix is 1032 bytes, the limit is 1024 (topic name, fixed)";
+    let frame_over = "with its prefix is 256 bytes, the limit is 255 (topic name, fixed)";
+    for (path, headers, body, field, text) in [
+        (single("r", "x"), JSON, &*large, "payload", payload_over),
+        (single("r", &event), JSON, "{}", "event", event_over),
+        (single(&topic, "x"), JSON, "{}", "topic", TOPIC_OVER),
+        (secret, JSON, "{}", "topic", secret_over),
+        (single(&too_long, "x"), BYTES, "b", "topic", frame_over),
+    ] {
+        let answer = post(&rig, &path, &token, headers, body).await;
+        let errors = json!({ "errors": { field: [text] } });
+        assert_eq!((answer.status, answer.json()), (422, errors));
+    }
+    for (topic, headers, body) in [(&longest, BYTES, "b"), (&too_long, JSON, "{}")] {
+        let answer = post(&rig, &single(topic, "x"), &token, headers, body).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+    }
+    let limits = [
+        "supabase.max_payload_bytes",
+        "event name, fixed",
+        "socket.max_topic_bytes",
+        "topic name, fixed",
+    ];
+    assert_eq!(refusals(&rig, limits).await, [1, 1, 1, 2]);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1667_a_payload_over_http_is_bounded_by_its_own_limit_and_not_by_the_apis() {
+    let rig = limited().await;
+    let token = user("ada", topics(&["*"]));
+    let mut ada = connect(&rig, &token).await;
+    joined(&mut ada, TOPIC, with(None, json!({}))).await;
+    let largest = json!({ "t": "x".repeat(3_072 - 8) }).to_string();
+    let answer = post(&rig, "/room:1/events/x", &token, JSON, &largest).await;
+    assert_eq!((answer.status, answer.body.as_str()), (202, ""));
+    match ada.frame().await {
+        Frame::Binary(frame) => assert!(frame.ends_with(largest.as_bytes())),
+        other => panic!("{other:?}"),
+    }
+
+    // A length that is not said at the beginning.
+    let request = format!(
+        "POST /realtime/v1/api/broadcast/room:1/events/x HTTP/1.1\r\nhost: a\r\nconnection: \
+         close\r\nauthorization: Bearer {token}\r\n{BYTES}transfer-encoding: \
+         chunked\r\n\r\n1000\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(0x1000)
+    );
+    let answer = rig.raw(&request).await;
+    let text = "it is more than 3072 bytes, the limit is 3072 (supabase.max_payload_bytes)";
+    assert_eq!(answer.status, 422);
+    assert!(answer.body.contains(text), "{}", answer.body);
+
+    let batch = |topic: &str, len| {
+        let payload = json!({ "t": "x".repeat(len) });
+        json!({ "messages": [{ "topic": topic, "event": "x", "payload": payload }] }).to_string()
+    };
+    let answer = post(&rig, "", &token, JSON, &batch("room:1", 2_900)).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let topic = "t".repeat(1_016);
+    let answer = post(&rig, "", &token, JSON, &batch(&topic, 1)).await;
+    let errors = json!({ "errors": { "messages": [{ "topic": [TOPIC_OVER] }] } });
+    assert_eq!((answer.status, answer.json()), (422, errors));
+    let answer = post(&rig, "", &token, JSON, &batch("room:1", 3_072)).await;
+    let text = "the body is larger than 3072 bytes (supabase.max_payload_bytes)";
+    let message = json!({ "message": text });
+    assert_eq!((answer.status, answer.json()), (413, message));
+    let limits = ["supabase.max_payload_bytes", "socket.max_topic_bytes"];
+    assert_eq!(refusals(&rig, limits).await, [2, 1]);
     rig.stop().await;
 }

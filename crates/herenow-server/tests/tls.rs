@@ -40,11 +40,22 @@ async fn server(authority: &Authority, more: &[(&str, &str)]) -> Rig {
 
 /// A WebSocket under TLS that has joined `room:tls`.
 async fn joined(stream: Secure, user: &str) -> WebSocketStream<Secure> {
-    let url = "wss://127.0.0.1/socket/websocket?vsn=2.0.0";
+    let params = json!({ "user_id": user });
+    joined_at(stream, "/socket/websocket", "room:tls", params).await
+}
+
+/// A WebSocket under TLS that has joined a topic of a path.
+async fn joined_at(
+    stream: Secure,
+    path: &str,
+    topic: &str,
+    params: Value,
+) -> WebSocketStream<Secure> {
+    let url = format!("wss://127.0.0.1{path}?vsn=2.0.0");
     let (mut socket, _) = within(tokio_tungstenite::client_async(url, stream))
         .await
         .unwrap();
-    let join = json!(["1", "1", "room:tls", "phx_join", { "user_id": user }]);
+    let join = json!(["1", "1", topic, "phx_join", params]);
     socket.send(Message::text(join.to_string())).await.unwrap();
     let reply = next(&mut socket, "phx_reply").await;
     assert_eq!(reply["status"], "ok", "{reply}");
@@ -212,6 +223,57 @@ async fn srv_1161_a_certificate_that_is_over_or_yet_to_begin_does_not_take_the_p
     rig.stop().await;
 }
 
+/// The value of a metric without labels.
+async fn metric(authority: &Authority, rig: &Rig, name: &str) -> f64 {
+    let stream = authority.connect(rig.address).await.unwrap();
+    let metrics = get(stream, "/metrics").await;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// Waits until as much is degraded; returns it.
+async fn degraded(operator: &mut WebSocketStream<Secure>, n: usize) -> Vec<Value> {
+    loop {
+        let told = next(operator, "figures").await;
+        let outages = told["nodes"][0]["figures"]["outages"].as_array();
+        if let Some(outages) = outages.filter(|outages| outages.len() == n) {
+            return outages.clone();
+        }
+    }
+}
+
+#[tokio::test]
+async fn srv_1701_a_certificate_that_is_not_taken_is_degraded_until_one_is() {
+    const ENDS: &str = "herenow_tls_certificate_not_after_seconds ";
+    const FAILING: &str = "herenow_tls_reload_failing ";
+    let authority = Authority::new("srv-1701");
+    authority.install_for(2020, 2100);
+    let rig = server(&authority, &[("tls.reload_interval", "20ms")]).await;
+    let stream = authority.connect(rig.address).await.unwrap();
+    let path = "/dashboard/socket/websocket";
+    let mut operator = joined_at(stream, path, "overview", json!({})).await;
+    degraded(&mut operator, 0).await;
+    assert_eq!(metric(&authority, &rig, ENDS).await, 4_102_444_800.0);
+    assert_eq!(metric(&authority, &rig, FAILING).await, 0.0);
+
+    fs::write(authority.path("key.pem"), "nothing").unwrap();
+    let found = degraded(&mut operator, 1).await;
+    assert_eq!(
+        (&found[0]["part"], &found[0]["name"]),
+        (&json!("certificate"), &json!("tls.cert"))
+    );
+    let why = found[0]["why"].as_str().unwrap();
+    assert!(why.ends_with("it has no private key in PEM"), "{why}");
+    assert_eq!(metric(&authority, &rig, ENDS).await, 4_102_444_800.0);
+    assert_eq!(metric(&authority, &rig, FAILING).await, 1.0);
+
+    authority.install_for(2020, 2101);
+    degraded(&mut operator, 0).await;
+    assert_eq!(metric(&authority, &rig, ENDS).await, 4_133_980_800.0);
+    assert_eq!(metric(&authority, &rig, FAILING).await, 0.0);
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn srv_904_what_is_no_certificate_is_refused_at_the_start_with_its_file() {
     let authority = Authority::new("srv-904");
@@ -245,6 +307,16 @@ async fn srv_904_what_is_no_certificate_is_refused_at_the_start_with_its_file() 
         start(Some((&leaf.pem, "nothing"))).await.unwrap_err(),
         format!("tls.key {key}: it has no private key in PEM")
     );
+    let pkcs8 = leaf.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let openssl = leaf.key.replace(
+        "PRIVATE KEY-----\n",
+        "PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n",
+    );
+    for encrypted in [pkcs8, openssl] {
+        let said = start(Some((&leaf.pem, &encrypted))).await.unwrap_err();
+        let expected = format!("tls.key {key}: the private key is encrypted");
+        assert!(said.starts_with(&expected), "{said}");
+    }
     assert_eq!(
         start(Some((&leaf.pem, &other.key))).await.unwrap_err(),
         format!("tls.key {key}: it is not the key of the certificate in {cert}")

@@ -275,6 +275,30 @@ async fn srv_689_an_event_that_is_too_old_is_lost_and_told() {
 }
 
 #[tokio::test]
+async fn srv_1684_what_was_refused_is_told_at_the_head_of_the_next_request_and_of_no_other() {
+    let receiver = Receiver::start(Mood::Refuses(500)).await;
+    let slow = [
+        ("webhook.urls", &*receiver.url()),
+        ("webhook.secret", hooks::SECRET),
+        ("webhook.min_backoff", "200ms"),
+        ("webhook.max_attempts", "3"),
+    ];
+    let rig = Rig::with(&slow).await;
+    put(&rig, "room:2", "ada", "x").await;
+    until_shown(&rig, |shown| shown["n_lost"] == 2).await;
+    // The loss waits for as long as its events would have, and these are there before.
+    receiver.become_(Mood::Takes);
+    put(&rig, "room:3", "cy", "x").await;
+    let events = receiver.taken(3).await;
+    assert_eq!(events[0]["event"], "lost", "{events:?}");
+    assert_eq!(losses(&events), [(json!(2), json!("refused"))]);
+    end(&rig, "room:3", "cy").await;
+    let events = receiver.taken(5).await;
+    assert_eq!(losses(&events).len(), 1, "it is told once: {events:?}");
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn srv_690_a_webhook_hears_of_its_topics_and_its_events_only() {
     let (receiver, other) = (
         Receiver::start(Mood::Takes).await,
@@ -385,7 +409,7 @@ fn srv_1155_what_is_wrong_with_a_webhook_of_the_list_is_named_with_its_place() {
         "my.toml line 1: webhooks[1].secret, or webhook.secret for all, is missing",
         "my.toml line 1: webhooks[2].secret is something else, it must be at least 16 bytes, as \
          they stand or as base64 behind whsec_",
-        "my.toml line 1: webhooks[2].url is http://example.com, but webhook.allow_http is false \
+        "my.toml line 1: webhooks[2].url is http://example.com/…, but webhook.allow_http is false \
          (default): what comes over plain HTTP can be read on the way; use https",
         "my.toml line 1: cannot read webhooks[3].secret_file /nowhere: No such file or directory \
          (os error 2)",
@@ -446,22 +470,19 @@ fn srv_700_wrong_settings_of_webhooks_are_named_and_secrets_never_shown() {
         ),
         (
             &[("webhook.urls", "example.com")],
-            "webhook.urls is \"example.com\", it must be a list of URLs",
+            "webhook.urls is no URL, it must be a list of URLs",
         ),
         (
             &[("webhook.urls", "ftp://example.com")],
             "webhook.urls is \"ftp://example.com\"",
         ),
-        (
-            &[("webhook.urls", "https://")],
-            "webhook.urls is \"https://\"",
-        ),
+        (&[("webhook.urls", "https://")], "webhook.urls is no URL"),
         (
             &[
                 ("webhook.urls", "http://example.com/hidden-path"),
                 ("webhook.secret", secret),
             ],
-            "webhook.urls is http://example.com, but webhook.allow_http is false",
+            "webhook.urls is http://example.com/…, but webhook.allow_http is false",
         ),
         (
             &[url, ("webhook.secret", "too short")],
@@ -481,7 +502,7 @@ fn srv_700_wrong_settings_of_webhooks_are_named_and_secrets_never_shown() {
         ),
         (
             &[("webhook.events", "joined,moved")],
-            "webhook.events is \"joined,moved\", it must be a list of joined",
+            "webhook.events is \"moved\" in entry 2, it must be a list of joined",
         ),
     ];
     for (flags, expected) in cases {

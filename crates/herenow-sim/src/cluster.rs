@@ -1,7 +1,7 @@
 //! [`Cluster`]: nodes with real shards on one virtual clock, and the network between them.
 //!
-//! The cluster only moves when it is told to, one event at a time. It knows nothing of what is right:
-//! it reports what each node did, and others judge.
+//! The cluster only moves when it is told to, one event at a time. It knows nothing of what is
+//! right: it reports what each node did, and others judge.
 
 mod node;
 
@@ -277,7 +277,8 @@ impl Cluster {
         Some(outcome)
     }
 
-    /// Lets happen what happens next, if it does before `end`; then time is `end` and nothing is left.
+    /// Lets happen what happens next, if it does before `end`; then time is `end` and nothing is
+    /// left.
     ///
     /// Reports what a node did, if it was a node's turn.
     pub(crate) fn advance(&mut self, end: Duration) -> Advance {

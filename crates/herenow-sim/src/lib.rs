@@ -1,10 +1,10 @@
 //! The shards of `herenow-core`, unchanged, on a virtual network and a virtual clock.
 //!
 //! A seed decides everything: how many nodes there are and how they are set up, who joins, changes
-//! and leaves when, what the network loses, doubles, delays and reorders, which links are cut, who is
-//! paused, crashes, comes back, says good-bye, or has its clock set. After every step of a node its
-//! [invariants](Violation) are checked against the [`Oracle`], which knows who really lives; at times
-//! the weather clears, and then every node must show exactly the living owners it can reach.
+//! and leaves when, what the network loses, doubles, delays and reorders, which links are cut, who
+//! is paused, crashes, comes back, says good-bye, or has its clock set. After every step of a node
+//! its [invariants](Violation) are checked against the [`Oracle`], which knows who really lives; at
+//! times the weather clears, and then every node must show exactly the living owners it can reach.
 //!
 //! The same seed gives the same run, down to the [trace](Report::trace). [`run`] does one seed;
 //! the program `sim` does many:
@@ -14,8 +14,8 @@
 //! cargo xtask sim --seed 4711 --seeds 1    that one again
 //! ```
 //!
-//! A scenario that is worth a name drives a [`Simulation`] by hand; every invariant is checked there
-//! too. This crate is never published, and never more than a development dependency.
+//! A scenario that is worth a name drives a [`Simulation`] by hand; every invariant is checked
+//! there too. This crate is never published, and never more than a development dependency.
 
 mod random;
 mod network;

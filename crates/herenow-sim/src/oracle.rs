@@ -1,8 +1,8 @@
 //! [`Oracle`]: the simplest model of what is true, who lives and what every life has written.
 //!
-//! It knows nothing of deltas, transfers or liveness. A life of a node is a list of writes; a presence
-//! is there from the write that made it to the write that ended it, and everywhere only as long as
-//! its node lives.
+//! It knows nothing of deltas, transfers or liveness. A life of a node is a list of writes; a
+//! presence is there from the write that made it to the write that ended it, and everywhere only as
+//! long as its node lives.
 
 use std::collections::BTreeMap;
 

@@ -13,7 +13,8 @@ impl Random {
         Self(Rand64::new(u128::from(seed)))
     }
 
-    /// Returns a generator of its own for one part of a run, so that parts do not disturb each other.
+    /// Returns a generator of its own for one part of a run, so that parts do not disturb each
+    /// other.
     pub(crate) fn fork(&mut self) -> Self {
         Self(Rand64::new(u128::from(self.0.rand_u64())))
     }

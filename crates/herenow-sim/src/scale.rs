@@ -2,14 +2,15 @@
 //!
 //! The shards, the heartbeats and the codec are the real ones, and every byte that is counted was
 //! encoded. What is left out against a [`Simulation`](crate::Simulation) is the check after every
-//! step, which costs as much as there is state: here the oracle looks once, at the end, and then every
-//! node must list exactly who lives. A message is decoded once and its rows are shared by all nodes
-//! that take it in, or hundreds of nodes would not fit into one machine; the newcomer's rows come in
-//! answers of its own, so what it holds is what a node holds, and its memory is measured.
+//! step, which costs as much as there is state: here the oracle looks once, at the end, and then
+//! every node must list exactly who lives. A message is decoded once and its rows are shared by all
+//! nodes that take it in, or hundreds of nodes would not fit into one machine; the newcomer's rows
+//! come in answers of its own, so what it holds is what a node holds, and its memory is measured.
 //!
-//! Time is virtual and follows the [`Model`]. A run goes like this: all nodes but one start and their
-//! presences join; it is quiet; the last node comes; single presences join; presences come and go;
-//! the cluster is cut into halves in which they go on coming and going, for a minute; it heals.
+//! Time is virtual and follows the [`Model`]. A run goes like this: all nodes but one start and
+//! their presences join; it is quiet; the last node comes; single presences join; presences come
+//! and go; the cluster is cut into halves in which they go on coming and going, for a minute; it
+//! heals.
 
 mod model;
 mod queue;

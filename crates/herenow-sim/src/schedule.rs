@@ -122,15 +122,16 @@ const FAULTS: [(u64, Kind); 13] = [
     (8, Kind::Calm),
 ];
 
-/// How many seeds of a thousand are about nothing but long answers to readers that missed a lot: what
-/// can go wrong between two chunks needs so much at once that it is rare among everything else.
+/// How many seeds of a thousand are about nothing but long answers to readers that missed a lot:
+/// what can go wrong between two chunks needs so much at once that it is rare among everything
+/// else.
 const LONG_ANSWERS: u64 = 150;
 
-/// How many seeds of a thousand are about nodes with so many rows, and messages so small, that what is
-/// gone does not fit into one.
+/// How many seeds of a thousand are about nodes with so many rows, and messages so small, that what
+/// is gone does not fit into one.
 const LONG_LISTS: u64 = 100;
-/// The seed of the draw for them, which is apart from the plan's own so that other seeds go on meaning
-/// what they did.
+/// The seed of the draw for them, which is apart from the plan's own so that other seeds go on
+/// meaning what they did.
 const LONG_LISTS_SEED: u64 = 0x6c69_7374;
 
 /// How many seeds of a thousand have topics with grace, drawn apart like the above.

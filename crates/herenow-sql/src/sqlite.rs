@@ -138,8 +138,8 @@ fn read(row: &SqliteRow) -> Result<Option<Row>, SqlError> {
     }))
 }
 
-/// The name of a column's field, and whether its texts are JSON: SQLite has no type that says so, so
-/// the column's name does.
+/// The name of a column's field, and whether its texts are JSON: SQLite has no type that says so,
+/// so the column's name does.
 fn name_of(column: &str) -> (&str, bool) {
     match column.strip_suffix(AS_JSON) {
         Some(name) => (name, true),

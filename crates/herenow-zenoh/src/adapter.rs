@@ -90,7 +90,7 @@ impl ZenohAdapter {
     ///
     /// [`OpenError`] if a setting is wrong, an address is taken or a certificate cannot be read.
     pub async fn open(config: &ZenohConfig) -> Result<Arc<Self>, OpenError> {
-        config.validate()?;
+        config.check()?;
         let refused = |error: zenoh::Error| OpenError::Engine {
             reason: error.to_string(),
         };

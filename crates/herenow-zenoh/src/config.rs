@@ -18,8 +18,8 @@ pub struct ZenohConfig {
     /// The cluster's name: 1 to 255 bytes of any text, `herenow` by default. Nodes of different
     /// clusters do not hear each other, even when they are linked.
     pub cluster: String,
-    /// Where the node listens, as `tcp/ADDRESS:PORT` or, with [`tls`](Self::tls), `tls/ADDRESS:PORT`.
-    /// Port 0 takes a free one. Port 7447 of all addresses by default.
+    /// Where the node listens, as `tcp/ADDRESS:PORT` or, with [`tls`](Self::tls),
+    /// `tls/ADDRESS:PORT`. Port 0 takes a free one. Port 7447 of all addresses by default.
     pub listen: Vec<String>,
     /// Peers to connect to, in the form of [`listen`](Self::listen); none by default. A peer that
     /// is not there is tried again for ever. One that all nodes have in common is enough; two nodes
@@ -91,8 +91,13 @@ pub enum ConfigError {
     #[error("listen is empty, it needs at least one address")]
     NoListen,
     /// An address is not of the form that is needed.
-    #[error("address {address:?} must look like {scheme}/HOST:PORT")]
+    #[error(
+        "{field}: address {address:?} must look like {scheme}/HOST:PORT{}",
+        because(scheme)
+    )]
     Address {
+        /// `listen` or `peers`.
+        field: &'static str,
         /// The address as given.
         address: String,
         /// `tls` if certificates are given, else `tcp`.
@@ -136,15 +141,21 @@ impl ZenohConfig {
         }
     }
 
-    /// Checks all of it.
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+    /// Checks all of it, without opening anything.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
         check_name("node", &self.node)?;
         check_name("cluster", &self.cluster)?;
         if self.listen.is_empty() {
             return Err(ConfigError::NoListen);
         }
-        for address in self.listen.iter().chain(&self.peers) {
-            check_address(address, self.scheme())?;
+        for (field, addresses) in [("listen", &self.listen), ("peers", &self.peers)] {
+            for address in addresses {
+                check_address(field, address, self.scheme())?;
+            }
         }
         const MAX_STALL: Duration = Duration::from_secs(60);
         if !(Duration::from_millis(1)..=MAX_STALL).contains(&self.max_stall) {
@@ -168,8 +179,20 @@ fn check_name(field: &'static str, name: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Why a scheme and not the other.
+fn because(scheme: &str) -> &'static str {
+    match scheme {
+        "tls" => ", for there are certificates",
+        _ => "; tls/ needs certificates",
+    }
+}
+
 /// `?` and `#` begin parameters of zenoh's own, which could turn off the check of certificates.
-fn check_address(address: &str, scheme: &'static str) -> Result<(), ConfigError> {
+fn check_address(
+    field: &'static str,
+    address: &str,
+    scheme: &'static str,
+) -> Result<(), ConfigError> {
     let is_good = || {
         let (given, rest) = address.split_once('/')?;
         let (host, port) = rest.rsplit_once(':')?;
@@ -178,6 +201,7 @@ fn check_address(address: &str, scheme: &'static str) -> Result<(), ConfigError>
             .then_some(())
     };
     is_good().ok_or_else(|| ConfigError::Address {
+        field,
         address: address.to_owned(),
         scheme,
     })
@@ -197,20 +221,20 @@ mod tests {
     #[test]
     fn the_default_needs_a_name_only() {
         assert_eq!(
-            ZenohConfig::default().validate(),
+            ZenohConfig::default().check(),
             Err(ConfigError::Name {
                 field: "node",
                 len: 0,
                 max: 255
             })
         );
-        assert_eq!(config().validate(), Ok(()));
+        assert_eq!(config().check(), Ok(()));
     }
 
     #[test]
     fn addresses_are_of_the_scheme_and_without_parameters() {
         for good in ["tcp/[::]:7447", "tcp/host.example:1", "tcp/10.0.0.1:0"] {
-            assert_eq!(check_address(good, "tcp"), Ok(()), "{good}");
+            assert_eq!(check_address("peers", good, "tcp"), Ok(()), "{good}");
         }
         for bad in [
             "10.0.0.1:7447",
@@ -223,7 +247,7 @@ mod tests {
             "tcp/10.0.0.1?x=1:7447",
             "",
         ] {
-            assert!(check_address(bad, "tcp").is_err(), "{bad}");
+            assert!(check_address("peers", bad, "tcp").is_err(), "{bad}");
         }
     }
 
@@ -231,17 +255,17 @@ mod tests {
     fn every_limit_is_checked() {
         let mut config = config();
         config.listen.clear();
-        assert_eq!(config.validate(), Err(ConfigError::NoListen));
+        assert_eq!(config.check(), Err(ConfigError::NoListen));
         config.listen.push("tcp/127.0.0.1:0".into());
         config.max_stall = Duration::ZERO;
         assert_eq!(
-            config.validate().unwrap_err().to_string(),
+            config.check().unwrap_err().to_string(),
             "max_stall is 0ns, it must be 1ms to 60s"
         );
         config.max_stall = Duration::from_secs(1);
         config.cluster = "c".repeat(256);
         assert_eq!(
-            config.validate().unwrap_err().to_string(),
+            config.check().unwrap_err().to_string(),
             "cluster is 256 bytes, it must be 1 to 255"
         );
     }

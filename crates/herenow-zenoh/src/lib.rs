@@ -1,5 +1,5 @@
-//! Carries herenow's traffic between nodes over [zenoh](https://zenoh.io): no broker, the nodes talk
-//! to each other.
+//! Carries herenow's traffic between nodes over [zenoh](https://zenoh.io): no broker, the nodes
+//! talk to each other.
 //!
 //! Each node listens, and is told some of its peers by address, or finds them by multicast. The
 //! nodes tell each other whom they know, so that one common peer is enough for a full mesh.

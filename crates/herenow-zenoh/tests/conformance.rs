@@ -1,4 +1,5 @@
-//! The shared suite over real zenoh sessions. All nodes of a test are linked, whatever their cluster.
+//! The shared suite over real zenoh sessions. All nodes of a test are linked, whatever their
+//! cluster.
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -118,7 +118,8 @@ async fn pub_215_zenoh_a_frozen_peer_stalls_no_caller_and_no_other_peer() {
         slowest = slowest.max(called.elapsed());
         tokio::task::yield_now().await;
     }
-    assert!(slowest < Duration::from_millis(250), "took {slowest:?}");
+    // Whoever waited for the frozen one would wait for seconds.
+    assert!(slowest < Duration::from_secs(2), "took {slowest:?}");
     assert_eq!(a.adapter.stats().n_refused, n_refused);
 
     // The healthy peer hears on while the other is still frozen.

@@ -1,9 +1,10 @@
-//! *Who is here, right now.* Presence, channels and pubsub with the semantics that Phoenix users know.
+//! *Who is here, right now.* Presence, channels and pubsub with the semantics that Phoenix users
+//! know.
 //!
 //! A **presence** says that somebody is on a topic: user `ada` in `room:1`, from her laptop. It
 //! begins when something begins (a channel joined, a task started) and ends by itself when that
-//! ends, also by a crash or a lost connection; nobody has to clean up. Everyone else on the topic is
-//! told at once. This page teaches it in the order in which you meet it.
+//! ends, also by a crash or a lost connection; nobody has to clean up. Everyone else on the topic
+//! is told at once. This page teaches it in the order in which you meet it.
 //!
 //! # Someone is here
 //!
@@ -29,9 +30,9 @@
 //! # }
 //! ```
 //!
-//! The **topic** (`room:1`) is any text. The **key** (`ada`) is what presences are grouped by, mostly
-//! a user's id. The **meta** is a JSON object about this one presence, small, and public to everyone
-//! on the topic.
+//! The **topic** (`room:1`) is any text. The **key** (`ada`) is what presences are grouped by,
+//! mostly a user's id. The **meta** is a JSON object about this one presence, small, and public to
+//! everyone on the topic.
 //!
 //! # One person, many metas
 //!
@@ -60,15 +61,16 @@
 //! ```
 //!
 //! `phx_ref` names one writing of a meta. An update is a leave of the old ref and a join of the new
-//! one, which carries the old as `phx_ref_prev`, in one diff: clients see a change, not a departure.
+//! one, which carries the old as `phx_ref_prev`, in one diff: clients see a change, not a
+//! departure.
 //!
 //! Reads never wait: [`Presence::count`] is immediate, and [`Presence::list`] only waits for fields
 //! that come from elsewhere (see [below](#names-from-the-database)).
 //!
 //! # Watching
 //!
-//! [`Presence::watch`] starts with who is here and goes on with what happens: joined, updated, left,
-//! and why. It never ends, and it is a stream too:
+//! [`Presence::watch`] starts with who is here and goes on with what happens: joined, updated,
+//! left, and why. It never ends, and it is a stream too:
 //!
 //! ```
 //! use herenow::{Event, LeaveReason, WatchEvent};
@@ -99,9 +101,9 @@
 //!
 //! # Browsers
 //!
-//! A browser is on a topic through a **channel**: server code for one topic on one connection. Implement
-//! [`Channel`], say which topics it is for with [`Sockets::channel`], and mount the sockets into an
-//! axum application:
+//! A browser is on a topic through a **channel**: server code for one topic on one connection.
+//! Implement [`Channel`], say which topics it is for with [`Sockets::channel`], and mount the
+//! sockets into an axum application:
 //!
 //! ```no_run
 //! use herenow::{Channel, Joined, Params, Presence, PubSub, Refused, Socket, Sockets};
@@ -133,8 +135,9 @@
 //! # }
 //! ```
 //!
-//! The client is the stock `phoenix` package from npm, or any of its ports. It gets the reply to its
-//! join, then `presence_state`, then a `presence_diff` for every change, over WebSocket or long poll:
+//! The client is the stock `phoenix` package from npm, or any of its ports. It gets the reply to
+//! its join, then `presence_state`, then a `presence_diff` for every change, over WebSocket or long
+//! poll:
 //!
 //! ```js
 //! import { Presence, Socket } from "phoenix"
@@ -147,8 +150,8 @@
 //! room.join()
 //! ```
 //!
-//! A presence tracked with the channel's [`Socket`] leaves when the channel does: the tab is closed,
-//! the network is gone, the callback panicked.
+//! A presence tracked with the channel's [`Socket`] leaves when the channel does: the tab is
+//! closed, the network is gone, the callback panicked.
 //!
 //! # Messages
 //!

@@ -1,4 +1,5 @@
-//! A chat room that shows who is here: `cargo run -p chat`, then open http://127.0.0.1:4001 in two tabs.
+//! A chat room that shows who is here: `cargo run -p chat`, then open http://127.0.0.1:4001 in two
+//! tabs.
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;

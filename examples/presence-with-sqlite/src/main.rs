@@ -1,5 +1,6 @@
 //! Serves rooms whose presences carry names from SQLite, and fills one so that there is something
-//! to see: `cargo run -p presence-with-sqlite`. It listens on 127.0.0.1:4002, or where `LISTEN` says.
+//! to see: `cargo run -p presence-with-sqlite`. It listens on 127.0.0.1:4002, or where `LISTEN`
+//! says.
 //!
 //! The log shows each query with its number of keys. To look at the room from another terminal:
 //! `cargo run -p herenow-server -- watch ws://127.0.0.1:4002 room:lobby --param user_id=u1`.

@@ -1,5 +1,5 @@
-//! `cargo xtask bench instructions`: counts the instructions of the hot paths, and compares them with
-//! the counts that the repository keeps.
+//! `cargo xtask bench instructions`: counts the instructions of the hot paths, and compares them
+//! with the counts that the repository keeps.
 //!
 //! Valgrind counts, so a busy machine changes nothing. What does change counts without a change of
 //! ours is another compiler, another allocator, or a processor that has other instructions: then
@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::shell;
 
-/// By how much a count may grow before the chore fails, in percent: maps whose hashes differ from run
-/// to run move some by less than one.
+/// By how much a count may grow before the chore fails, in percent: maps whose hashes differ from
+/// run to run move some by less than one.
 const MAX_GROWTH_PERCENT: f64 = 5.0;
 /// Says that the counts are to be kept as those that others are compared with.
 const WRITE: &str = "--write";

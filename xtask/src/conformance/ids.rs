@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 /// The areas of the reference's scenarios, each with how many it has.
-const REFERENCE: [(&str, u16); 19] = [
+const REFERENCE: [(&str, u16); 20] = [
     ("P", 22),
     ("T", 30),
     ("S", 15),
@@ -24,7 +24,11 @@ const REFERENCE: [(&str, u16); 19] = [
     ("JL", 17),
     ("JZ", 9),
     ("Y", 24),
+    (SUPABASE, 46),
 ];
+
+/// The area of what clients of Supabase Realtime expect.
+const SUPABASE: &str = "U";
 
 /// The areas of behaviours that are ours alone; they grow as we do.
 const OURS: [&str; 9] = [
@@ -69,6 +73,15 @@ impl Id {
     /// Returns whether this is a behaviour of ours alone.
     pub(super) fn is_ours(self) -> bool {
         self.area >= REFERENCE.len()
+    }
+
+    /// Returns where the behaviour was laid down, as a row names it.
+    pub(super) fn source(self) -> &'static str {
+        match REFERENCE.get(self.area) {
+            Some((SUPABASE, _)) => "supabase",
+            Some(_) => "phoenix",
+            None => "herenow",
+        }
     }
 
     fn new(area: &str, digits: &str) -> Option<Self> {
@@ -127,7 +140,7 @@ mod tests {
 
     #[test]
     fn reference_has_as_many_ids_as_its_list_says() {
-        assert_eq!(reference().len(), 495);
+        assert_eq!(reference().len(), 541);
         assert!(reference().iter().all(|id| !id.is_ours()));
         assert!(Id::parse("TBL-3").is_some_and(Id::is_ours));
     }

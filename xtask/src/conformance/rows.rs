@@ -20,7 +20,7 @@ pub(super) struct Row {
     pub(super) tests: Vec<String>,
     /// Why there is no test.
     pub(super) why_not: Option<String>,
-    /// Where the behaviour was laid down: `phoenix` or `herenow`.
+    /// Where the behaviour was laid down: `phoenix`, `supabase` or `herenow`.
     pub(super) source: String,
 }
 

@@ -1,9 +1,10 @@
-//! Bugs put into `herenow-core` on purpose: the simulator must catch each within a hundred seeds, and
-//! a rare one within as many as are said beside it.
+//! Bugs put into `herenow-core` on purpose: the simulator must catch each within a hundred seeds,
+//! and a rare one within as many as are said beside it.
 //!
-//! The shards and the simulator are copied to a temporary workspace, one mutant at a time is written
-//! into the copy, and the simulator is built and run there. A mutant is a text and its replacement;
-//! a text that is not found exactly once is an error, so that a mutant cannot quietly become none.
+//! The shards and the simulator are copied to a temporary workspace, one mutant at a time is
+//! written into the copy, and the simulator is built and run there. A mutant is a text and its
+//! replacement; a text that is not found exactly once is an error, so that a mutant cannot quietly
+//! become none.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Query strings with brackets, as Phoenix clients write them: `user[name]=ada&tags[]=a`.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 /// Pairs that one query may have.
@@ -35,15 +37,33 @@ pub(crate) fn parse_query(query: &str) -> Result<Map<String, Value>, QueryError>
         }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (percent_decode(name)?, percent_decode(value)?);
-        insert(&mut params, &name, value)?;
+        insert(&mut params, name, value.into_owned())?;
     }
     Ok(params)
 }
 
+/// The values that a query has for a plain name, in its order; those that are not text are left
+/// out.
+pub(crate) fn texts<'a>(
+    query: &'a str,
+    name: &'a str,
+) -> impl DoubleEndedIterator<Item = String> + 'a {
+    query.split('&').filter_map(move |pair| {
+        let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let is_it = percent_decode(written).is_ok_and(|written| written == name);
+        let value = is_it.then(|| percent_decode(value))?.ok()?;
+        Some(value.into_owned())
+    })
+}
+
 /// Puts `value` under `name`, which may have brackets: `a`, `a[b]`, `a[]`, `a[b][]`.
-fn insert(params: &mut Map<String, Value>, name: &str, value: String) -> Result<(), QueryError> {
-    let Some((first, brackets)) = split_brackets(name) else {
-        params.insert(name.to_owned(), Value::String(value));
+fn insert(
+    params: &mut Map<String, Value>,
+    name: Cow<'_, str>,
+    value: String,
+) -> Result<(), QueryError> {
+    let Some((first, brackets)) = split_brackets(&name) else {
+        params.insert(name.into_owned(), Value::String(value));
         return Ok(());
     };
     let keys: Vec<&str> = brackets.split("][").collect();
@@ -87,9 +107,12 @@ fn field_of_map<'a>(place: &'a mut Value, key: &str) -> &'a mut Value {
 }
 
 /// Decodes `%41` and `+`. A `%` that two hex digits do not follow stands for itself.
-fn percent_decode(text: &str) -> Result<String, QueryError> {
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Ok(text.to_owned());
+fn percent_decode(text: &str) -> Result<Cow<'_, str>, QueryError> {
+    if ![b'%', b'+']
+        .iter()
+        .any(|byte| text.as_bytes().contains(byte))
+    {
+        return Ok(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.as_bytes();
@@ -105,7 +128,8 @@ fn percent_decode(text: &str) -> Result<String, QueryError> {
         decoded.push(byte);
         bytes = after;
     }
-    String::from_utf8(decoded).map_err(|_| QueryError::NotUtf8)
+    let decoded = String::from_utf8(decoded).map_err(|_| QueryError::NotUtf8)?;
+    Ok(Cow::Owned(decoded))
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {

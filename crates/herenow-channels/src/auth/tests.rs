@@ -1,5 +1,6 @@
 //! Requests for sockets, taken apart and judged.
 
+use herenow_pubsub::LogLimit;
 use http::Request;
 use serde_json::json;
 
@@ -15,16 +16,17 @@ fn request(uri: &str, headers: &[(&str, &str)]) -> Parts {
 }
 
 async fn info(uri: &str, headers: &[(&str, &str)]) -> ConnectInfo {
-    let proxies = TrustedProxies::default();
-    ConnectInfo::from_request(Transport::WebSocket, &proxies, request(uri, headers))
+    let forwarded = Forwarded::default();
+    ConnectInfo::from_request(Transport::WebSocket, &forwarded, request(uri, headers))
         .await
         .unwrap()
 }
 
 async fn admit(uri: &str, headers: &[(&str, &str)]) -> Result<Admitted, Denied> {
     admit_websocket(
+        &LogLimit::default(),
         &CheckOrigin::same_host(),
-        &TrustedProxies::default(),
+        &Forwarded::default(),
         &["sip".into()],
         request(uri, headers),
     )
@@ -124,12 +126,12 @@ async fn soc_111_the_long_poll_token_is_a_header_and_only_read_for_a_new_session
         "/?vsn=2.0.0&user[id]=1",
         &[("x-phoenix-authtoken", "secret")],
     );
-    let (check_origin, proxies) = (CheckOrigin::same_host(), TrustedProxies::default());
-    let request = LongPollRequest::new(&check_origin, &proxies, parts)
+    let (check_origin, forwarded) = (CheckOrigin::same_host(), Forwarded::default());
+    let request = LongPollRequest::new(&LogLimit::default(), &check_origin, &forwarded, parts)
         .await
         .unwrap();
     assert_eq!(request.info().auth_token(), None);
-    let admitted = request.admit().unwrap();
+    let admitted = request.admit(&LogLimit::default()).unwrap();
     assert_eq!(admitted.info.auth_token(), Some("secret"));
     assert_eq!(
         admitted.info.params().get("user"),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use http::header::HOST;
 use http::{HeaderMap, Uri};
+use smol_str::{SmolStr, StrExt as _};
 
 use crate::forwarded::Forwarded;
 use crate::origin::{RequestTarget, default_port, split_host_port};
@@ -12,29 +13,28 @@ use crate::origin::{RequestTarget, default_port, split_host_port};
 /// proxy says of both.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestUri {
-    scheme: String,
-    host: String,
+    scheme: SmolStr,
+    host: SmolStr,
     port: u16,
-    path: String,
-    query: Option<String>,
+    /// As the request line has it.
+    line: Uri,
 }
 
 impl RequestUri {
-    pub(super) fn new(uri: &Uri, headers: &HeaderMap, forwarded: &Forwarded) -> Self {
-        let scheme = forwarded.scheme.or(uri.scheme_str()).unwrap_or("http");
+    pub(super) fn new(line: Uri, headers: &HeaderMap, forwarded: &Forwarded) -> Self {
+        let scheme = forwarded.scheme.or(line.scheme_str()).unwrap_or("http");
         let host_header = headers.get(HOST).and_then(|value| value.to_str().ok());
-        let authority = uri
+        let authority = line
             .authority()
             .map(http::uri::Authority::as_str)
             .or(host_header);
         let authority = forwarded.host.as_deref().or(authority);
         let (host, port) = authority.and_then(split_host_port).unwrap_or_default();
         Self {
-            scheme: scheme.to_owned(),
-            host: host.to_ascii_lowercase(),
+            scheme: scheme.into(),
+            host: host.to_ascii_lowercase_smolstr(),
             port: port.or_else(|| default_port(scheme)).unwrap_or_default(),
-            path: uri.path().to_owned(),
-            query: uri.query().map(str::to_owned),
+            line,
         }
     }
 
@@ -55,12 +55,12 @@ impl RequestUri {
 
     /// Returns the whole path, whatever router it was nested in.
     pub fn path(&self) -> &str {
-        &self.path
+        self.line.path()
     }
 
     /// Returns the query as it was sent, without its `?`.
     pub fn query(&self) -> Option<&str> {
-        self.query.as_deref()
+        self.line.query()
     }
 
     pub(super) fn target(&self) -> RequestTarget<'_> {
@@ -78,9 +78,8 @@ impl fmt::Debug for RequestUri {
             scheme,
             host,
             port,
-            path,
-            ..
+            line,
         } = self;
-        write!(f, "{scheme}://{host}:{port}{path}")
+        write!(f, "{scheme}://{host}:{port}{}", line.path())
     }
 }

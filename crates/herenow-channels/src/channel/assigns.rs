@@ -4,12 +4,14 @@ use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 /// One value per type, given by `connect`, by a route, or by a channel.
 ///
 /// Eight bytes when empty. Clones share their values; changing a clone leaves the others alone.
 /// Look-ups are linear over the values, of which there are few.
 #[derive(Clone, Default)]
-pub struct Assigns(Option<Arc<Vec<Assigned>>>);
+pub struct Assigns(Option<Arc<SmallVec<[Assigned; 1]>>>);
 
 type Assigned = (TypeId, Arc<dyn Any + Send + Sync>);
 
@@ -28,7 +30,12 @@ impl Assigns {
 
     /// Adds a value, in place of the one of its type.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
-        self.put(TypeId::of::<T>(), Arc::new(value));
+        self.insert_arc(Arc::new(value));
+    }
+
+    /// As [`Assigns::insert`], for a value that is shared with others.
+    pub fn insert_arc<T: Send + Sync + 'static>(&mut self, value: Arc<T>) {
+        self.put(TypeId::of::<T>(), value);
     }
 
     /// Returns the value of a type.
@@ -73,7 +80,7 @@ impl fmt::Debug for Assigns {
         write!(
             f,
             "Assigns({} values)",
-            self.0.as_deref().map_or(0, Vec::len)
+            self.0.as_deref().map_or(0, SmallVec::len)
         )
     }
 }

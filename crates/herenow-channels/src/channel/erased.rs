@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use herenow_protocol::{MessageRef, Payload};
-use herenow_pubsub::Broadcast;
+use herenow_pubsub::{Broadcast, client_text};
 use smol_str::SmolStr;
 
 use super::Channel;
@@ -170,7 +170,7 @@ impl<C: Channel> Core<C> {
             let Self { channel, socket } = &mut *self;
             let end = caught(async { channel.terminate(socket, &reason).await });
             if tokio::time::timeout(timeout, end).await.is_err() {
-                tracing::warn!(topic = socket.topic(), "terminate cut off");
+                tracing::warn!(topic = %client_text(socket.topic()), "terminate cut off");
             }
             self.socket.end_owner(&reason);
             Done {

@@ -68,7 +68,8 @@ pub(crate) enum Then {
 }
 
 impl Outcome {
-    /// Answers nothing; a reply may follow through [`Socket::reply_later`](crate::Socket::reply_later).
+    /// Answers nothing; a reply may follow through
+    /// [`Socket::reply_later`](crate::Socket::reply_later).
     pub fn noreply() -> Self {
         Self {
             reply: None,

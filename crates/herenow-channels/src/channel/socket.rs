@@ -41,8 +41,8 @@ pub enum BroadcastError {
         /// The event.
         event: String,
     },
-    /// The adapter did not take it.
-    #[error("the broadcast was not accepted")]
+    /// The topic or the event is too long, or the adapter did not take it.
+    #[error(transparent)]
     PubSub(#[from] herenow_pubsub::BroadcastError),
 }
 
@@ -117,9 +117,17 @@ impl Socket {
     }
 
     /// Lets no broadcast of the topic reach this client any more, presence diffs included; what the
-    /// channel pushes does, and what it intercepts reaches the channel. To be called before anything is pushed: what a join holds is dropped.
+    /// channel pushes does, and what it intercepts reaches the channel. To be called before
+    /// anything is pushed: what a join holds is dropped.
     pub fn deafen(&self) {
         self.lane.deafen();
+    }
+
+    /// Says that this client does not wait for answers to what it sends, which decides what it is
+    /// told of a message over a rate, see
+    /// [`OverLimit::MessageRate`](crate::OverLimit::MessageRate).
+    pub fn expect_no_answers(&self) {
+        self.lane.expect_no_answers();
     }
 
     /// Tells this client how the topic tells of who is here, now and whenever that changes: in

@@ -19,8 +19,8 @@ pub(crate) struct FrameQueue {
     n_written: usize,
 }
 
-/// A single frame, which is what most connections have if they have any, needs no memory of its own:
-/// to get it and give it back took two fifths of a dispatch's instructions.
+/// A single frame, which is what most connections have if they have any, needs no memory of its
+/// own: to get it and give it back took two fifths of a dispatch's instructions.
 #[derive(Debug, Default)]
 enum Frames {
     #[default]

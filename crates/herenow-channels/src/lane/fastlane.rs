@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use herenow_protocol::{Payload, Serializer};
-use herenow_pubsub::{Broadcast, Once};
+use herenow_pubsub::{Broadcast, Once, client_text};
 
 use super::Lane;
 use crate::frame::Frame;
@@ -45,7 +45,7 @@ impl Lane {
             Err(None) => None,
             Err(Some(error)) => {
                 self.mailbox.metrics().encode_errors.increment();
-                tracing::warn!(topic = &*self.topic, %error, "broadcast not encodable");
+                tracing::warn!(topic = %client_text(&self.topic), %error, "broadcast not encodable");
                 None
             }
         }
@@ -63,8 +63,8 @@ impl Lane {
         u128::from(to) << 69 | u128::from(from) << 10 | format
     }
 
-    /// Returns a frame of a diff's JSON: what other sinks of this dispatch encoded already; or on its
-    /// own, around JSON that others have as well.
+    /// Returns a frame of a diff's JSON: what other sinks of this dispatch encoded already; or on
+    /// its own, around JSON that others have as well.
     pub(super) fn diff_frame(
         &self,
         broadcast: &Broadcast,

@@ -15,8 +15,8 @@ pub(crate) struct InfoSink(pub(crate) Arc<Lane>);
 
 impl Sink for InfoSink {
     fn deliver(&self, broadcast: &Broadcast, _: &mut Once) {
-        let item = InfoItem::Info(Info::Broadcast(broadcast.clone()));
-        self.0.mailbox.push_broadcast(self.0.slot, item);
+        let info = Info::Broadcast(broadcast.clone());
+        self.0.mailbox.push_vital(InfoItem::Info(self.0.slot, info));
     }
 }
 
@@ -65,8 +65,8 @@ impl Handle {
     ///
     /// [`InfoError`](crate::InfoError) if the connection has ended or its channels are behind.
     pub fn send<T: Send + 'static>(&self, message: T) -> Result<(), InfoError> {
-        let item = InfoItem::Info(Info::Message(Box::new(message)));
-        self.0.mailbox.push_info(self.0.slot, item)
+        let info = Info::Message(Box::new(message));
+        self.0.mailbox.push_info(InfoItem::Info(self.0.slot, info))
     }
 
     /// Pushes to the channel's client, past the channel.

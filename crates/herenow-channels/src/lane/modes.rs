@@ -1,9 +1,9 @@
 //! What a client is told that follows the modes of its topic's presence.
 //!
 //! The lane remembers the number of the mode that its client knows, and changes it under the
-//! mailbox's lock, together with the frame that tells of it. So a mode that the channel pushes as it
-//! joins and one that the notifier broadcasts meanwhile come in the order of their numbers, and no
-//! diff comes between the summary and the list after it.
+//! mailbox's lock, together with the frame that tells of it. So a mode that the channel pushes as
+//! it joins and one that the notifier broadcasts meanwhile come in the order of their numbers, and
+//! no diff comes between the summary and the list after it.
 
 use std::sync::atomic::Ordering;
 
@@ -16,7 +16,8 @@ use super::Lane;
 
 /// In the lane's mode: the client gets the summary, and no list.
 const IS_SUMMARY: u64 = 1;
-/// The lane's mode when its client is to be told of modes and knows of none. Numbers count in these.
+/// The lane's mode when its client is to be told of modes and knows of none. Numbers count in
+/// these.
 const NO_NUMBER: u64 = 2;
 
 impl Lane {
@@ -35,8 +36,8 @@ impl Lane {
         self.mode.load(Ordering::Relaxed) & IS_SUMMARY != 0
     }
 
-    /// Delivers a mode if it is newer than the one that the client knows, and what comes with it: an
-    /// empty list in the summary, or the list after it. In the summary, the count as well.
+    /// Delivers a mode if it is newer than the one that the client knows, and what comes with it:
+    /// an empty list in the summary, or the list after it. In the summary, the count as well.
     pub(super) fn deliver_news(&self, news: &ModeNews, once: &mut Once) {
         let before = self.mode.load(Ordering::Relaxed);
         if before == 0 {

@@ -1,10 +1,10 @@
 //! What a client is told of its topic's presence: a state, and exactly the diffs after it.
 //!
-//! The lane owns how far its client has come: the version of the state that it has (`seen`), that of
-//! the state pushed last (`cut`), that up to which waiting diffs were folded (`folded_to`), and
-//! whether it was sent a diff at all. The versions change under the mailbox's lock, together with the frame
-//! that makes them true. Diffs that cannot go out yet, and the parts of a state that are still to
-//! come, are the mailbox's to keep, bounded and in order.
+//! The lane owns how far its client has come: the version of the state that it has (`seen`), that
+//! of the state pushed last (`cut`), that up to which waiting diffs were folded (`folded_to`), and
+//! whether it was sent a diff at all. The versions change under the mailbox's lock, together with
+//! the frame that makes them true. Diffs that cannot go out yet, and the parts of a state that are
+//! still to come, are the mailbox's to keep, bounded and in order.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -197,8 +197,8 @@ impl Lane {
         }
     }
 
-    /// Sends a part of a state; false if the others are not wanted any more: there is a newer state,
-    /// or the session is about to end.
+    /// Sends a part of a state; false if the others are not wanted any more: there is a newer
+    /// state, or the session is about to end.
     fn send_part(&self, frame: Frame) -> bool {
         let is_wanted = || !self.is_refused.load(Ordering::Relaxed);
         let sent = self.mailbox.push_part(self.slot, frame, is_wanted);

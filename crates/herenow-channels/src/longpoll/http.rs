@@ -1,23 +1,28 @@
 //! The requests of long polling and their answers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::body::{self, Body};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use herenow_protocol::{Encoded, PollAnswer, split_batch};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
+    RETRY_AFTER,
 };
-use http::{HeaderValue, Method, StatusCode};
+use http::{Extensions, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::{Handle, LongPoll};
+use super::token::is_well_formed;
+use super::{Handle, LongPoll, OpenError};
+use crate::arrival::NoNewcomers;
 use crate::auth::{Admitted, ConnectInfo, Denied, LongPollRequest};
-use crate::socket::{Session, Shared};
+use crate::socket::{ConnectRefused, Session, Shared};
 
 /// Where the client puts the token; in older ones it is the query's `token`.
 const TOKEN_HEADER: &str = "x-phoenix-longpoll-token";
@@ -37,10 +42,12 @@ impl LongPollRoute {
         let (parts, body) = request.into_parts();
         let shared = &self.shared;
         let method = parts.method.clone();
-        let request = match LongPollRequest::new(&shared.check_origin, &shared.proxies, parts).await
-        {
+        let forwarded = shared.proxies.look_at(&parts);
+        let log = &shared.log_limits.requests;
+        let request = LongPollRequest::new(log, &shared.check_origin, &forwarded, parts).await;
+        let request = match request {
             Ok(request) => request,
-            Err(denied) => return self.deny(&denied),
+            Err(denied) => return self.deny(&method, forwarded.client, &denied),
         };
         match method {
             Method::GET => self.poll(request).await,
@@ -51,20 +58,30 @@ impl LongPollRoute {
     }
 
     /// Fetches what waits, or begins a session.
-    async fn poll(&self, request: LongPollRequest) -> Response {
+    async fn poll(&self, mut request: LongPollRequest) -> Response {
         if let Some(token) = token_of(request.info())
             && let Some(session) = self.longpoll.find(token)
         {
             return answer(&session.poll().await, token);
         }
-        let Admitted {
-            info, serializer, ..
-        } = match request.admit() {
-            Ok(admitted) => admitted,
-            Err(denied) => return self.deny(&denied),
-        };
+        if !request.forget_session(is_well_formed) {
+            return answer(&PollAnswer::Gone, "");
+        }
+        if let Some(answer) = NoNewcomers::answer(request.extensions_mut()) {
+            return answer;
+        }
         let Some(mut arrival) = self.shared.let_in() else {
             return self.shared.arrivals.refuse();
+        };
+        let client = request.info().client();
+        if let Err(refused) = self.shared.admit(client, request.extensions_mut()) {
+            return refuse(&refused);
+        }
+        let Admitted {
+            info, serializer, ..
+        } = match request.admit(&self.shared.log_limits.requests) {
+            Ok(admitted) => admitted,
+            Err(denied) => return self.denied(&denied),
         };
         let began = Instant::now();
         self.shared.drain.follow_server_of(&info);
@@ -72,12 +89,7 @@ impl LongPollRoute {
         let connecting = self.shared.connect(info, &mut arrival);
         let connected = match connecting.instrument(span).await {
             Ok(connected) => connected,
-            Err(refused) => {
-                return match refused.long_poll() {
-                    Some((status, body)) => json(status, body),
-                    None => answer(&PollAnswer::Forbidden, ""),
-                };
-            }
+            Err(refused) => return refuse(&refused),
         };
         let session = Session::open(&self.shared, connected, serializer);
         match self.longpoll.open(session) {
@@ -87,7 +99,12 @@ impl LongPollRoute {
             }
             Err(error) => {
                 self.shared.metrics.refused_connects.increment();
-                tracing::warn!(%error, "long-poll session refused");
+                if let OpenError::TooManySessions { .. } = error {
+                    self.shared.metrics.over_max_sessions.increment();
+                }
+                if let Some(n_left_out) = self.shared.log_limits.requests.may_log() {
+                    tracing::warn!(%error, n_left_out, "long-poll session refused");
+                }
                 answer(&PollAnswer::Forbidden, "")
             }
         }
@@ -99,13 +116,17 @@ impl LongPollRoute {
             return answer(&PollAnswer::Gone, "");
         };
         let config = self.longpoll.config();
-        let body = body::to_bytes(body, config.max_body_bytes);
-        let Ok(Ok(body)) = tokio::time::timeout(config.body_timeout, body).await else {
-            tracing::warn!(
-                max = config.max_body_bytes,
-                "long-poll body too large or incomplete"
-            );
-            return empty(StatusCode::BAD_REQUEST);
+        let body = read(body, config.max_body_bytes);
+        let body = tokio::time::timeout(config.body_timeout, body).await;
+        let Ok(Ok(body)) = body else {
+            if let Some(n_left_out) = self.shared.log_limits.messages.may_log() {
+                let max = config.max_body_bytes;
+                tracing::warn!(max, n_left_out, "long-poll body too large or incomplete");
+            }
+            return match body {
+                Ok(Err(Unread::TooLarge)) => self.refuse_body(),
+                Ok(Ok(_) | Err(Unread::Incomplete)) | Err(_) => empty(StatusCode::BAD_REQUEST),
+            };
         };
         if info.header(CONTENT_TYPE.as_str()) == Some(BATCH_TYPE) {
             return self.publish_batch(&session, &body).await;
@@ -116,13 +137,26 @@ impl LongPollRoute {
         }
     }
 
+    fn refuse_body(&self) -> Response {
+        self.shared.metrics.over_body_bytes.increment();
+        let max = self.longpoll.config().max_body_bytes;
+        let text = format!("the body is larger than {max} bytes (longpoll.max_body_bytes)\n");
+        let mut response = empty(StatusCode::BAD_REQUEST);
+        *response.body_mut() = text.into();
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, plain);
+        response
+    }
+
     /// Hands over one frame after the other; what comes after a bad one is not looked at.
     async fn publish_batch(&self, session: &Handle, body: &Bytes) -> Response {
         for frame in split_batch(self.longpoll.session_config(), body) {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    tracing::warn!(%error, "long-poll batch malformed");
+                    if let Some(n_left_out) = self.shared.log_limits.messages.may_log() {
+                        tracing::warn!(%error, n_left_out, "long-poll batch malformed");
+                    }
                     return empty(StatusCode::BAD_REQUEST);
                 }
             };
@@ -133,14 +167,26 @@ impl LongPollRoute {
         answer(&PollAnswer::Accepted, "")
     }
 
-    /// Waits until the session has accepted a frame, for a window at most. A session that ends
-    /// meanwhile does not answer, as the reference's does not: its client learns it by polling.
+    /// Waits until the session has accepted a frame, for a window at most. If it ends meanwhile,
+    /// the answer is the same, and comes at once: the reference's client waits for the window.
     async fn accept(&self, session: &Handle, frame: Encoded) -> Result<(), PollAnswer> {
         let accepted = tokio::time::timeout(self.longpoll.config().window, session.accept(frame));
-        accepted.await.map_err(|_| PollAnswer::TimedOut)
+        let accepted = accepted.await.ok().flatten();
+        accepted.ok_or(PollAnswer::TimedOut)
     }
 
-    fn deny(&self, denied: &Denied) -> Response {
+    /// Answers a request that is denied before it is known whose it is. One that polls counts as a
+    /// handshake.
+    fn deny(&self, method: &Method, client: Option<IpAddr>, denied: &Denied) -> Response {
+        if method == Method::GET
+            && let Err(refused) = self.shared.admit(client, &mut Extensions::new())
+        {
+            return refuse(&refused);
+        }
+        self.denied(denied)
+    }
+
+    fn denied(&self, denied: &Denied) -> Response {
         self.shared.metrics.refused_connects.increment();
         match denied {
             Denied::Query(_) => empty(StatusCode::BAD_REQUEST),
@@ -152,8 +198,51 @@ impl LongPollRoute {
     }
 }
 
+/// Why a body was not read.
+enum Unread {
+    TooLarge,
+    Incomplete,
+}
+
+/// Reads a body of at most `max` bytes. One that is longer is read as far, though its length may
+/// say so before: whoever still writes would not get the answer.
+async fn read(body: Body, max: usize) -> Result<Bytes, Unread> {
+    let mut parts = body.into_data_stream();
+    let (mut first, mut all) = (Bytes::new(), Vec::new());
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| Unread::Incomplete)?;
+        if first.len().max(all.len()) + part.len() > max {
+            return Err(Unread::TooLarge);
+        }
+        if first.is_empty() && all.is_empty() {
+            first = part;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&part);
+        }
+    }
+    Ok(match all.is_empty() {
+        true => first,
+        false => all.into(),
+    })
+}
+
 fn token_of(info: &ConnectInfo) -> Option<&str> {
     info.header(TOKEN_HEADER).or_else(|| info.param("token"))
+}
+
+/// The answer to a client whom the application refuses.
+fn refuse(refused: &ConnectRefused) -> Response {
+    match refused.long_poll() {
+        Some((status, body)) => {
+            let mut response = json(status, body);
+            if let Some(after) = refused.retry_after() {
+                response.headers_mut().insert(RETRY_AFTER, after);
+            }
+            response
+        }
+        None => answer(&PollAnswer::Forbidden, ""),
+    }
 }
 
 fn preflight(info: &ConnectInfo) -> Response {

@@ -47,13 +47,11 @@ impl Handle {
         answered.await.unwrap_or(PollAnswer::Gone)
     }
 
-    /// Waits until the session has accepted a frame. Pending for ever if it ends before.
-    pub(super) async fn accept(&self, frame: Encoded) {
+    /// Waits until the session has accepted a frame. `None` if it ends before.
+    pub(super) async fn accept(&self, frame: Encoded) -> Option<()> {
         let (accepted, is_accepted) = oneshot::channel();
-        let sent = self.frames.send(Incoming { frame, accepted }).await.is_ok();
-        if !sent || is_accepted.await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.frames.send(Incoming { frame, accepted }).await.ok()?;
+        is_accepted.await.ok()
     }
 }
 
@@ -76,6 +74,8 @@ pub(super) struct SessionTask {
     waiting: Vec<Waiting>,
     polls: mpsc::Receiver<oneshot::Sender<PollAnswer>>,
     frames: mpsc::Receiver<Incoming>,
+    /// Who handed over the frame that ended the session.
+    unaccepted: Option<oneshot::Sender<()>>,
     started: Instant,
     listed: Listed,
 }
@@ -105,6 +105,7 @@ impl SessionTask {
             waiting: Vec::new(),
             polls,
             frames,
+            unaccepted: None,
             started: Instant::now(),
             listed: Listed { longpoll, id },
         };
@@ -117,17 +118,23 @@ impl SessionTask {
         )
     }
 
-    /// Runs until the session is over; polls that wait then are told that it is gone.
+    /// Runs until the session is over; polls that wait then are told that it is gone, and requests
+    /// with frames that it has not taken them.
     pub(super) async fn run(mut self) {
         let order = self.run_until_over().await;
         let Self {
             mut session,
             waiting,
+            polls,
+            frames,
+            unaccepted,
             listed,
             ..
         } = self;
-        // Before the channels terminate: from now on the session is gone for its client.
-        drop((listed, waiting));
+        // Before the channels terminate: from now on the session is gone for its client. Off the
+        // list first, so that who is answered now and polls at once begins a new one.
+        drop(listed);
+        drop((waiting, polls, frames, unaccepted));
         let socket = session.mailbox().id().map(|id| &**id);
         order.log(Transport::LongPoll.as_str(), socket);
         poll_fn(|cx| {
@@ -194,6 +201,8 @@ impl SessionTask {
         if over.is_none() {
             // A request that went away does not wait for the answer.
             let _ = accepted.send(());
+        } else {
+            self.unaccepted = Some(accepted);
         }
         over
     }

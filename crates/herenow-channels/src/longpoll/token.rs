@@ -67,21 +67,42 @@ impl TokenKey {
     /// Returns the session that a token names; `None` if it is forged, damaged, expired, or of
     /// another process.
     pub(crate) fn verify(&self, token: &str, now: SystemTime) -> Option<SessionId> {
-        // The decoder wants room for whole groups of three bytes.
-        let mut bytes = [0; TOKEN_BYTES + 3];
-        let len = URL_SAFE_NO_PAD.decode_slice(token, &mut bytes).ok()?;
-        let (signed, mac) = bytes.get(..len)?.split_at_checked(ID_BYTES + TIME_BYTES)?;
+        let bytes = parts(token)?;
+        let (signed, mac) = bytes.split_at(ID_BYTES + TIME_BYTES);
         self.mac
             .clone()
             .chain_update(signed)
             .verify_slice(mac)
             .ok()?;
-        let (id, issued) = signed.split_first_chunk::<ID_BYTES>()?;
-        let issued = Duration::from_millis(u64::from_be_bytes(issued.try_into().ok()?));
+        let id = signed.first_chunk::<ID_BYTES>()?;
+        let issued = Duration::from_millis(issued_ms(&bytes));
         let now = Duration::from_millis(since_epoch(now));
         let is_valid = issued <= now + MAX_CLOCK_STEP && now.saturating_sub(issued) < self.max_age;
         is_valid.then_some(SessionId(*id))
     }
+}
+
+/// Tells whether a text has the form of a session's token, whoever signed it and however long ago:
+/// then it can be nothing else that a client might present.
+pub(crate) fn is_well_formed(token: &str) -> bool {
+    parts(token).is_some_and(|bytes| {
+        let issued = Duration::from_millis(issued_ms(&bytes));
+        issued <= Duration::from_millis(since_epoch(SystemTime::now())) + MAX_CLOCK_STEP
+    })
+}
+
+/// The bytes of a token, if it has as many as a token has.
+fn parts(token: &str) -> Option<[u8; TOKEN_BYTES]> {
+    // The decoder wants room for whole groups of three bytes.
+    let mut bytes = [0; TOKEN_BYTES + 3];
+    let len = URL_SAFE_NO_PAD.decode_slice(token, &mut bytes).ok()?;
+    bytes.get(..len)?.try_into().ok()
+}
+
+/// When a token was issued, in milliseconds of Unix time.
+fn issued_ms(token: &[u8; TOKEN_BYTES]) -> u64 {
+    let time = token[ID_BYTES..].first_chunk::<TIME_BYTES>();
+    u64::from_be_bytes(*time.expect("a token is longer than its id and its time"))
 }
 
 impl std::fmt::Debug for TokenKey {
@@ -124,6 +145,24 @@ mod tests {
         assert_eq!(key.verify(&token, at(issued + 1_209_600)), None);
         assert_eq!(key.verify(&token, at(issued - 60)), Some(session));
         assert_eq!(key.verify(&token, at(issued - 61)), None);
+    }
+
+    #[test]
+    fn soc_731_a_token_of_another_process_has_the_form_of_one_and_nothing_else_has() {
+        let key = TokenKey::random(MAX_AGE).unwrap();
+        let session = SessionId::random().unwrap();
+        let now = SystemTime::now();
+        assert!(is_well_formed(&key.sign(session, now)));
+        assert!(is_well_formed(&key.sign(session, at(1_000_000))), "expired");
+        assert!(!is_well_formed(
+            &key.sign(session, now + 2 * MAX_CLOCK_STEP)
+        ));
+        let token = key.sign(session, now);
+        let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.dGhlIHNpZ25hdHVyZSBvZiBhIHRva2Vu";
+        let opaque = "x".repeat(token.len());
+        for other in ["", "x", "of-a-session", jwt, &opaque, &token[1..]] {
+            assert!(!is_well_formed(other), "{other}");
+        }
     }
 
     #[test]

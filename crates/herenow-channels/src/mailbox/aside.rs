@@ -24,9 +24,9 @@ const MAX_GROUP_CHANGES: usize = 1_024;
 /// Bytes up to which what was kept aside is handed to the writer together.
 const MAX_FED: usize = 64 * 1024;
 
-/// Presence of one channel that waits until the reader has caught up: a state or what is left of it,
-/// and the diffs that come after it. All of it is shared with other connections, but diffs
-/// that were folded for this one.
+/// Presence of one channel that waits until the reader has caught up: a state or what is left of
+/// it, and the diffs that come after it. All of it is shared with other connections, but diffs that
+/// were folded for this one.
 ///
 /// It stays while they are delivered, empty, so that diffs that come meanwhile queue up behind.
 #[derive(Debug)]
@@ -50,8 +50,9 @@ pub(crate) struct Feed {
     parts: Peekable<StateParts>,
 }
 
-/// The parts of states that the writer has, or is about to take. They do not count as what waits for a
-/// slow reader: they went out because the reader had caught up, and no others do until it has again.
+/// The parts of states that the writer has, or is about to take. They do not count as what waits
+/// for a slow reader: they went out because the reader had caught up, and no others do until it has
+/// again.
 #[derive(Debug, Default)]
 pub(super) struct Fed {
     pub(super) n_frames: usize,
@@ -114,8 +115,9 @@ impl Mailbox {
     /// Keeps a diff aside while the channel's frames are held or its reader is behind; tells
     /// whether it did.
     ///
-    /// `fold` makes one or two of many, without what cancels, so that what waits is bounded by the presences
-    /// of the topic and not by how long the reader stays away. It runs under the mailbox's lock.
+    /// `fold` makes one or two of many, without what cancels, so that what waits is bounded by the
+    /// presences of the topic and not by how long the reader stays away. It runs under the
+    /// mailbox's lock.
     pub(crate) fn try_set_aside(
         &self,
         slot: ChannelId,
@@ -148,9 +150,9 @@ impl Mailbox {
         true
     }
 
-    /// Takes some of what was kept aside for one channel, each in its turn, unless there is enough for
-    /// a write. Call it again once that is delivered: until then, diffs that come are kept aside as
-    /// well, so that none overtakes.
+    /// Takes some of what was kept aside for one channel, each in its turn, unless there is enough
+    /// for a write. Call it again once that is delivered: until then, diffs that come are kept
+    /// aside as well, so that none overtakes.
     pub(crate) fn take_aside(&self) -> Option<(ChannelId, Taken)> {
         let mut inner = self.inner.lock();
         let is_long = inner.n_frames >= self.config.max_queue_messages.get() / 2;
@@ -168,8 +170,8 @@ impl Mailbox {
         taken
     }
 
-    /// Queues a part of the state that was taken last for a channel, unless a newer one has taken its
-    /// place; tells whether it did.
+    /// Queues a part of the state that was taken last for a channel, unless a newer one has taken
+    /// its place; tells whether it did.
     pub(crate) fn push_part(
         &self,
         slot: ChannelId,

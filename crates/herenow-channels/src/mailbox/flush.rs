@@ -3,14 +3,14 @@
 //! Waking a task for each frame of a broadcast costs more than its write: the task polls what it
 //! reads, its channels and its timer before it comes to writing, and the next write is that far
 //! away. So a frame for an idle connection on a bare TCP stream only marks its mailbox, the marked
-//! mailboxes of one dispatch make a [`FlushBatch`], and a task of the [`FlushQueue`]'s writes them out in
-//! one tight loop, each in one call. It runs once the broadcasting task gives way, so that what one
-//! turn of it broadcasts leaves each connection in one write, as it would have from the
+//! mailboxes of one dispatch make a [`FlushBatch`], and a task of the [`FlushQueue`]'s writes them
+//! out in one tight loop, each in one call. It runs once the broadcasting task gives way, so that
+//! what one turn of it broadcasts leaves each connection in one write, as it would have from the
 //! connection's own task.
 //!
 //! A connection on any other stream, TLS say, can only write in its own task. It is marked all the
-//! same, and woken in its turn: a broadcast to 100,000 would otherwise put as many tasks in front of
-//! whoever joins just then.
+//! same, and woken in its turn: a broadcast to 100,000 would otherwise put as many tasks in front
+//! of whoever joins just then.
 //!
 //! A mailbox is flushed under its lock and only if its task has taken no frames that it has not
 //! written yet, so there is one writer at a time and frames keep their order. What is out of the
@@ -30,7 +30,8 @@ use super::{Inner, Mailbox};
 use crate::frame::FrameQueue;
 use crate::metrics::Metrics;
 
-/// Mailboxes of one dispatch that are flushed one after the other; another thread may take the next.
+/// Mailboxes of one dispatch that are flushed one after the other; another thread may take the
+/// next.
 const MAX_BATCH: usize = 4_096;
 /// Mailboxes that are written out before other tasks get their turn, and what clients have sent
 /// meanwhile is read: its broadcasts reach those that are not flushed yet in the same write.
@@ -40,8 +41,8 @@ const WAKE: usize = 8;
 
 /// The batches of one mount that wait to be flushed.
 ///
-/// They take turns, so that a small one does not wait for a large one to end. However many there are,
-/// no more tasks flush them than the runtime has threads, one turn each before all others get
+/// They take turns, so that a small one does not wait for a large one to end. However many there
+/// are, no more tasks flush them than the runtime has threads, one turn each before all others get
 /// theirs: who is behind with telling stays behind, and not everybody else with it.
 #[derive(Debug, Default)]
 pub(crate) struct FlushQueue(Mutex<Waiting>);
@@ -159,8 +160,8 @@ impl Mailbox {
         self.inner.lock().stream = Some(stream);
     }
 
-    /// Writes what is queued, or leaves it to the connection's task if the stream does not take all of
-    /// it at once; false if it had to wake that.
+    /// Writes what is queued, or leaves it to the connection's task if the stream does not take all
+    /// of it at once; false if it had to wake that.
     fn flush(&self) -> bool {
         let mut inner = self.inner.lock();
         inner.is_marked = false;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
+use futures_util::future::Either;
 use http::Request;
 use http::header::UPGRADE;
 use hyper::body::Incoming;
@@ -24,11 +25,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+use super::head::HeadLimits;
 use crate::arrival::{Lease, Place};
 use crate::drain::DrainList;
 
 /// How long a connection that was let in may take to its first request when the server stops. One
-/// on its way must not be refused; one that never comes, such as a browser's spare, is not waited for.
+/// on its way must not be refused; one that never comes, such as a browser's spare, is not waited
+/// for.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// What all connections of a server share.
@@ -36,6 +39,7 @@ pub(super) struct Shared {
     pub(super) app: Router,
     pub(super) http: http1::Builder,
     pub(super) header_timeout: Duration,
+    pub(super) heads: HeadLimits,
     pub(super) drains: DrainList,
     pub(super) stopping: CancellationToken,
 }
@@ -114,7 +118,10 @@ async fn serve_requests(
             lent.notify_one();
         }
         began.notify_one();
-        respond(&shared, peer, &hang_up, request)
+        match shared.heads.refuse(&request) {
+            Some(refusal) => Either::Left(future::ready(Ok(refusal))),
+            None => Either::Right(respond(&shared, peer, &hang_up, request)),
+        }
     });
     let connection = shared
         .http
@@ -136,6 +143,9 @@ async fn serve_requests(
         () = hang_up.0.cancelled() => return tracing::debug!(%peer, "connection cut"),
     };
     if let Err(error) = ended {
+        if error.is_parse_too_large() {
+            shared.heads.count_unread();
+        }
         tracing::debug!(%peer, %error, "connection failed");
     }
 }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::{Extensions, HeaderValue, StatusCode};
 
 use super::guard::Guard;
 use crate::auth::ConnectInfo;
@@ -25,7 +26,7 @@ pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
 pub struct Connected {
     /// The topic on which a broadcast of `disconnect` closes the connection, such as `users:42`.
     /// `None`: the connection is anonymous.
-    pub id: Option<String>,
+    pub id: Option<Arc<str>>,
     /// Values for all channels of the connection.
     pub assigns: Assigns,
     /// What is asked about the connection as long as it lives.
@@ -50,7 +51,7 @@ impl Connected {
     }
 
     /// Accepts with an id.
-    pub fn with_id(id: impl Into<String>) -> Self {
+    pub fn with_id(id: impl Into<Arc<str>>) -> Self {
         Self {
             id: Some(id.into()),
             ..Self::default()
@@ -61,6 +62,13 @@ impl Connected {
     #[must_use]
     pub fn assign<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.assigns.insert(value);
+        self
+    }
+
+    /// As [`Connected::assign`], for a value that is shared with others.
+    #[must_use]
+    pub fn assign_arc<T: Send + Sync + 'static>(mut self, value: Arc<T>) -> Self {
+        self.assigns.insert_arc(value);
         self
     }
 
@@ -135,6 +143,11 @@ impl ConnectRefused {
         *self.response
     }
 
+    /// The time after which to try again, if the refusal says one.
+    pub(crate) fn retry_after(&self) -> Option<HeaderValue> {
+        self.response.headers().get(RETRY_AFTER).cloned()
+    }
+
     /// The answer of long poll, if it is not the one that it gives to any refusal.
     pub(crate) fn long_poll(&self) -> Option<(StatusCode, String)> {
         let body = format!(r#"{{"status":403,"reason":"{}"}}"#, self.reason.as_ref()?);
@@ -169,6 +182,10 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Connected, ConnectRefused>>
 
 /// The application's `connect`, whatever its type.
 pub(crate) type ConnectFn = Box<dyn Fn(ConnectInfo) -> Connecting + Send + Sync>;
+
+/// The application's first word on whoever comes, by the client's address.
+pub(crate) type AdmitFn =
+    Box<dyn Fn(Option<IpAddr>, &mut Extensions) -> Result<(), ConnectRefused> + Send + Sync>;
 
 /// Hides the types of a `connect`.
 pub(crate) fn erase_connect<F, Fut>(connect: F) -> ConnectFn

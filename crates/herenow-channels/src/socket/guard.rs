@@ -9,6 +9,7 @@ use herenow_protocol::{
 use smol_str::SmolStr;
 
 use crate::frame::Frame;
+use crate::info::InfoItem;
 use crate::lane::PushError;
 use crate::mailbox::Mailbox;
 use crate::payload::{IntoPayload, wire_payload};
@@ -34,7 +35,7 @@ pub trait Guard: fmt::Debug + Send + Sync + 'static {
 
     /// Handles a message of the client on topic `phoenix` that is no heartbeat, and answers it
     /// with `reply`, now or later. `false`, the default: it is answered `unmatched topic`.
-    fn handle_in(&self, event: &str, payload: &Payload, reply: &ConnectionRef) -> bool {
+    fn handle_in(self: Arc<Self>, event: &str, payload: &Payload, reply: &ConnectionRef) -> bool {
         let _ = (event, payload, reply);
         false
     }
@@ -58,6 +59,16 @@ impl ConnectionHandle {
             mailbox.order_close(CloseOrder::unauthorized(code, text));
         }
         mailbox.is_some()
+    }
+
+    /// Sends a message to the [`handle_info`](crate::Channel::handle_info) of each channel of the
+    /// connection; those whose join is under way get it after that. If too many messages wait for
+    /// the channels already, the connection is closed instead, as a slow channel's is, for they
+    /// must not go on without it.
+    pub fn tell_channels<T: Clone + Send + 'static>(&self, message: T) {
+        if let Some(mailbox) = self.0.upgrade() {
+            mailbox.push_vital(InfoItem::Notice(Box::new(message)));
+        }
     }
 }
 

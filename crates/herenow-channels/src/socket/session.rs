@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use herenow_protocol::{
     Action, ChannelId, CloseCode, Encoded, Message, Serializer, ServerMessage, SocketState, event,
 };
-use herenow_pubsub::{Attachment, Broadcast, Once, Sink};
+use herenow_pubsub::{Attachment, client_text};
 
 use self::rates::Rates;
 use super::connect::{Connected, Kept};
@@ -27,7 +27,7 @@ use crate::channel::{Assigns, Call};
 use crate::dialect::Dialect;
 use crate::drain::Registration;
 use crate::frame::{Frame, FrameQueue};
-use crate::info::InfoItem;
+use crate::info::{Info, InfoItem, Notice};
 use crate::mailbox::Mailbox;
 use crate::reason::{CloseOrder, Reason};
 
@@ -51,17 +51,6 @@ pub(crate) struct Session {
     rates: Rates,
 }
 
-/// Closes a connection when its id is told to disconnect.
-struct IdSink(Arc<Mailbox>);
-
-impl Sink for IdSink {
-    fn deliver(&self, broadcast: &Broadcast, _: &mut Once) {
-        if broadcast.event == event::DISCONNECT {
-            self.0.order_close(CloseOrder::disconnected());
-        }
-    }
-}
-
 impl Session {
     /// Begins a connection that `connect` has accepted.
     pub(crate) fn open(
@@ -70,17 +59,14 @@ impl Session {
         serializer: Serializer,
     ) -> Self {
         let kept = connected.take_kept();
-        let id: Option<Arc<str>> = connected.id.map(|id| shared.pubsub.intern(&id));
+        let id = connected.id;
         let mailbox = Mailbox::new(
             shared.config.clone(),
             shared.metrics.clone(),
             shared.flushes.clone(),
             id.clone(),
         );
-        let id_attachment = id.map(|id| {
-            let sink = Arc::new(IdSink(mailbox.clone()));
-            shared.pubsub.attach(&id, sink)
-        });
+        let id_attachment = id.map(|id| shared.pubsub.attach_shared(id, mailbox.clone()));
         if let Some(guard) = &connected.guard {
             guard.opened(ConnectionHandle::new(&mailbox));
         }
@@ -141,7 +127,10 @@ impl Session {
             }
             Err(error) => {
                 self.shared.metrics.client_errors.increment();
-                tracing::warn!(%error, frame_bytes = frame.bytes.len(), "malformed message");
+                if let Some(n_left_out) = self.shared.log_limits.messages.may_log() {
+                    let frame_bytes = frame.bytes.len();
+                    tracing::warn!(%error, frame_bytes, n_left_out, "malformed message");
+                }
                 let text = format!("malformed message: {error}");
                 self.mailbox
                     .order_close(CloseOrder::client_error(CloseCode::INTERNAL, text));
@@ -166,14 +155,15 @@ impl Session {
             Action::Reply(reply) => {
                 if is_join {
                     self.shared.metrics.refused_joins.increment();
-                    tracing::warn!(
-                        topic = %reply.topic(),
-                        n_channels = self.slots.len(),
-                        "join refused: no channel for the topic, not admitted to it, topic too long, or too many channels"
-                    );
+                    self.log_refused_join(reply.topic().as_str());
                 }
                 self.send(&reply);
             }
+            Action::Refuse {
+                limit,
+                reason,
+                message,
+            } => self.refuse_join(&message, limit, reason),
             Action::Join(request) => self.start_join(context, request),
             Action::Deliver(delivery) => {
                 let call = Call::In {
@@ -197,6 +187,17 @@ impl Session {
         }
     }
 
+    fn log_refused_join(&self, topic: &str) {
+        if let Some(n_left_out) = self.shared.log_limits.joins.may_log() {
+            tracing::warn!(
+                topic = %client_text(topic),
+                n_channels = self.slots.len(),
+                n_left_out,
+                "join refused: no channel for the topic, not admitted to it, topic too long, or too many channels"
+            );
+        }
+    }
+
     /// Hands a message to the guard, if it is about the connection; tells whether it was.
     fn is_for_guard(&self, message: &Message) -> bool {
         let Some(guard) = &self.guard else {
@@ -210,7 +211,7 @@ impl Session {
         is_ours && {
             let reply =
                 ConnectionRef::new(&self.mailbox, self.serializer, message.message_ref.clone());
-            guard.handle_in(&message.event, &message.payload, &reply)
+            Arc::clone(guard).handle_in(&message.event, &message.payload, &reply)
         }
     }
 
@@ -223,16 +224,29 @@ impl Session {
 
     /// Runs whatever can run; ready with the order to close, if there is one.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<CloseOrder> {
-        for (slot, item) in self.mailbox.take_infos() {
-            let call = match item {
-                InfoItem::Info(info) => Call::Info(info),
-                InfoItem::Intercepted(broadcast) => Call::Out(broadcast),
+        for item in self.mailbox.take_infos() {
+            let (slot, call) = match item {
+                InfoItem::Info(slot, info) => (slot, Call::Info(info)),
+                InfoItem::Intercepted(slot, broadcast) => (slot, Call::Out(broadcast)),
+                InfoItem::Notice(notice) => {
+                    self.tell_channels(context, &*notice);
+                    continue;
+                }
             };
             self.enqueue(context, slot, Task::CountedCall(call));
         }
         self.pump_all(context);
         self.handle_replay(context);
         self.take_close().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Tells each channel something that is about the connection.
+    fn tell_channels(&mut self, context: &mut Context<'_>, notice: &dyn Notice) {
+        for id in self.slots.iter().map(|slot| slot.id).collect::<Vec<_>>() {
+            let info = Info::Message(notice.message());
+            self.enqueue(context, id, Task::Call(Call::Info(info)));
+        }
+        self.mailbox.info_handled();
     }
 
     /// Returns the order to close, once.
@@ -286,7 +300,8 @@ impl Session {
             Ok(encoded) => drop(self.mailbox.push(Frame::from_encoded(&encoded))),
             Err(error) => {
                 self.shared.metrics.encode_errors.increment();
-                tracing::error!(topic = %message.topic(), %error, "message not encodable");
+                let topic = client_text(message.topic().as_str());
+                tracing::error!(%topic, %error, "message not encodable");
             }
         }
     }

@@ -1,17 +1,18 @@
 //! What all connections of one mount share.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use herenow_protocol::SocketConfig as ProtocolConfig;
-use herenow_pubsub::PubSub;
-use http::StatusCode;
+use herenow_pubsub::{LogLimit, PubSub};
+use http::{Extensions, StatusCode};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::connect::{ConnectFn, ConnectRefused, Connected};
+use super::connect::{AdmitFn, ConnectFn, ConnectRefused, Connected};
 use crate::arrival::{Arrival, Arrivals};
 use crate::auth::ConnectInfo;
 use crate::config::SocketConfig;
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) protocol: ProtocolConfig,
     pub(crate) check_origin: CheckOrigin,
     pub(crate) proxies: TrustedProxies,
+    pub(crate) admit: Option<AdmitFn>,
     pub(crate) connect: Option<ConnectFn>,
     /// Messages go back as they came, and no channel sees them.
     pub(crate) is_echo: bool,
@@ -43,8 +45,20 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// The open connections, and the way to close them all.
     pub(crate) drain: Drain,
+    pub(crate) log_limits: LogLimits,
     /// The beginning of the time that rates are measured in.
     pub(crate) began: Instant,
+}
+
+/// How often the log says what clients did wrong: by kind, so that one does not hide the others.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimits {
+    /// Requests for a connection that are denied.
+    pub(crate) requests: LogLimit,
+    /// Joins that are refused.
+    pub(crate) joins: LogLimit,
+    /// Messages and bodies that are none.
+    pub(crate) messages: LogLimit,
 }
 
 impl Shared {
@@ -56,6 +70,7 @@ impl Shared {
             protocol: ProtocolConfig::default(),
             check_origin: CheckOrigin::default(),
             proxies: TrustedProxies::default(),
+            admit: None,
             connect: None,
             is_echo: false,
             metrics: Arc::default(),
@@ -63,6 +78,7 @@ impl Shared {
             flushes: Arc::default(),
             tasks: TaskTracker::new(),
             drain: Drain::new(DrainConfig::default()),
+            log_limits: LogLimits::default(),
             began: Instant::now(),
         };
         shared.set_config(config);
@@ -93,6 +109,26 @@ impl Shared {
         let mut config = SocketConfig::clone(&self.config);
         config.dialect = Some(dialect);
         self.config = Arc::new(config);
+    }
+
+    /// Asks the application whether a request for a connection may be looked at.
+    ///
+    /// # Errors
+    ///
+    /// The application's refusal.
+    pub(crate) fn admit(
+        &self,
+        client: Option<IpAddr>,
+        extensions: &mut Extensions,
+    ) -> Result<(), ConnectRefused> {
+        let Some(admit) = &self.admit else {
+            return Ok(());
+        };
+        let admitted = admit(client, extensions);
+        if admitted.is_err() {
+            self.metrics.refused_connects.increment();
+        }
+        admitted
     }
 
     /// Asks the application whether a client may connect, when it is the client's turn, which lasts

@@ -8,10 +8,14 @@ use tungstenite::error::{CapacityError, Error};
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
 use crate::config::SocketConfig;
+use crate::metrics::Metrics;
 use crate::reason::CloseOrder;
 
 /// A close code that is reserved and must not be sent (RFC 6455, section 7.4.1).
 const FORBIDDEN_CODE: u16 = 1004;
+
+const MAX_MESSAGE_BYTES: &str = "socket.max_message_bytes";
+const MAX_FRAME_BYTES: &str = "socket.max_frame_bytes";
 
 /// Reads a client's frames and puts its messages together.
 #[derive(Debug)]
@@ -56,22 +60,38 @@ impl Codec {
                 Ok(Some(Incoming::Close(code)))
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(close_order(&error)),
+            Err(error) => Err(self.close_order(&error)),
         }
+    }
+
+    fn close_order(&self, error: &Error) -> CloseOrder {
+        let code = match error {
+            Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+                // The reader says so of a frame, too.
+                let is_whole = self.0.get_config().max_message_size == Some(*max_size);
+                let (what, limit) = match is_whole {
+                    true => ("message", MAX_MESSAGE_BYTES),
+                    false => ("frame", MAX_FRAME_BYTES),
+                };
+                let text = format!("the {what} is {size} bytes, the limit is {max_size} ({limit})");
+                return CloseOrder::client_error(CloseCode::TOO_BIG, text);
+            }
+            Error::Capacity(_) => CloseCode::TOO_BIG,
+            Error::Utf8(_) => CloseCode::INVALID_DATA,
+            _ => CloseCode::PROTOCOL_ERROR,
+        };
+        CloseOrder::client_error(code, error.to_string())
     }
 }
 
-fn close_order(error: &Error) -> CloseOrder {
-    let code = match error {
-        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            let text = format!("the message is {size} bytes, the limit is {max_size}");
-            return CloseOrder::client_error(CloseCode::TOO_BIG, text);
+/// Counts a connection that is closed for the size of what its client sent.
+pub(super) fn count(order: &CloseOrder, metrics: &Metrics) {
+    if order.code == CloseCode::TOO_BIG {
+        match order.text.contains(MAX_FRAME_BYTES) {
+            true => metrics.over_frame_bytes.increment(),
+            false => metrics.over_message_bytes.increment(),
         }
-        Error::Capacity(_) => CloseCode::TOO_BIG,
-        Error::Utf8(_) => CloseCode::INVALID_DATA,
-        _ => CloseCode::PROTOCOL_ERROR,
-    };
-    CloseOrder::client_error(code, error.to_string())
+    }
 }
 
 /// A stream that ends in "not yet". What the codec would answer by itself is dropped: pongs and
@@ -94,5 +114,30 @@ impl Write for Slice<'_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn soc_738_what_is_too_large_is_refused_with_the_limit_of_messages_or_of_frames() {
+        let mut config = SocketConfig::default();
+        (config.max_frame_bytes, config.max_message_bytes) = (200, 150);
+        let text = |len: u16| {
+            let mut frame = vec![0x82, 0xfe];
+            frame.extend_from_slice(&len.to_be_bytes());
+            frame.resize(frame.len() + 4 + usize::from(len), 0);
+            Codec::new(&config).next(&mut &frame[..]).unwrap_err().text
+        };
+        assert_eq!(
+            text(300),
+            "the frame is 300 bytes, the limit is 200 (socket.max_frame_bytes)"
+        );
+        assert_eq!(
+            text(180),
+            "the message is 180 bytes, the limit is 150 (socket.max_message_bytes)"
+        );
     }
 }

@@ -11,7 +11,7 @@ use herenow_protocol::CloseCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::codec::{Codec, Incoming};
+use super::codec::{self, Codec, Incoming};
 use super::writer::Writer;
 use crate::auth::Transport;
 use crate::frame::Frame;
@@ -168,6 +168,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             }
             let incoming = self.codec.next(&mut bytes).map_err(|order| {
                 self.session.shared().metrics.client_errors.increment();
+                codec::count(&order, &self.session.shared().metrics);
                 tracing::debug!(
                     code = order.code.0,
                     text = order.close_text(),

@@ -13,6 +13,7 @@ use http::header::{
     CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -25,7 +26,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::connection::Connection;
 use super::stream::SharedStream;
-use crate::arrival::{Arrival, Place};
+use crate::arrival::{Arrival, NoNewcomers, Place};
 use crate::auth::{Admitted, Denied, admit_websocket};
 use crate::socket::{Connected, Session, Shared};
 
@@ -49,30 +50,23 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
     if parts.method != Method::GET {
         return StatusCode::BAD_REQUEST.into_response();
     }
+    if let Some(answer) = NoNewcomers::answer(&parts.extensions) {
+        return answer;
+    }
     let Some(mut arrival) = shared.let_in() else {
         return shared.arrivals.refuse();
     };
     let place = parts.extensions.remove::<Place>();
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let key = upgrade_key(&parts.headers);
-    let subprotocols = &shared.config.subprotocols;
-    let admitted =
-        admit_websocket(&shared.check_origin, &shared.proxies, subprotocols, parts).await;
-    let admitted = match admitted {
-        Ok(admitted) => admitted,
-        Err(denied) => {
-            shared.metrics.refused_connects.increment();
-            return match denied {
-                Denied::Query(_) => StatusCode::BAD_REQUEST.into_response(),
-                _ => StatusCode::FORBIDDEN.into_response(),
-            };
-        }
-    };
     let Admitted {
         info,
         serializer,
         protocol,
-    } = admitted;
+    } = match admit(&shared, parts).await {
+        Ok(admitted) => admitted,
+        Err(answer) => return *answer,
+    };
     let n_params = info.params().len();
     shared.drain.follow_server_of(&info);
     let connected = match shared.connect(info, &mut arrival).await {
@@ -106,8 +100,32 @@ async fn handshake(shared: Arc<Shared>, request: Request) -> Response {
     switching_protocols(key.as_bytes(), protocol)
 }
 
+/// Looks at whose request it is, and then at what it says; the answer to one that may not go on.
+async fn admit(shared: &Shared, mut parts: Parts) -> Result<Admitted, Box<Response>> {
+    let forwarded = shared.proxies.look_at(&parts);
+    shared
+        .admit(forwarded.client, &mut parts.extensions)
+        .map_err(|refused| Box::new(refused.into_response()))?;
+    let admitted = admit_websocket(
+        &shared.log_limits.requests,
+        &shared.check_origin,
+        &forwarded,
+        &shared.config.subprotocols,
+        parts,
+    );
+    admitted.await.map_err(|denied| {
+        shared.metrics.refused_connects.increment();
+        let status = match denied {
+            Denied::Query(_) => StatusCode::BAD_REQUEST,
+            _ => StatusCode::FORBIDDEN,
+        };
+        Box::new(status.into_response())
+    })
+}
+
 /// Makes the connection, on the bare TCP stream where it is one, so that nothing of hyper is kept.
-/// Other streams stay what hyper made of them, a box, and pay a virtual call for each read and write.
+/// Other streams stay what hyper made of them, a box, and pay a virtual call for each read and
+/// write.
 ///
 /// Not async, so that the task holds the connection and nothing it was made of.
 fn connection(upgraded: Upgraded, session: Session) -> Pin<Box<dyn Future<Output = ()> + Send>> {

@@ -105,7 +105,7 @@ pub(crate) fn sockets(pubsub: &PubSub) -> Sockets {
     Sockets::new(pubsub).channel("room:*", || Room).connect(
         async |info: herenow_channels::ConnectInfo| {
             let mut connected = Connected::anonymous();
-            connected.id = info.param("id").map(str::to_owned);
+            connected.id = info.param("id").map(Into::into);
             if let Some(name) = info.param("name") {
                 connected = connected.assign(Name(name.to_owned()));
             }

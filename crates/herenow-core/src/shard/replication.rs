@@ -80,15 +80,22 @@ impl Shard {
         }
     }
 
-    /// Takes in that the carrier lost the node: it is down at once, until it is heard again.
+    /// Takes in that the carrier lost the node: it is down at once, until it is heard again. To one
+    /// that was itself stopped for a time that says nothing of the node, which is given the time of
+    /// two heartbeats to be heard.
     pub fn handle_peer_gone(&mut self, now: MonoTime, node: &NodeName) {
         self.advance(now);
-        self.set_down(node);
+        let is_granted = self.now < self.granted_until;
+        let late = self.now.duration_since(self.next_check);
+        if !is_granted && !self.was_stopped(late) {
+            self.set_down(node);
+        }
     }
 
-    /// Says good-bye to all peers: this life ends.
+    /// Says good-bye to all peers: this life ends. What was written before is told before.
     pub fn handle_shutdown(&mut self, now: MonoTime) {
         self.advance(now);
+        self.flush();
         let incarnation = self.id.incarnation;
         let bye = ShardMessage::Bye { incarnation };
         self.outputs.push_back(Output::Broadcast(bye));
@@ -252,9 +259,10 @@ impl Shard {
 
     /// Looks who fell silent, and who is to be asked again; `late` is how long this was overdue.
     pub(super) fn check_peers(&mut self, late: Duration) {
-        if late >= self.config.down_period / 2 {
-            // We were stopped ourselves: what the peers said meanwhile is still to be read.
+        if self.was_stopped(late) {
+            // What the peers said meanwhile is still to be read.
             let grace = self.config.heartbeat_period * 2;
+            self.granted_until = self.now + grace;
             self.peers.grant(self.now, self.config.down_period, grace);
         }
         for node in self.peers.fallen_silent(self.now, self.config.down_period) {
@@ -270,6 +278,11 @@ impl Shard {
         for node in behind {
             self.request_if_behind(&node);
         }
+    }
+
+    /// Tells whether this node did nothing for a time, by how late its check of the peers is.
+    fn was_stopped(&self, late: Duration) -> bool {
+        late >= self.config.down_period / 2
     }
 
     pub(super) fn schedule_check(&mut self) {
@@ -329,7 +342,8 @@ impl Shard {
     fn let_go(&mut self, node: &NodeName, peer: Peer, end: End) {
         self.begin_leaving(peer.table, end);
         self.report_peer(node, peer.incarnation, PeerEvent::Forgotten);
-        // The check of the others stays when it was due: peers that come and go must not put it off.
+        // The check of the others stays when it was due: peers that come and go must not put it
+        // off.
         if self.peers.is_empty() {
             self.next_check = MonoTime::MAX;
         }

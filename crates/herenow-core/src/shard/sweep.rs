@@ -103,8 +103,9 @@ impl Shard {
         }
     }
 
-    /// Lets the rest of a life go at once that is heard again: its rows arrive anew, and must not be
-    /// visible twice. It takes a node that was itself stopped, so that it has much to catch up with.
+    /// Lets the rest of a life go at once that is heard again: its rows arrive anew, and must not
+    /// be visible twice. It takes a node that was itself stopped, so that it has much to catch up
+    /// with.
     pub(super) fn end_leaving(&mut self, node: &NodeName, incarnation: Incarnation) {
         if let Some((mut table, end)) = self.sweeps.take_leaving(node, incarnation) {
             self.drop_slice(&mut table, end, usize::MAX);

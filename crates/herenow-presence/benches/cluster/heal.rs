@@ -1,4 +1,5 @@
-//! Two nodes of 100,000 presences each are cut apart, a thousand change on each side, and they heal.
+//! Two nodes of 100,000 presences each are cut apart, a thousand change on each side, and they
+//! heal.
 
 use std::time::{Duration, Instant};
 

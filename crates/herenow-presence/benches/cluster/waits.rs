@@ -1,8 +1,8 @@
 //! How long a read or a write waits while a replica of 400,000 rows comes, goes, or is forgotten.
 //!
-//! A read is a task that is spawned and lists a room, a write one that tracks and untracks: both wait
-//! for a worker of the runtime, and the write for its shard. The worst of each phase is told, and
-//! for comparison the worst of a phase in which nothing happens.
+//! A read is a task that is spawned and lists a room, a write one that tracks and untracks: both
+//! wait for a worker of the runtime, and the write for its shard. The worst of each phase is told,
+//! and for comparison the worst of a phase in which nothing happens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

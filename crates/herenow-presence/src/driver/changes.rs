@@ -1,8 +1,8 @@
 //! What one batch changed: collected by topic, published as views, and handed on as [`Batch`]es.
 //!
-//! While a batch is collected, its [`Changes`] own an edit of each topic that it touches; readers go
-//! on with the snapshots from before. Publishing turns every edit into the topic's next snapshot,
-//! all of one version, and tells the places which keys came or went.
+//! While a batch is collected, its [`Changes`] own an edit of each topic that it touches; readers
+//! go on with the snapshots from before. Publishing turns every edit into the topic's next
+//! snapshot, all of one version, and tells the places which keys came or went.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -143,12 +143,17 @@ fn apply(edit: &mut EntriesEdit, change: Change) -> Event {
                 new: PresenceMeta(new),
             }
         }
-        Change::Left { row, reason } => {
+        Change::Left {
+            row,
+            reason,
+            was_held,
+        } => {
             let n_left = edit.remove(&row).unwrap_or(0);
             Event::Left {
                 meta: PresenceMeta(row),
                 last: n_left == 0,
                 reason,
+                was_held,
             }
         }
     }

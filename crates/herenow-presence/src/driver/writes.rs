@@ -1,8 +1,8 @@
 //! The writes of users: track, update, and taking back a track that nobody waited for.
 //!
-//! The shard decides and keeps the rows; here is what it is not asked about: how many metas a key may
-//! have, which row an update was made for, and whether its caller is still there. The answers wait
-//! with the driver until the views are published.
+//! The shard decides and keeps the rows; here is what it is not asked about: how many metas a key
+//! may have, which row an update was made for, and whether its caller is still there. The answers
+//! wait with the driver until the views are published.
 
 use std::sync::Arc;
 

@@ -113,8 +113,8 @@ impl Entries {
         }
     }
 
-    /// Calls `visit` with the metas of at most `max` keys that come after `after`, in ascending order
-    /// of keys. Returns whether there are more.
+    /// Calls `visit` with the metas of at most `max` keys that come after `after`, in ascending
+    /// order of keys. Returns whether there are more.
     pub(crate) fn for_keys_after(
         &self,
         after: Option<&str>,
@@ -132,8 +132,8 @@ impl Entries {
         })
     }
 
-    /// Calls `visit` with the metas of the keys that come after `after`, in ascending order of keys,
-    /// until it says no. Returns whether it never did.
+    /// Calls `visit` with the metas of the keys that come after `after`, in ascending order of
+    /// keys, until it says no. Returns whether it never did.
     pub(super) fn walk_after(
         &self,
         after: Option<&str>,
@@ -154,7 +154,8 @@ impl Entries {
     }
 
     /// Calls `visit` with the metas of each key that has others in `later`, before and after, in
-    /// ascending order of keys. `None` if one of the two is not a tree; else how many keys they are.
+    /// ascending order of keys. `None` if one of the two is not a tree; else how many keys they
+    /// are.
     ///
     /// Cost: that of the changes between the two, if one was made out of the other.
     pub(super) fn changes_to(

@@ -1,21 +1,21 @@
 //! [`Tape`]: a large topic's list as parts that those who join share, also across versions.
 //!
-//! Rendering the whole list for each version of the topic would cost a storm of N joiners N² in time
-//! and, as long as they read, in memory. So the list is rendered once and kept, and what changed
-//! since is rendered beside it, as pieces, the newest last:
+//! Rendering the whole list for each version of the topic would cost a storm of N joiners N² in
+//! time and, as long as they read, in memory. So the list is rendered once and kept, and what
+//! changed since is rendered beside it, as pieces, the newest last:
 //!
 //! ```text
 //! whole, as of version 100 ── changes to 180 ── changes to 200 ── changes to 204
 //! ```
 //!
 //! Whoever joins gets all pieces, the first part of the whole as `presence_state` and all else as
-//! `presence_diff`s, which a client folds into the list as of the last piece. Each piece is less than
-//! half as large as the one before it, or else they are made one, and in the end a new whole. So
-//! there are few pieces, each change is rendered a few times however many join, and what old wholes
-//! their readers still hold is a geometric series.
+//! `presence_diff`s, which a client folds into the list as of the last piece. Each piece is less
+//! than half as large as the one before it, or else they are made one, and in the end a new whole.
+//! So there are few pieces, each change is rendered a few times however many join, and what old
+//! wholes their readers still hold is a geometric series.
 //!
-//! What changed is read off the two trees, which share what did not. Nothing is recorded, and whoever
-//! joins first at a version pays for it.
+//! What changed is read off the two trees, which share what did not. Nothing is recorded, and
+//! whoever joins first at a version pays for it.
 
 use std::fmt;
 use std::num::NonZero;

@@ -1,14 +1,14 @@
 //! How topics tell of who is here, by their size: the notifier's part in their modes.
 //!
-//! The notifier owns a [`Room`] for each topic whose mode is not exact, and the agenda of counts. It
-//! changes a mode between two diffs and nowhere else, so that clients which follow it know exactly
-//! what their list has. What a mode is, and which one comes next, is said in
+//! The notifier owns a [`Room`] for each topic whose mode is not exact, and the agenda of counts.
+//! It changes a mode between two diffs and nowhere else, so that clients which follow it know
+//! exactly what their list has. What a mode is, and which one comes next, is said in
 //! [`modes`](crate::modes).
 
 use std::sync::Arc;
 
 use herenow_core::{Key, Topic};
-use herenow_pubsub::Payload;
+use herenow_pubsub::{Payload, client_text};
 use tokio::time::Instant;
 
 use super::Notifier;
@@ -30,8 +30,9 @@ impl Notifier {
         self.rooms.get(topic).map_or(Mode::Exact, |room| room.mode)
     }
 
-    /// Changes the mode of a topic if it has another size now, and sees to its counts. After the diff
-    /// that led there, so that a list which comes with the mode lacks nothing and repeats nothing.
+    /// Changes the mode of a topic if it has another size now, and sees to its counts. After the
+    /// diff that led there, so that a list which comes with the mode lacks nothing and repeats
+    /// nothing.
     pub(super) async fn mind_mode(
         &mut self,
         after: &Arc<Snapshot>,
@@ -49,7 +50,7 @@ impl Notifier {
         let now = Instant::now();
         if mode != before {
             self.shared.metrics.n_mode_changes.count();
-            tracing::debug!(%topic, mode = mode.as_str(), n_presences = size.0, "presence mode");
+            tracing::debug!(topic = %client_text(topic.as_str()), mode = mode.as_str(), n_presences = size.0, "presence mode");
             let mut news = self.modes.change(after, mode);
             self.rooms.remove(topic);
             if mode != Mode::Exact {

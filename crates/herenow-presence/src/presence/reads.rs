@@ -1,8 +1,8 @@
 //! Reads: who is in a topic, where a key is, how many there are.
 //!
 //! All of them look at the views that the shards published last, so none waits for a writer. What
-//! `fetch` adds is looked up by the reader that needs it first and kept with the snapshot, which owns
-//! it, for those who come after.
+//! `fetch` adds is looked up by the reader that needs it first and kept with the snapshot, which
+//! owns it, for those who come after.
 
 use herenow_core::{Key, Topic};
 use tokio::time::Instant;
@@ -75,16 +75,16 @@ impl Presence {
         Entry::new(rows, fields.as_ref())
     }
 
-    /// Returns one key's entry of a topic as it was tracked, without what `fetch` adds; `None` if it
-    /// is not present. Cost: that of its metas.
+    /// Returns one key's entry of a topic as it was tracked, without what `fetch` adds; `None` if
+    /// it is not present. Cost: that of its metas.
     pub fn entry(&self, topic: &str, key: &str) -> Option<Entry> {
         let views = self.inner.tracker.views(topic);
         let entry = views.peek(topic, |entries| Entry::new(entries.metas(key), None));
         entry.flatten()
     }
 
-    /// Returns who is present in a topic, a page of at most `max` keys that come after `after`, with
-    /// the fields that `fetch` adds to these.
+    /// Returns who is present in a topic, a page of at most `max` keys that come after `after`,
+    /// with the fields that `fetch` adds to these.
     ///
     /// Cost: that of the page, whatever the size of the topic, and one look-up of its keys.
     pub async fn page(&self, topic: &str, after: Option<&str>, max: usize) -> Page {
@@ -123,11 +123,11 @@ impl Presence {
         }
     }
 
-    /// Returns where a key is present: at most `max` topics that come after `after`, ascending, each
-    /// with the key's entry, without what `fetch` adds.
+    /// Returns where a key is present: at most `max` topics that come after `after`, ascending,
+    /// each with the key's entry, without what `fetch` adds.
     ///
-    /// Of all nodes, as far as this one knows them. Cost: one look-up in each shard, and that of the
-    /// answer; no writer waits for it.
+    /// Of all nodes, as far as this one knows them. Cost: one look-up in each shard, and that of
+    /// the answer; no writer waits for it.
     pub fn where_is(&self, key: &str, after: Option<&str>, max: usize) -> Vec<(Topic, Entry)> {
         let topics = self.topics_of_key(key, after, max).into_iter();
         // One that is left out has ended since the topics were looked up.
@@ -138,7 +138,8 @@ impl Presence {
         topics.filter_map(with_entry).collect()
     }
 
-    /// Returns the topics that a key is present in: at most `max` that come after `after`, ascending.
+    /// Returns the topics that a key is present in: at most `max` that come after `after`,
+    /// ascending.
     ///
     /// Cost: one look-up in each shard, and that of the answer; no writer waits for it.
     pub fn topics_of_key(&self, key: &str, after: Option<&str>, max: usize) -> Vec<Topic> {

@@ -1,9 +1,9 @@
 //! Writes on their way to the shard of their topic, and their answers on the way back.
 //!
 //! Here a name is checked and a meta measured, and a caller waits no longer than the configuration
-//! allows. The rows are the shard's, the queue is bounded by itself, and which shards an owner is in
-//! the owner remembers: it is told as soon as a track is accepted, and a caller that is gone before
-//! that leaves nothing behind.
+//! allows. The rows are the shard's, the queue is bounded by itself, and which shards an owner is
+//! in the owner remembers: it is told as soon as a track is accepted, and a caller that is gone
+//! before that leaves nothing behind.
 
 use std::sync::Arc;
 

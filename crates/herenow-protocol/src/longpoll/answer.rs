@@ -17,7 +17,7 @@ pub enum PollAnswer {
     Forbidden,
     /// 200 to a post: every part was accepted.
     Accepted,
-    /// 408 to a post: a part was not accepted within the window.
+    /// 408 to a post: a part was not accepted within the window, or before the session ended.
     TimedOut,
 }
 

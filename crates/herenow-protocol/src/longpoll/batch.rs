@@ -27,8 +27,10 @@ pub enum BatchError {
 /// The frames of a batch, in order, each decoded when it is asked for.
 ///
 /// Parts are lines, ended by `\n` or `\r\n`. One that begins with `[` is a text frame, a slice of
-/// `body`; any other is base64 (standard alphabet, padded) of a binary frame, so that an empty line
-/// is an empty binary frame. Parts after [`LongPollConfig::max_parts`] are ignored.
+/// `body`; any other is base64 (standard alphabet, padded) of a binary frame. Parts after
+/// [`LongPollConfig::max_parts`] are ignored, and so are empty lines, which count among them: a
+/// text of lines usually ends in one. The reference takes each for an empty binary frame, and ends
+/// the session.
 pub fn split_batch(
     config: &LongPollConfig,
     body: &Bytes,
@@ -49,6 +51,7 @@ pub fn split_batch(
     });
     lines
         .take(config.max_parts)
+        .filter(|line| !line.is_empty())
         .map(move |line| frame(line, max))
 }
 

@@ -23,6 +23,15 @@ impl ChannelId {
 pub enum Action {
     /// Send this, and nothing else.
     Reply(ServerMessage),
+    /// Answer a join that is over a limit with an error, and do nothing else.
+    Refuse {
+        /// What it is over.
+        limit: JoinLimit,
+        /// Names value and limit.
+        reason: String,
+        /// The join, untouched.
+        message: Message,
+    },
     /// Start a channel and say how it went with [`SocketState::on_joined`].
     Join(JoinRequest),
     /// Hand it to the channel.
@@ -42,6 +51,15 @@ pub enum Action {
         /// The channel that has the topic now.
         slot: ChannelId,
     },
+}
+
+/// What a join may be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinLimit {
+    /// [`SocketConfig::max_channels`](super::SocketConfig::max_channels).
+    Channels,
+    /// [`SocketConfig::max_topic_bytes`](super::SocketConfig::max_topic_bytes).
+    TopicBytes,
 }
 
 /// A join to be decided by a channel.

@@ -1,8 +1,9 @@
 //! What a broker carries: the sender's name and the subject go in front of the message.
 //!
 //! Layout: version (one byte, 2), the number of the sending process (eight bytes), name length (one
-//! byte), name, subject length (two bytes), subject, message to the end. Numbers are big endian. Subjects of ours are any text; those of a broker are not,
-//! so ours travel inside, and a broker's subject names only the cluster and the node.
+//! byte), name, subject length (two bytes), subject, message to the end. Numbers are big endian.
+//! Subjects of ours are any text; those of a broker are not, so ours travel inside, and a broker's
+//! subject names only the cluster and the node.
 
 use bytes::Bytes;
 

@@ -119,7 +119,8 @@ impl Mailroom {
         self.receiver.set(receiver).is_ok()
     }
 
-    /// Queues a message to `to`, or to all; `max_frame_bytes` is what the broker carries. Never waits.
+    /// Queues a message to `to`, or to all; `max_frame_bytes` is what the broker carries. Never
+    /// waits.
     ///
     /// # Errors
     ///

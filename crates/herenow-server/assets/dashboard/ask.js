@@ -25,13 +25,21 @@ export class Ask {
   }
 
   async #evict() {
-    const { key, topic, done } = this.#wish;
+    const wish = this.#wish;
+    const { key, topic, done } = wish;
+    // Who cancels meanwhile may have asked for another.
+    const isAsked = () => this.#wish === wish;
     $("ask-yes").disabled = true;
     try {
       await this.#link.push("evict", topic === undefined ? { key } : { key, topic });
-      $("ask").close();
+      if (isAsked()) {
+        $("ask").close();
+      }
       done();
     } catch (error) {
+      if (!isAsked()) {
+        return;
+      }
       say($("ask-error"), sentence(error.message.replace(/\.$/u, "")));
       $("ask-error").hidden = false;
       $("ask-yes").disabled = false;

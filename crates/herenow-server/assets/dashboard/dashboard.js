@@ -137,7 +137,8 @@ addEventListener("hashchange", () => {
   }
 });
 addEventListener("keydown", (event) => {
-  const isTyping = event.target.closest?.("input, textarea, dialog");
+  // While an eviction is under way, the dialog is open and nothing in it has the focus.
+  const isTyping = event.target.closest?.("input, textarea, dialog") || $("ask").open;
   if (event.key === "/" && !isTyping && !$("search").hidden && !event.ctrlKey && !event.metaKey && !event.altKey) {
     event.preventDefault();
     search.focus();

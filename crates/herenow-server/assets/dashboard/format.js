@@ -76,3 +76,20 @@ export function since(meta) {
   const seconds = Number(typeof meta?.online_at === "object" ? NaN : meta?.online_at);
   return seconds > 0 && seconds < 1e11 ? seconds * 1000 : null;
 }
+
+/** Compares names as the server orders them, by code points: `<` puts what is beyond U+FFFF before U+E000. */
+export function inOrder(one, other) {
+  const end = Math.min(one.length, other.length);
+  for (let at = 0; at < end; at += 1) {
+    const [unit, otherUnit] = [one.charCodeAt(at), other.charCodeAt(at)];
+    if (unit !== otherUnit) {
+      return ranked(unit) - ranked(otherUnit);
+    }
+  }
+  return one.length - other.length;
+}
+
+/** The halves of characters beyond U+FFFF, after all whole ones. */
+function ranked(unit) {
+  return unit >= 0xd800 && unit < 0xe000 ? unit + 0x10000 : unit;
+}

@@ -5,8 +5,9 @@ import { el } from "./dom.js";
 /** Asks for a key of the API, or says that there is none to ask for. `problem` is what the server answered. */
 export function gate(main, problem, hadKey, enter) {
   const isClosed = problem?.type?.endsWith("#api-closed") ?? false;
-  const isWrongHost = problem?.field === "host" || problem?.field === "origin";
-  main.replaceChildren(isClosed || isWrongHost ? closed(problem, isClosed) : door(problem, hadKey, enter));
+  // Any key may look, so who is forbidden to is refused for where the request comes from.
+  const isElsewhere = problem?.type?.endsWith("#forbidden") ?? false;
+  main.replaceChildren(isClosed || isElsewhere ? closed(problem, isClosed) : door(problem, hadKey, enter));
   main.querySelector("input")?.focus();
 }
 
@@ -38,7 +39,7 @@ function closed(problem, isClosed) {
         el("pre", {}, el("code", {}, "HERENOW_API_KEYS=me:write:$(openssl rand -hex 16)")),
         el("p", {}, "and enter that secret here after reloading this page."),
       ]
-    : [el("p", {}, sentence(problem.detail)), el("p", {}, "Open it by a loopback address, or set a key with HERENOW_API_KEYS.")];
+    : [el("p", {}, sentence(problem.detail)), el("p", {}, "Open it on this machine by a loopback address and through no proxy, or set a key with HERENOW_API_KEYS.")];
   return el("section.door", {}, lock(), el("h2", {}, isClosed ? "The dashboard is closed" : "The dashboard does not answer here"), ...help);
 }
 

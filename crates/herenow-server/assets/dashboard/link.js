@@ -10,6 +10,12 @@ const STORED_AS = "herenow.key";
 const RETRY_MS = [500, 1000, 2000, 5000];
 const ASK_AGAIN_MS = 2000;
 const PUSH_TIMEOUT_MS = 10_000;
+const ASK_TIMEOUT_MS = 5000;
+const TICK_MS = 1000;
+/** Figures come once a second. So many ticks without any, and the server hangs; or the way to it does. */
+const SILENT_TICKS = 5;
+/** So many ticks after that an attempt to come back is given up for another. */
+const RETRY_TICKS = 10;
 
 /**
  * `handlers`: `state(state, detail)` and `figures(figures)`. States: `checking`, `live`, `lost`, `unreachable`,
@@ -21,8 +27,12 @@ export class Link {
   #overview = null;
   #retries = 0;
   #timer = null;
+  #watch = null;
+  #silentTicks = 0;
   #askedAt = 0;
   #key = kept();
+  /** Raised when all begins anew or ends: what was asked before is answered for nobody. */
+  #life = 0;
   #state = "checking";
   /** What the server says of the key: `key`, `right`, `node`, `version`. */
   access = null;
@@ -47,7 +57,9 @@ export class Link {
   }
 
   end() {
+    this.#life += 1;
     clearTimeout(this.#timer);
+    clearInterval(this.#watch);
     this.#socket?.disconnect();
     this.#socket = null;
     this.#overview = null;
@@ -73,26 +85,22 @@ export class Link {
 
   /** Finds out what the key may do, and goes on with that. */
   async #check() {
-    const key = this.#key;
+    const [key, life] = [this.#key, this.#life];
     this.#askedAt = Date.now();
-    const headers = key === null ? {} : { "x-api-key": key };
-    let answer;
-    try {
-      answer = await fetch("/dashboard/access", { headers, cache: "no-store" });
-    } catch (error) {
-      // A key with a character that no header can have is none.
-      return error instanceof TypeError && key !== null && /[^\x21-\x7e]/u.test(key) ? this.#refuse({ status: 401, detail: "the server has no such key" }) : this.#later();
+    const answer = await asked(key);
+    if (life !== this.#life) {
+      return;
     }
-    if (answer.status === 401 || answer.status === 403) {
-      return this.#refuse(await answer.json().catch(() => ({ status: answer.status, detail: "the server refuses" })));
-    }
-    if (!answer.ok) {
-      return this.#later();
-    }
-    this.access = await answer.json();
-    this.#retries = 0;
-    if (this.#socket === null) {
-      this.#connect(key);
+    if (answer === null) {
+      this.#later();
+    } else if (answer.access) {
+      this.access = answer.access;
+      this.#retries = 0;
+      if (this.#socket === null) {
+        this.#connect(key);
+      }
+    } else {
+      this.#refuse(answer.problem);
     }
   }
 
@@ -117,16 +125,39 @@ export class Link {
     socket.onError(current(() => this.#lost()));
     socket.onClose(current(() => this.#lost()));
     const overview = socket.channel("overview");
-    overview.on("figures", current((figures) => this.#handlers.figures(figures)));
+    overview.on(
+      "figures",
+      current((figures) => {
+        this.#silentTicks = 0;
+        this.#handlers.figures(figures);
+      }),
+    );
     overview.join().receive(
       "ok",
       current((access) => {
         this.access = access;
+        this.#silentTicks = 0;
         this.#become("live");
       }),
     );
     this.#overview = overview;
     socket.connect();
+    this.#silentTicks = 0;
+    this.#watch = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  /**
+   * A server that hangs closes nothing: it is only silent. For how long is counted in ticks and not read from a clock,
+   * so that a machine that slept, or a tab in the background whose timers are slow, takes nobody for lost by that alone.
+   */
+  #tick() {
+    this.#silentTicks += 1;
+    if (this.#silentTicks >= (this.#state === "live" ? SILENT_TICKS : RETRY_TICKS)) {
+      this.#silentTicks = 0;
+      this.#lost();
+      const socket = this.#socket;
+      socket.disconnect(() => socket === this.#socket && socket.connect());
+    }
   }
 
   #lost() {
@@ -142,6 +173,22 @@ export class Link {
       this.#state = state;
       this.#handlers.state(state, detail);
     }
+  }
+}
+
+/** What a key may do as `access`, or why it is refused as `problem`; null if that is not to be known now. */
+async function asked(key) {
+  const headers = key === null ? {} : { "x-api-key": key };
+  try {
+    const answer = await fetch("/dashboard/access", { headers, cache: "no-store", signal: AbortSignal.timeout(ASK_TIMEOUT_MS) });
+    if (answer.status === 401 || answer.status === 403) {
+      return { problem: await answer.json().catch(() => ({ status: answer.status, detail: "the server refuses" })) };
+    }
+    return answer.ok ? { access: await answer.json() } : null;
+  } catch (error) {
+    // A key with a character that no header can have is none.
+    const isNoKey = error instanceof TypeError && key !== null && /[^\x21-\x7e]/u.test(key);
+    return isNoKey ? { problem: { status: 401, detail: "the server has no such key" } } : null;
   }
 }
 

@@ -17,10 +17,12 @@ export class Memory {
   /** Nodes that are not in the cluster any more, by name: `{ node, leftAt }`. */
   ghosts = new Map();
   #warned = null;
+  #degraded = null;
 
   clear() {
     Object.assign(this, new Memory());
     this.#warned = null;
+    this.#degraded = null;
   }
 
   /** Takes figures in; returns what is news, in words. */
@@ -33,7 +35,7 @@ export class Memory {
     }
     follow(this.nodes, figures.nodes, ({ node }) => node, ({ rates }) => rates?.frames_out);
     follow(this.topics, figures.topics, ([topic]) => topic, ([, n]) => n);
-    return [...news, ...this.#warningNews(figures)];
+    return [...news, ...this.#outageNews(), ...this.#warningNews(figures)];
   }
 
   /** All kinds of warnings, the latest first: each with its nodes, how often, and when by this page's clock. */
@@ -50,6 +52,32 @@ export class Memory {
       }
     }
     return [...kinds.values()].sort((one, other) => other.at - one.at || (one.kind < other.kind ? -1 : 1));
+  }
+
+  /** All that nodes do without at the moment: each with its nodes, since when by this page's clock, and what the latest said. */
+  outages() {
+    const missing = new Map();
+    for (const { node, figures } of this.latest?.nodes ?? []) {
+      for (const outage of figures?.outages ?? []) {
+        const id = `${outage.part} ${outage.name}`;
+        const known = missing.get(id);
+        const since = Math.min(known?.since ?? Infinity, this.at - outage.for_ms);
+        missing.set(id, { ...outage, id, since, nodes: [...(known?.nodes ?? []), node] });
+      }
+    }
+    return [...missing.values()].sort((one, other) => one.since - other.since || (one.id < other.id ? -1 : 1));
+  }
+
+  #outageNews() {
+    const now = new Map(this.outages().map((outage) => [outage.id, outageTitle(outage)]));
+    const before = this.#degraded;
+    this.#degraded = now;
+    if (before === null) {
+      return [];
+    }
+    const begun = [...now].filter(([id]) => !before.has(id)).map(([, title]) => title);
+    const ended = [...before].filter(([id]) => !now.has(id)).map(([, title]) => `Over: ${title}`);
+    return [...begun, ...ended];
   }
 
   #nodeNews(figures) {
@@ -94,6 +122,22 @@ export class Memory {
     const news = this.#warned === null ? [] : kinds.filter((kind) => !this.#warned.has(kind)).map((kind) => `Warning: ${kind}`);
     this.#warned = new Set([...(this.#warned ?? []), ...kinds]);
     return [...new Set(news)];
+  }
+}
+
+/** What is missing, in a few words. */
+export function outageTitle({ part, name }) {
+  switch (part) {
+    case "webhook":
+      return `Webhook ${name} takes no events`;
+    case "fields":
+      return `Fields of ${name} are not fetched`;
+    case "keys":
+      return "Keys of tokens are not fetched";
+    case "certificate":
+      return "A new certificate of TLS is not taken";
+    default:
+      return `${name} is missing`;
   }
 }
 

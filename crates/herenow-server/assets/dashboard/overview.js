@@ -3,6 +3,7 @@
 import { Keyed, el, say, set } from "./dom.js";
 import { NONE, ago, bytes, count, counted, lasted, short } from "./format.js";
 import { sentence } from "./gate.js";
+import { outageTitle } from "./memory.js";
 import { History, Spark } from "./spark.js";
 
 const STATES = {
@@ -19,14 +20,31 @@ const ORDER = ["down", "silent", "draining", "joining", "left"];
 const MAX_NODES = 24;
 /** Nodes that are named beside a warning. */
 const MAX_TAGS = 4;
+/** What is degraded while a part is missing, and where to look. */
+const DEGRADED = {
+  webhook: "Events wait for it until it is back, for webhook.max_age at most. Presence goes on.",
+  fields: "Presences are shown with what is known of their users, or with nothing beside it. Presence goes on.",
+  keys: "Tokens are checked by the keys that were fetched before; whose key is not among them is not let in.",
+  certificate: "The one before is shown to clients until it ends. The files are read again when they change.",
+};
 /** What a line of the log means to an operator, and which setting has to do with it. */
 const MEANINGS = {
   "slow reader closed": "A client read more slowly than its topics spoke, and was closed; it will come back.",
+  "fields not fetched": "The source of users' fields did not answer. Presence goes on with what is known of them, or without.",
+  "fields not fetched several times: their source gets a pause": "The source of users' fields is down. It is asked less often until it answers; presence goes on with what is known of them, or without.",
+  "fields cannot be fetched now; presences go without until they can": "The source of users' fields was not there when the node started.",
+  "webhook fails: events wait": "A receiver of events does not take them. They wait for it, for webhook.max_age at most, and are tried again.",
+  "webhook queue full: losing events": "More events wait for a receiver than webhook.max_queued. What comes now is lost to it, and it is told how many when it is back.",
+  "events for a webhook lost": "A receiver of events did not take them in time, or refused them again and again. It is told how many when it takes the next.",
+  "connection refused": "An address or a user has more connections, or asks for them faster, than the limit that is named.",
+  "API key refused": "Somebody asked the API or the dashboard with a key that the server does not have, or that may not do this.",
   "fetch failed": "The source of users' fields answered with an error. Presence goes on without them.",
   "fetch missed its deadline": "The source of users' fields is slow. Presence goes on without them.",
   "fetch panicked": "The hook for users' fields failed. Presence goes on without them.",
   "token refused": "Somebody tried to connect with a token that is not good.",
   "keys of tokens not fetched": "The keys that tokens are checked by could not be fetched.",
+  "keys of tokens over the limit are not used": "jwt.jwks_url has more keys than are used; tokens of the others are refused.",
+  "no key for tokens in the answer of jwt.jwks_url": "jwt.jwks_url answers without a key; tokens of the keys of before are refused.",
   "socket request denied": "Somebody tried to connect from a page or in a way that is not allowed.",
   "refused a node": "A process tried to take part in the cluster and was not let in.",
 };
@@ -38,6 +56,7 @@ export class OverviewView {
   #nodes;
   #topics;
   #warnings;
+  #outages;
   #showsAllNodes = false;
 
   constructor(page) {
@@ -88,6 +107,10 @@ export class OverviewView {
     } });
     const nodes = el("section.block", { "aria-labelledby": "nodes-title" }, el("h2", { id: "nodes-title" }, "Nodes ", parts.nodesTitle), nodeList, parts.moreNodes, parts.refused);
 
+    const outageList = el("ul.outages", { "aria-label": "What is degraded" });
+    this.#outages = new Keyed(outageList, outageRow);
+    parts.outages = el("section.card.degraded", { "aria-labelledby": "outages-title", hidden: true }, el("h2", { id: "outages-title" }, "Degraded"), outageList);
+
     const topicList = el("ol.topics", { "aria-label": "Topics by size" });
     this.#topics = new Keyed(topicList, () => topicRow(this.#page.memory));
     parts.topicsTally = el("span.tally", {}, "");
@@ -100,7 +123,7 @@ export class OverviewView {
     parts.noWarnings = el("p.empty.good", {}, "Nothing was warned of in the last 15 minutes.");
     const warnings = el("section.card", { "aria-labelledby": "warnings-title" }, el("h2", { id: "warnings-title" }, "Recent warnings"), warningList, parts.noWarnings);
 
-    return el("div.overview", {}, hero, nodes, el("div.columns", {}, topics, warnings));
+    return el("div.overview", {}, hero, parts.outages, nodes, el("div.columns", {}, topics, warnings));
   }
 
   figures() {
@@ -113,11 +136,13 @@ export class OverviewView {
     this.#showTotals(latest, totals);
     this.#showNodes(latest, memory.ghosts);
     this.#showTopics(latest);
+    this.#showOutages();
     this.#showWarnings();
     document.title = `${count(latest.n_presences)} present · herenow`;
   }
 
   tick() {
+    this.#showOutages();
     this.#showWarnings();
   }
 
@@ -169,6 +194,12 @@ export class OverviewView {
     say(parts.topicsTally, latest.n_topics > 0 ? count(latest.n_topics) : "");
     parts.moreTopics.hidden = n_others <= 0;
     say(parts.moreTopics, `${counted(n_others, "smaller topic")} ${n_others === 1 ? "is" : "are"} found by the search.`);
+  }
+
+  #showOutages() {
+    const missing = this.#page.memory.outages();
+    this.#outages.show(missing, ({ id }) => id);
+    this.#parts.outages.hidden = missing.length === 0;
   }
 
   #showWarnings() {
@@ -249,6 +280,35 @@ function topicRow(memory) {
   };
 }
 
+function outageRow() {
+  const what = el("b", {});
+  const when = el("span.warning-when", {});
+  const meaning = el("p.warning-meaning", {});
+  const nodes = el("span.warning-nodes", {});
+  const why = el("p.warning-fields", {});
+  const element = el("li.warning", { "data-error": true }, el("p.warning-head", {}, el("i", { "aria-hidden": "true" }), what, when), meaning, el("div.warning-foot", {}, nodes, why));
+  return {
+    element,
+    update(outage) {
+      say(what, outageTitle(outage));
+      say(when, `for ${lasted(Date.now() - outage.since)}`);
+      say(meaning, DEGRADED[outage.part] ?? "");
+      meaning.hidden = !(outage.part in DEGRADED);
+      showTags(nodes, outage.nodes);
+      say(why, outage.why);
+    },
+  };
+}
+
+/** Names nodes beside what they tell, the first few of them. */
+function showTags(element, names) {
+  const joined = names.join(" ");
+  if (element.dataset.names !== joined) {
+    element.dataset.names = joined;
+    element.replaceChildren(...names.slice(0, MAX_TAGS).map((node) => el("span.tag", {}, node)), names.length > MAX_TAGS ? `+${names.length - MAX_TAGS}` : "");
+  }
+}
+
 function warningRow() {
   const what = el("b", {});
   const meaning = el("p.warning-meaning", {});
@@ -267,11 +327,7 @@ function warningRow() {
       say(when, ago(Date.now() - warning.at));
       say(n, warning.n > 1 ? `×${count(warning.n)}` : "");
       n.hidden = warning.n <= 1;
-      const names = warning.nodes.join(" ");
-      if (nodes.dataset.names !== names) {
-        nodes.dataset.names = names;
-        nodes.replaceChildren(...warning.nodes.slice(0, MAX_TAGS).map((node) => el("span.tag", {}, node)), warning.nodes.length > MAX_TAGS ? `+${warning.nodes.length - MAX_TAGS}` : "");
-      }
+      showTags(nodes, warning.nodes);
       const told = warning.fields.map(([name, value]) => `${name} ${value}`).join(" · ");
       say(fields, told);
     },

@@ -14,6 +14,8 @@ export class Search {
   #timer = null;
   #at = -1;
   #asked = "";
+  /** The text that the list is for. */
+  #found = null;
 
   constructor(form, link) {
     this.#form = form;
@@ -56,13 +58,16 @@ export class Search {
 
   async #look(text) {
     this.#asked = text;
+    const isWanted = () => this.#asked === text && document.activeElement === this.#input;
     try {
       const found = await this.#link.push("search", { text });
-      if (this.#asked === text && document.activeElement === this.#input) {
+      if (isWanted()) {
         this.#show(text, found);
       }
     } catch (error) {
-      this.#rows([el("li.found-none", { role: "presentation" }, error.message)]);
+      if (isWanted()) {
+        this.#rows(null, [el("li.found-none", { role: "presentation" }, error.message)]);
+      }
     }
   }
 
@@ -78,11 +83,11 @@ export class Search {
     } else if (topics.length === 0) {
       rows.push(el("li.found-none", { role: "presentation" }, `No topic with somebody in it begins with “${text}”`));
     }
-    this.#rows(rows);
+    this.#rows(text, rows);
     this.#select(0);
   }
 
-  #rows(rows) {
+  #rows(text, rows) {
     rows.forEach((one, at) => {
       one.id = `found-${at}`;
       // A click would take the focus from the field first, and close the list.
@@ -93,11 +98,13 @@ export class Search {
     this.#list.hidden = false;
     set(this.#input, "aria-expanded", "true");
     this.#at = -1;
+    this.#found = text;
   }
 
   #hide() {
     clearTimeout(this.#timer);
     this.#asked = "";
+    this.#found = null;
     this.#list.hidden = true;
     set(this.#input, "aria-expanded", "false");
     set(this.#input, "aria-activedescendant", null);
@@ -127,19 +134,21 @@ export class Search {
     }
   }
 
-  /** Without a list yet, the text is a user's key. */
-  #go() {
+  /** Goes where the list says, if it is for what the field has; else that is looked up first. */
+  async #go() {
     const text = this.#input.value.trim();
-    const chosen = this.#list.hidden ? null : this.#options[this.#at];
-    if (chosen) {
-      this.#follow(chosen);
-    } else if (text) {
-      location.hash = `#/user/${encodeURIComponent(text)}`;
+    if (text && this.#found !== text) {
+      clearTimeout(this.#timer);
+      await this.#look(text);
+    }
+    // Meanwhile the field may have got another text, or have been left.
+    if (this.#found === text && this.#input.value.trim() === text) {
+      this.#follow(this.#options[this.#at]);
     }
   }
 
   #follow(row) {
-    if (row.dataset.href) {
+    if (row?.dataset.href) {
       location.hash = row.dataset.href;
       this.close();
     }

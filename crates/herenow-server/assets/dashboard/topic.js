@@ -1,20 +1,26 @@
 // One topic: who is here, on which devices, since when, from which node; and who comes and goes.
 
 import { Keyed, el, say, set } from "./dom.js";
-import { count, counted } from "./format.js";
+import { count, counted, inOrder } from "./format.js";
 import { cameAt, deviceList, happening, nameOf } from "./people.js";
 import { History, Spark } from "./spark.js";
 
 const MAX_EVENTS = 100;
 /** Changes that are spoken one by one; more at once are summed up. */
 const MAX_SPOKEN = 2;
+/** Somebody of whom fewer devices are known is asked for again, if there are more. The server tells of 16. */
+const LOW = 8;
 
 export class TopicView {
   #page;
   #topic;
   #channel = null;
   #people = new Map();
+  /** Who is asked for again, with a token of the latest question. */
+  #asked = new Map();
   #next = null;
+  /** What has happened since a page was asked for that is not here yet. */
+  #meanwhile = [];
   #counts = null;
   #history = new History();
   #parts = {};
@@ -71,6 +77,7 @@ export class TopicView {
 
   #begin(state) {
     this.#people = new Map(state.people.map((person) => [person.key, person]));
+    this.#asked.clear();
     this.#next = state.next;
     this.#counted(state);
     this.#render();
@@ -81,6 +88,12 @@ export class TopicView {
     for (const change of changes) {
       this.#apply(change, now.getTime());
     }
+    if (this.#parts.more.disabled) {
+      this.#meanwhile.push(...changes);
+    }
+    for (const key of new Set(changes.map((change) => change.key))) {
+      this.#complete(key);
+    }
     this.#parts.events.prepend(...changes.map((change) => happening(change, now)).reverse());
     while (this.#parts.events.childElementCount > MAX_EVENTS) {
       this.#parts.events.lastElementChild.remove();
@@ -90,37 +103,78 @@ export class TopicView {
     this.#announce(changes);
   }
 
-  /** Takes a change in; one that is in already changes nothing. */
-  #apply({ what, key, device, replaces }, now) {
+  /** Takes a change in; one that is in already changes nothing, as far as all devices of the key are known. */
+  #apply({ what, key, device, replaces, whole }, now) {
     const person = this.#people.get(key);
-    const others = person?.devices.filter(({ ref }) => ref !== device.ref && ref !== replaces) ?? [];
+    const known = person?.devices ?? [];
+    const n_hidden = person ? person.n_devices - known.length : 0;
+    const isIt = ({ ref }) => ref === device.ref || ref === replaces;
+    const before = known.find(isIt);
+    // What is not among those that are known is one of the others; a device that joins is none of them.
+    const n_others = what === "joined" || before ? n_hidden : Math.max(0, n_hidden - 1);
     if (what === "left") {
-      if (others.length > 0) {
-        this.#people.set(key, { ...person, devices: others, n_devices: others.length });
-      } else {
+      const devices = known.filter((one) => !isIt(one));
+      if (whole && devices.length === 0) {
         this.#people.delete(key);
+      } else if (person) {
+        this.#people.set(key, { ...person, devices, n_devices: devices.length + n_others });
       }
       return;
     }
     // Of a topic that is not here whole, only those within the pages that are.
-    if (!person && this.#next !== null && key > this.#next) {
+    if (!person && this.#next !== null && inOrder(key, this.#next) > 0) {
       return;
     }
-    const before = person?.devices.find(({ ref }) => ref === replaces || ref === device.ref);
     const taken = { ...device, sawAt: before ? before.sawAt : now };
-    const devices = before ? person.devices.map((one) => (one === before ? taken : one)) : [...others, taken];
-    this.#people.set(key, { key, fields: null, ...person, devices, n_devices: devices.length });
+    const devices = before ? known.map((one) => (one === before ? taken : one)) : [...known, taken];
+    this.#people.set(key, { key, fields: null, ...person, devices, n_devices: devices.length + n_others });
+  }
+
+  /** Asks for somebody again of whom too few devices are known. What has changed meanwhile makes the answer old. */
+  async #complete(key) {
+    this.#asked.delete(key);
+    const { devices, n_devices } = this.#people.get(key) ?? {};
+    if (!devices || devices.length >= LOW || (devices.length === n_devices && n_devices > 0)) {
+      return;
+    }
+    const question = {};
+    this.#asked.set(key, question);
+    try {
+      const { person } = await this.#channel.push("person", { key });
+      if (this.#asked.get(key) === question) {
+        this.#asked.delete(key);
+        this.#take(key, person);
+        this.#render();
+      }
+    } catch {
+      // The next change of this key asks again.
+    }
+  }
+
+  /** Takes in who somebody is now. The answer is without what was fetched, and without when the page saw them come. */
+  #take(key, person) {
+    const { fields, devices: known } = this.#people.get(key);
+    if (person === null) {
+      this.#people.delete(key);
+      return;
+    }
+    const devices = person.devices.map((device) => ({ ...device, sawAt: known.find(({ ref }) => ref === device.ref)?.sawAt }));
+    this.#people.set(key, { ...person, fields, devices });
   }
 
   async #more() {
     this.#parts.more.disabled = true;
+    this.#meanwhile = [];
     try {
       const page = await this.#channel.push("more", { after: this.#next });
       for (const person of page.people) {
         this.#people.set(person.key, person);
       }
       this.#next = page.next;
-      this.#counted(page);
+      // The page can be older than what has happened since it was asked for.
+      for (const change of this.#meanwhile) {
+        this.#apply(change, Date.now());
+      }
       this.#render();
     } catch (error) {
       this.#page.announce(error.message);
@@ -138,7 +192,7 @@ export class TopicView {
   #render() {
     const people = [...this.#people.values()];
     const came = ({ devices }) => Math.min(...devices.map((device) => cameAt(device) ?? 0));
-    const byKey = (one, other) => (one.key < other.key ? -1 : 1);
+    const byKey = (one, other) => inOrder(one.key, other.key);
     const orders = { latest: (one, other) => came(other) - came(one) || byKey(one, other), longest: (one, other) => came(one) - came(other) || byKey(one, other), key: byKey };
     people.sort(orders[this.#order]);
     this.#list.show(people, ({ key }) => key);
@@ -161,6 +215,7 @@ export class TopicView {
 
   #refused(reason) {
     say(this.#parts.counts, `This topic cannot be opened: ${reason}.`);
+    this.#parts.noEvents.hidden = true;
   }
 
   /** Once a second: the sparkline goes on, and times get older. */

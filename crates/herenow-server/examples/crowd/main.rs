@@ -13,9 +13,9 @@
 //! target/release/examples/crowd cost 1000 100 # what tokens and limits cost of that
 //! ```
 //!
-//! A third argument is for how many seconds, or how many turns. Whatever it prints has been checked:
-//! it panics if a list is not exactly who is there, or an answer does not come. Clients are read and
-//! written by the main thread; CPU time of the server is that of its one thread.
+//! A third argument is for how many seconds, or how many turns. Whatever it prints has been
+//! checked: it panics if a list is not exactly who is there, or an answer does not come. Clients
+//! are read and written by the main thread; CPU time of the server is that of its one thread.
 
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 

@@ -1,5 +1,6 @@
-//! `crowd pace`: one says something 30 times a second to a room of others, over TCP; and by turns with
-//! it, a thread writes as many bytes to as many sockets at that pace, with one `write` for each.
+//! `crowd pace`: one says something 30 times a second to a room of others, over TCP; and by turns
+//! with it, a thread writes as many bytes to as many sockets at that pace, with one `write` for
+//! each.
 
 use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;

@@ -229,8 +229,8 @@ impl Room {
         );
     }
 
-    /// Has one more come, and waits until everybody has been told of how many there are then, with a
-    /// sample of who is there.
+    /// Has one more come, and waits until everybody has been told of how many there are then, with
+    /// a sample of who is there.
     fn check_counts(&mut self, mut list: BTreeSet<String>) {
         let user = self.n_users;
         let _newcomer = self.server.join_wave(user..user + 1, join, |_, _| {});

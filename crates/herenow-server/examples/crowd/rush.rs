@@ -1,5 +1,6 @@
-//! `crowd rush`: everybody connects to a server, and then all join one room at once, over TCP, until
-//! each has the whole list. The storm is compared with a bare copy of as many bytes to as many sockets.
+//! `crowd rush`: everybody connects to a server, and then all join one room at once, over TCP,
+//! until each has the whole list. The storm is compared with a bare copy of as many bytes to as
+//! many sockets.
 
 mod copy;
 

@@ -1,5 +1,5 @@
-//! `crowd slow`: a noisy room in which one of ten stops reading. What waits for them is bounded, and
-//! the others do not notice.
+//! `crowd slow`: a noisy room in which one of ten stops reading. What waits for them is bounded,
+//! and the others do not notice.
 
 use std::num::NonZero;
 use std::time::{Duration, Instant};

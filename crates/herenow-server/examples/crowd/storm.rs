@@ -1,7 +1,7 @@
-//! `crowd storm`: a server crashes, and all its clients come back to the next one at once, with their
-//! tokens; some are connected to that one already, and go on. The time is compared with a server on
-//! the same wire that only shakes hands. `crowd tcp` is the same over TCP, for as many as this
-//! process has descriptors for.
+//! `crowd storm`: a server crashes, and all its clients come back to the next one at once, with
+//! their tokens; some are connected to that one already, and go on. The time is compared with a
+//! server on the same wire that only shakes hands. `crowd tcp` is the same over TCP, for as many as
+//! this process has descriptors for.
 
 mod hands;
 mod regulars;

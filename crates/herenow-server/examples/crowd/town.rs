@@ -1,5 +1,5 @@
-//! `crowd town`: very many people in rooms of 50, each with a socket and a presence. First they only
-//! send heartbeats; then some come and go as well.
+//! `crowd town`: very many people in rooms of 50, each with a socket and a presence. First they
+//! only send heartbeats; then some come and go as well.
 
 use std::collections::BTreeSet;
 use std::mem;

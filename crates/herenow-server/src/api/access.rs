@@ -1,8 +1,8 @@
 //! [`Access`]: who may use the API, by its keys; [`Table`]: routes that each need a right.
 //!
-//! A key is presented as `authorization: Bearer SECRET` or `x-api-key: SECRET`. Secrets are compared
-//! by their SHA-256, all of them and in constant time. Without keys the API is open to pages and
-//! programs of this machine in dev mode on loopback, and closed otherwise.
+//! A key is presented as `authorization: Bearer SECRET` or `x-api-key: SECRET`. Secrets are
+//! compared by their SHA-256, all of them and in constant time. Without keys the API is open to
+//! pages and programs of this machine in dev mode on loopback, and closed otherwise.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,10 +22,22 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::counts::{RouteCounts, counted};
 use super::problem::{Kind, Problem};
+use super::refusals::{Refusals, Why};
 use crate::config::{ApiKey, Right, digest};
+use crate::limits::Limits;
 
 /// The header that carries a secret and nothing else.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// What proxies write about who asks them.
+const FORWARDED: [&str; 5] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+/// What the log calls whoever needs no key.
+const DEV: &str = "dev";
 const NO_SUCH_KEY: &str = "the server has no such key";
 
 /// Who may use the API. Cloning shares it.
@@ -36,7 +48,7 @@ pub(crate) struct Access(Arc<Inner>);
 struct Inner {
     rule: Rule,
     n_allowed: AtomicU64,
-    n_refused: AtomicU64,
+    refusals: Refusals,
 }
 
 /// Who has come in for longer than a request.
@@ -58,17 +70,27 @@ enum Rule {
 }
 
 impl Access {
-    /// Access by `keys`; without any, open if the API `is_private`: in dev mode on loopback.
-    pub(crate) fn new(keys: Vec<ApiKey>, is_private: bool) -> Self {
-        let rule = match (keys.is_empty(), is_private) {
-            (false, _) => Rule::Keys(keys),
-            (true, true) => Rule::Open,
-            (true, false) => Rule::Closed,
-        };
+    /// Access by `keys`; without any, for nobody.
+    pub(crate) fn by_keys(keys: Vec<ApiKey>) -> Self {
+        Self::by(match keys.is_empty() {
+            false => Rule::Keys(keys),
+            true => Rule::Closed,
+        })
+    }
+
+    /// Access by `keys`; without any, for everybody on this machine: in dev mode on loopback.
+    pub(crate) fn by_keys_if_any(keys: Vec<ApiKey>) -> Self {
+        Self::by(match keys.is_empty() {
+            false => Rule::Keys(keys),
+            true => Rule::Open,
+        })
+    }
+
+    fn by(rule: Rule) -> Self {
         Self(Arc::new(Inner {
             rule,
             n_allowed: AtomicU64::new(0),
-            n_refused: AtomicU64::new(0),
+            refusals: Refusals::default(),
         }))
     }
 
@@ -91,8 +113,13 @@ impl Access {
 
     /// Returns how many requests were let in, and how many were not.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (read(&self.0.n_allowed), read(&self.0.n_refused))
+        let n_refused = self.0.refusals.counts().map(|(_, n)| n).sum();
+        (self.0.n_allowed.load(Ordering::Relaxed), n_refused)
+    }
+
+    /// Returns how many requests were not let in, by why.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.refusals.counts()
     }
 
     /// Checks that a request with these headers has `right`.
@@ -102,20 +129,20 @@ impl Access {
     /// The problem to answer with: 401 without a key or with an unknown one, 403 without the right.
     pub(crate) fn check(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
         let checked = match &self.0.rule {
-            Rule::Open => check_is_local(headers),
-            Rule::Closed => Err(Problem::new(
-                Kind::ApiClosed,
-                "set a key, such as HERENOW_API_KEYS=shop:write:SECRET with a secret of at least 16 \
-                 characters (openssl rand -hex 16), and send it as `authorization: Bearer SECRET`",
-            )),
+            Rule::Open => check_is_local(headers).map_err(|problem| (Why::NotLocal, problem)),
+            Rule::Closed => Err((Why::Closed, closed())),
             Rule::Keys(keys) => check_key(keys, headers, right),
         };
-        let counter = match &checked {
-            Ok(()) => &self.0.n_allowed,
-            Err(_) => &self.0.n_refused,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        checked
+        match checked {
+            Ok(()) => {
+                self.0.n_allowed.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err((why, problem)) => {
+                self.0.refusals.add(why);
+                Err(problem)
+            }
+        }
     }
 
     /// Tells who comes in for longer than a request, by a secret beside the headers or in them: the
@@ -132,7 +159,10 @@ impl Access {
         let mut presenting = headers.clone();
         if let Some(secret) = secret {
             let secret = HeaderValue::from_str(secret);
-            let secret = secret.map_err(|_| Problem::unauthorized(NO_SUCH_KEY))?;
+            let secret = secret.map_err(|_| {
+                self.0.refusals.add(Why::UnknownKey);
+                Problem::unauthorized(NO_SUCH_KEY)
+            })?;
             presenting.insert(API_KEY, secret);
         }
         self.check(&presenting, Right::Read)?;
@@ -144,6 +174,17 @@ impl Access {
             name: key.map(|key| key.name().to_owned()),
             right: key.map_or(Right::Admin, ApiKey::right),
         })
+    }
+
+    /// Tells the name of the key that a request with these headers presents, for the log; `dev`
+    /// where none is needed.
+    pub(crate) fn name_of(&self, headers: &HeaderMap) -> &str {
+        let Rule::Keys(keys) = &self.0.rule else {
+            return DEV;
+        };
+        let secret = presented(headers).ok().flatten();
+        let key = secret.and_then(|secret| find(keys, secret));
+        key.map_or("", ApiKey::name)
     }
 
     /// Puts routes behind a right.
@@ -172,21 +213,29 @@ async fn let_in(
     }
 }
 
-fn check_key(keys: &[ApiKey], headers: &HeaderMap, right: Right) -> Result<(), Problem> {
-    let Some(secret) = presented(headers)? else {
-        return Err(Problem::unauthorized(
+/// What there is to do where nobody may come in.
+fn closed() -> Problem {
+    Problem::new(
+        Kind::ApiClosed,
+        "set a key, such as HERENOW_API_KEYS=shop:write:SECRET with a secret of at least 16 \
+         characters (openssl rand -hex 16), and send it as `authorization: Bearer SECRET`",
+    )
+}
+
+fn check_key(keys: &[ApiKey], headers: &HeaderMap, right: Right) -> Result<(), (Why, Problem)> {
+    let Some(secret) = presented(headers).map_err(|problem| (Why::UnknownKey, problem))? else {
+        let problem = Problem::unauthorized(
             "send a key of the API as `authorization: Bearer SECRET` or `x-api-key: SECRET`",
-        ));
+        );
+        return Err((Why::NoKey, problem));
     };
     let Some(key) = find(keys, secret) else {
-        return Err(Problem::unauthorized(NO_SUCH_KEY));
+        return Err((Why::UnknownKey, Problem::unauthorized(NO_SUCH_KEY)));
     };
     if key.right() < right {
         let (name, has, needs) = (key.name(), key.right().as_str(), right.as_str());
-        return Err(Problem::new(
-            Kind::Forbidden,
-            format!("the key {name} may {has}, this needs {needs}"),
-        ));
+        let detail = format!("the key {name} may {has}, this needs {needs}");
+        return Err((Why::Right, Problem::new(Kind::Forbidden, detail)));
     }
     Ok(())
 }
@@ -220,10 +269,12 @@ fn presented(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     }
 }
 
-/// Checks that the request is meant for this machine and comes from a page of it, if from a page.
+/// Checks that the request was made on this machine, is meant for it, and comes from a page of it,
+/// if from a page.
 ///
-/// Any web site can let a browser on this machine send requests here; they would be let in for
-/// coming from loopback.
+/// A proxy on this machine sends requests of anybody here, as a rule for a loopback name; and any
+/// web site can let a browser on this machine send some. They would be let in for coming from
+/// loopback.
 pub(crate) fn check_is_local(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| {
         headers
@@ -234,6 +285,16 @@ pub(crate) fn check_is_local(headers: &HeaderMap) -> Result<(), Problem> {
         let host = origin.split_once("://").map(|(_, host)| host);
         host.is_some_and(is_loopback)
     };
+    if let Some(name) = FORWARDED
+        .into_iter()
+        .find(|name| headers.contains_key(*name))
+    {
+        let detail = format!(
+            "this came through a proxy, for it has the header {name}, and without keys the API \
+             answers to this machine only: set api.keys (HERENOW_API_KEYS)"
+        );
+        return Err(Problem::new(Kind::Forbidden, detail).field(name));
+    }
     if !text(HOST).is_none_or(is_loopback) {
         let detail = "without keys the API answers to localhost and loopback addresses only";
         return Err(Problem::new(Kind::Forbidden, detail).field("host"));
@@ -266,16 +327,18 @@ pub(crate) struct Table<S> {
     router: Router<S>,
     listed: Vec<Arc<RouteCounts>>,
     times: Arc<Histogram>,
+    limits: Limits,
 }
 
 impl<S: Clone + Send + Sync + 'static> Table<S> {
     /// No routes yet.
-    pub(crate) fn new(access: &Access) -> Self {
+    pub(crate) fn new(access: &Access, limits: &Limits) -> Self {
         Self {
             access: access.clone(),
             router: Router::new(),
             listed: Vec::new(),
             times: Arc::default(),
+            limits: limits.clone(),
         }
     }
 
@@ -315,7 +378,7 @@ impl<S: Clone + Send + Sync + 'static> Table<S> {
         make: impl FnOnce(MethodFilter) -> MethodRouter<S>,
     ) -> Self {
         let filter = MethodFilter::try_from(method.clone()).expect("a method of HTTP's own");
-        let counts = RouteCounts::new(method, path, &self.times);
+        let counts = RouteCounts::new(method, path, &self.times, &self.limits);
         self.router = self.router.route(path, counted(&counts, make(filter)));
         self.listed.push(counts);
         self
@@ -328,6 +391,7 @@ impl<S: Clone + Send + Sync + 'static> Table<S> {
             router: self.router.with_state(state),
             listed: self.listed,
             times: self.times,
+            limits: self.limits,
         }
     }
 }

@@ -13,12 +13,18 @@ use serde_json::{Map, Value, json};
 use super::topics::not_present;
 use super::{Api, At, Kind, Members, Problem, Query, answer};
 use crate::builtin::is_reserved;
-use crate::identity;
+use crate::limits::Named;
 use crate::people::{Change, Held, Name, PeopleError};
 
 /// Why an event cannot be broadcast.
 const RESERVED: &str = "an event of the backend's own: names that begin with phx_, presence_, \
                         presence: or herenow:, and disconnect, are the server's";
+
+/// What is known of a presence from other nodes: that it is there, and not whose it is.
+const ASKED: &str = "the nodes were asked: one that holds the presence for a backend ends it, a \
+                     client's own stays";
+const ELSEWHERE: &str = "this node holds no presence of this key for a backend; PUT moves one of \
+                         another node here, and beside a client's own adds one";
 
 /// `POST /api/topics/{topic}/broadcast` with `{"event": …, "payload": {…}}`, to all who joined it.
 pub(super) async fn broadcast(
@@ -31,15 +37,15 @@ pub(super) async fn broadcast(
     let event = members.text("event")?;
     let payload = members.object("payload")?.unwrap_or_default();
     members.finish()?;
-    api.check_topic(&topic)?;
+    api.check_any_topic(&topic)?;
     check_event(&event)?;
     let payload = Payload::json(Value::Object(payload).to_string());
     api.presence.pubsub().broadcast(&topic, &event, payload)?;
     Ok(accepted(&json!({ "topic": topic, "event": event })))
 }
 
-/// `PUT /api/topics/{topic}/presences/{key}` with `{"meta": {…}, "lease_seconds": 60}`: makes a user
-/// present, or renews that; without `meta` as it is.
+/// `PUT /api/topics/{topic}/presences/{key}` with `{"meta": {…}, "lease_seconds": 60}`: makes a
+/// user present, or renews that; without `meta` as it is.
 pub(super) async fn put(
     State(api): State<Arc<Api>>,
     At((topic, key)): At<(String, String)>,
@@ -57,7 +63,7 @@ pub(super) async fn put(
         return Err(Problem::new(Kind::Unavailable, detail));
     }
     let name = api.name(topic, key)?;
-    let held = api.people.hold(name.clone(), change, lease, true).await;
+    let held = api.people.hold(name.clone(), change, lease).await;
     let held = held.map_err(|error| problem(error, &name))?;
     Ok(show(&api, &name, &held))
 }
@@ -77,7 +83,7 @@ pub(super) async fn patch(
     members.finish()?;
     let name = api.name(topic, key)?;
     let change = meta.map_or(Change::Keep, Change::Merge);
-    match api.people.hold(name.clone(), change, lease, false).await {
+    match api.people.renew(name.clone(), change, lease).await {
         Ok(held) => Ok(show(&api, &name, &held)),
         Err(PeopleError::NotHeld) => Err(not_held(&api, &name)),
         Err(error) => Err(problem(error, &name)),
@@ -102,11 +108,14 @@ pub(super) async fn delete(
     if nodes.is_empty() && !was_in_grace {
         return Err(not_held(&api, &name));
     }
-    api.people.end_elsewhere(name.clone()).map_err(not_told)?;
+    let told = api.people.end_elsewhere(name.clone()).await;
+    told.map_err(not_told)?;
     if was_in_grace {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let asked = json!({ "topic": name.topic, "key": name.key, "nodes": nodes });
+    let asked = json!({
+        "topic": name.topic, "key": name.key, "nodes": nodes, "detail": ASKED,
+    });
     Ok(accepted(&asked))
 }
 
@@ -115,9 +124,12 @@ pub(super) async fn evict(
     State(api): State<Arc<Api>>,
     At(key): At<String>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     Query::read(query.as_deref())?.finish()?;
     let topics = api.evict(&key).await?;
+    let (api_key, n_topics) = (api.access.name_of(&headers), topics.len());
+    tracing::info!(api_key, n_topics, "user evicted by the API");
     let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
     Ok(accepted(&json!({ "key": key, "topics": topics })))
 }
@@ -127,10 +139,13 @@ pub(super) async fn evict_from(
     State(api): State<Arc<Api>>,
     At((key, topic)): At<(String, String)>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     Query::read(query.as_deref())?.finish()?;
-    let name = api.name(topic, key)?;
+    let name = Name { topic, key };
     api.evict_from(&name).await?;
+    let (api_key, n_topics) = (api.access.name_of(&headers), 1);
+    tracing::info!(api_key, n_topics, "user evicted by the API");
     Ok(accepted(
         &json!({ "key": name.key, "topics": [name.topic] }),
     ))
@@ -140,9 +155,11 @@ pub(super) async fn evict_from(
 pub(super) async fn drain(
     State(api): State<Arc<Api>>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     Query::read(query.as_deref())?.finish()?;
-    tracing::info!("asked to drain by the API");
+    let api_key = api.access.name_of(&headers);
+    tracing::info!(api_key, "asked to drain by the API");
     api.stop.notify_one();
     let node = api.presence.pubsub().node_name();
     Ok(accepted(&json!({ "node": node, "state": "draining" })))
@@ -159,10 +176,6 @@ impl Api {
         self.check_key(key)?;
         let topics = self.presence.topics_of_key(key, None, usize::MAX);
         self.people.evict(key, None).await.map_err(not_told)?;
-        for topic in &topics {
-            identity::evict_from(&self.sockets, topic.as_str(), key).map_err(not_told)?;
-        }
-        identity::evict(&self.sockets, key).map_err(not_told)?;
         Ok(topics)
     }
 
@@ -170,12 +183,13 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// A problem if the other nodes cannot be told.
+    /// A problem if there can be no such topic or key, or if the other nodes cannot be told.
     pub(crate) async fn evict_from(&self, name: &Name) -> Result<(), Problem> {
         let Name { topic, key } = name;
+        self.check_any_topic(topic)?;
+        self.check_key(key)?;
         let told = self.people.evict(key, Some(topic)).await;
-        told.map_err(not_told)?;
-        identity::evict_from(&self.sockets, topic, key).map_err(not_told)
+        told.map_err(not_told)
     }
 
     /// Names a key in a topic.
@@ -183,7 +197,7 @@ impl Api {
     /// # Errors
     ///
     /// A problem if it can be none.
-    pub(crate) fn name(&self, topic: String, key: String) -> Result<Name, Problem> {
+    fn name(&self, topic: String, key: String) -> Result<Name, Problem> {
         self.check_topic(&topic)?;
         self.check_key(&key)?;
         Ok(Name { topic, key })
@@ -196,8 +210,8 @@ fn check_event(event: &str) -> Result<(), Problem> {
         return Err(Problem::invalid("event", event, RESERVED));
     }
     if event.len() > MAX_EVENT_BYTES {
-        let len = event.len();
-        return Err(Problem::too_long("event", len, MAX_EVENT_BYTES, "fixed"));
+        let (len, max) = (event.len(), MAX_EVENT_BYTES);
+        return Err(Problem::too_long("event", len, max, Named::Event));
     }
     Ok(())
 }
@@ -225,14 +239,23 @@ fn problem(error: PeopleError, name: &Name) -> Problem {
     match error {
         PeopleError::Track(error) => error.into(),
         PeopleError::Update(error) => error.into(),
-        PeopleError::Full { max } => Problem::new(Kind::LimitReached, detail).limit(max),
-        PeopleError::Busy => Problem::new(Kind::LimitReached, detail).retry_after(1),
+        PeopleError::Full { max } => {
+            Problem::new(Kind::LimitReached, detail).over(Named::ApiLeases, max)
+        }
+        PeopleError::Busy { max } => {
+            let over = Named::Commands;
+            Problem::new(Kind::LimitReached, format!("{detail} ({over})"))
+                .over(over, max)
+                .retry_after(1)
+        }
         PeopleError::NotHeld => not_present(&name.key),
+        PeopleError::NotTold(error) => not_told(error),
         PeopleError::Closed => Problem::new(Kind::Unavailable, detail),
     }
 }
 
-/// No presence of a backend is here; if the key is present from other nodes, these are named.
+/// No presence of a backend is here; if the key is present from other nodes, for a backend or by
+/// itself, these are named.
 fn not_held(api: &Api, name: &Name) -> Problem {
     let nodes = api.people.other_nodes(name);
     if nodes.is_empty() {
@@ -241,12 +264,70 @@ fn not_held(api: &Api, name: &Name) -> Problem {
             .field("key")
             .value(&name.key);
     }
-    let detail =
-        "this node holds no presence of this key for a backend; PUT it, which moves it here";
-    Problem::new(Kind::LeaseElsewhere, detail).member("nodes", nodes)
+    Problem::new(Kind::LeaseElsewhere, ELSEWHERE).member("nodes", nodes)
 }
 
 /// The other nodes could not be told.
 fn not_told(error: impl std::error::Error) -> Problem {
     Problem::new(Kind::Unavailable, error.to_string()).retry_after(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use herenow_presence::{Watch, WatchEvent};
+    use herenow_pubsub::{MemoryCluster, PubSub};
+
+    use super::*;
+
+    const ROOM: &str = "room:1";
+
+    async fn body(response: Response) -> Value {
+        let bytes = axum::body::to_bytes(response.into_body(), 10_000).await;
+        serde_json::from_slice(&bytes.unwrap()).unwrap()
+    }
+
+    /// Waits until a node sees `n` presences in the room.
+    async fn until_count(api: &Api, watch: &mut Watch, n: usize) {
+        while api.presence.count(ROOM) != n {
+            watch.next().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn srv_1664_a_clients_own_presence_at_another_node_is_not_taken_for_a_lease() {
+        let cluster = MemoryCluster::new();
+        let node = |name| Arc::new(Api::for_tests(&PubSub::new(cluster.adapter(name))));
+        let (a, b) = (node("a"), node("b"));
+        let mut watch = b.presence.watch(ROOM);
+        assert!(matches!(watch.next().await, WatchEvent::State(_)));
+        let _of_client = a.presence.track_on(ROOM, "ada", &json!({})).await.unwrap();
+        until_count(&b, &mut watch, 1).await;
+        let at = || At((ROOM.to_owned(), "ada".to_owned()));
+        let asked = delete(State(b.clone()), at(), RawQuery(None)).await;
+        let asked = asked.unwrap();
+        assert_eq!(asked.status(), StatusCode::ACCEPTED);
+        let asked = body(asked).await;
+        assert_eq!(asked["nodes"], json!(["a"]));
+        let detail = asked["detail"].as_str().unwrap();
+        assert!(detail.contains("a client's own stays"), "{detail}");
+        let mut headers = HeaderMap::new();
+        let json = axum::http::HeaderValue::from_static("application/json");
+        headers.insert(axum::http::header::CONTENT_TYPE, json);
+        let patched = patch(State(b.clone()), at(), headers, Body::from("{}")).await;
+        let patched = patched.unwrap_err().into_response();
+        assert_eq!(patched.status(), StatusCode::CONFLICT);
+        let patched = body(patched).await;
+        assert_eq!(patched["nodes"], json!(["a"]));
+        let detail = patched["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("beside a client's own adds one"),
+            "{detail}"
+        );
+        // What both say is so.
+        let name = b.name(ROOM.to_owned(), "ada".to_owned()).unwrap();
+        let minute = Some(std::time::Duration::from_secs(60));
+        let held = b.people.hold(name, Change::Keep, minute).await;
+        assert!(held.unwrap().is_new);
+        until_count(&b, &mut watch, 2).await;
+    }
 }

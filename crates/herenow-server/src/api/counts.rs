@@ -13,6 +13,8 @@ use herenow_pubsub::Histogram;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
+use crate::limits::{Limits, Named};
+
 /// Classes of statuses, as they are shown.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -25,15 +27,23 @@ pub(crate) struct RouteCounts {
     by_class: [AtomicU64; CLASSES.len()],
     /// How long requests to all routes took.
     times: Arc<Histogram>,
+    /// What requests were over.
+    limits: Limits,
 }
 
 impl RouteCounts {
-    pub(crate) fn new(method: &Method, path: &'static str, times: &Arc<Histogram>) -> Arc<Self> {
+    pub(crate) fn new(
+        method: &Method,
+        path: &'static str,
+        times: &Arc<Histogram>,
+        limits: &Limits,
+    ) -> Arc<Self> {
         Arc::new(Self {
             method: method.clone(),
             path,
             by_class: Default::default(),
             times: times.clone(),
+            limits: limits.clone(),
         })
     }
 
@@ -65,5 +75,8 @@ async fn count(State(counts): State<Arc<RouteCounts>>, request: Request, next: N
     let response = next.run(request).instrument(span.clone()).await;
     span.record("status", response.status().as_u16());
     counts.count(response.status(), began);
+    if let Some(over) = response.extensions().get::<Named>() {
+        counts.limits.count(*over);
+    }
     response
 }

@@ -14,7 +14,8 @@ use herenow_channels::HangUp;
 
 use super::{Api, Kind, Problem, Query};
 use crate::config::EVENT_WORDS;
-use crate::events::{Filter, Resume};
+use crate::events::{Filter, ListenError, Resume};
+use crate::limits::Named;
 
 /// What a client of server-sent events says when it comes back.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -35,10 +36,11 @@ pub(super) async fn listen(
         .events
         .journal()
         .listen(filter, resume.as_ref(), hang_up);
-    let reader = reader.map_err(|full| {
-        Problem::new(Kind::LimitReached, full.to_string())
-            .limit(full.max)
-            .retry_after(5)
+    let reader = reader.map_err(|error| match error {
+        ListenError::Full { max } => Problem::new(Kind::LimitReached, error.to_string())
+            .over(Named::EventStreams, max)
+            .retry_after(5),
+        ListenError::Closed => Problem::new(Kind::Unavailable, error.to_string()),
     })?;
     let frames = unfold(reader, async |mut reader| {
         let frame = reader.next().await?;

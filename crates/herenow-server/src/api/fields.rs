@@ -1,4 +1,5 @@
-//! `DELETE /api/fields?key=&topic=`: forgets what `fetch` has added, because it is something else now.
+//! `DELETE /api/fields?key=&topic=`: forgets what `fetch` has added, because it is something else
+//! now.
 
 use std::sync::Arc;
 

@@ -10,14 +10,17 @@
 //! ```
 //!
 //! `field` names what in the request is wrong: a parameter, a member of the body, a header. `value`
-//! is what it was, cut to 128 bytes; never a secret. `limit` is the limit it is over.
+//! is what it was, cut to 128 bytes; never a secret. `limit` is the limit it is over, which
+//! `detail` names; the answer carries its [`Named`], by which the routes' counts have it counted.
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use herenow_presence::{NameError, TrackError, UpdateError};
+use herenow_presence::{MetaError, NameError, TrackError, UpdateError};
 use herenow_pubsub::BroadcastError;
 use serde_json::{Map, Value};
+
+use crate::limits::Named;
 
 /// Where the kinds of problems are described.
 const DOCS: &str = "https://github.com/herenow-rs/herenow/blob/main/docs/api.md#";
@@ -63,6 +66,7 @@ pub(crate) struct Problem {
     kind: Kind,
     detail: String,
     members: Map<String, Value>,
+    over: Option<Named>,
     header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
@@ -147,6 +151,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             members: Map::new(),
+            over: None,
             header: None,
         }
     }
@@ -162,12 +167,12 @@ impl Problem {
         .value(value)
     }
 
-    /// A length of `field` that is over `limit`, which is the setting `setting`.
-    pub(crate) fn too_long(field: &str, len: usize, limit: usize, setting: &str) -> Self {
-        let detail = format!("{field} is {len} bytes, the limit is {limit} ({setting})");
+    /// A length of `field` that is over `max`, which is the limit `over`.
+    pub(crate) fn too_long(field: &str, len: usize, max: usize, over: Named) -> Self {
+        let detail = format!("{field} is {len} bytes, the limit is {max} ({over})");
         Self::new(Kind::InvalidValue, detail)
             .field(field)
-            .limit(limit)
+            .over(over, max)
     }
 
     /// Names what in the request is wrong.
@@ -182,7 +187,20 @@ impl Problem {
         self.member("value", bounded(value))
     }
 
-    /// Names the limit.
+    /// Tells the limit that the request is over, which is counted when this is answered; the detail
+    /// must name it.
+    #[must_use]
+    pub(crate) fn over(mut self, over: Named, limit: impl Into<Value>) -> Self {
+        self.over = Some(over);
+        self.member("limit", limit)
+    }
+
+    /// The limit that the request is over, if it is.
+    pub(crate) fn limit_over(&self) -> Option<Named> {
+        self.over
+    }
+
+    /// Tells the limit, which somebody else counts.
     #[must_use]
     pub(crate) fn limit(self, limit: usize) -> Self {
         self.member("limit", limit)
@@ -244,6 +262,9 @@ impl IntoResponse for Problem {
             (CACHE_CONTROL, "no-store"),
         ];
         let mut response = (status, headers, self.body()).into_response();
+        if let Some(over) = self.over {
+            response.extensions_mut().insert(over);
+        }
         if let Some(header) = self.header {
             let (name, value) = *header;
             response.headers_mut().insert(name, value);
@@ -254,27 +275,41 @@ impl IntoResponse for Problem {
 
 impl From<NameError> for Problem {
     fn from(error: NameError) -> Self {
-        match error {
-            NameError::TooLong { field, len, max } => {
-                Self::too_long(field, len, max, &format!("presence.max_{field}_bytes"))
+        let detail = error.to_string();
+        match (Named::of_name(&error), error) {
+            (Some(over), NameError::TooLong { field, len, max }) => {
+                Self::too_long(field, len, max, over)
             }
-            NameError::Empty { field } => {
-                Self::new(Kind::InvalidValue, error.to_string()).field(field)
-            }
-            _ => Self::new(Kind::InvalidValue, error.to_string()),
+            (_, NameError::Empty { field }) => Self::new(Kind::InvalidValue, detail).field(field),
+            _ => Self::new(Kind::InvalidValue, detail),
         }
+    }
+}
+
+impl From<MetaError> for Problem {
+    fn from(error: MetaError) -> Self {
+        let detail = error.to_string();
+        match (Named::of_meta(&error), error) {
+            (Some(over), MetaError::TooLarge { max, .. }) => {
+                Self::new(Kind::InvalidValue, format!("{detail} ({over})")).over(over, max)
+            }
+            _ => Self::new(Kind::InvalidValue, detail),
+        }
+        .field("meta")
     }
 }
 
 impl From<TrackError> for Problem {
     fn from(error: TrackError) -> Self {
         let detail = error.to_string();
-        match error {
-            TrackError::Name(error) => error.into(),
-            TrackError::Meta(_) => Self::new(Kind::InvalidValue, detail).field("meta"),
-            TrackError::TooManyMetas { max, .. } => Self::new(Kind::LimitReached, detail)
-                .field("key")
-                .limit(max),
+        match (Named::of_track(&error), error) {
+            (_, TrackError::Name(error)) => error.into(),
+            (_, TrackError::Meta(error)) => error.into(),
+            (Some(over), TrackError::TooManyMetas { max, .. }) => {
+                Self::new(Kind::LimitReached, format!("{detail} ({over})"))
+                    .field("key")
+                    .over(over, max)
+            }
             _ => Self::new(Kind::Unavailable, detail),
         }
     }
@@ -282,11 +317,10 @@ impl From<TrackError> for Problem {
 
 impl From<UpdateError> for Problem {
     fn from(error: UpdateError) -> Self {
-        let detail = error.to_string();
         match error {
             UpdateError::Name(error) => error.into(),
-            UpdateError::Meta(_) => Self::new(Kind::InvalidValue, detail).field("meta"),
-            _ => Self::new(Kind::Unavailable, detail),
+            UpdateError::Meta(error) => error.into(),
+            _ => Self::new(Kind::Unavailable, error.to_string()),
         }
     }
 }
@@ -294,8 +328,12 @@ impl From<UpdateError> for Problem {
 impl From<BroadcastError> for Problem {
     fn from(error: BroadcastError) -> Self {
         match error {
-            BroadcastError::TopicTooLong { len, max } => Self::too_long("topic", len, max, "fixed"),
-            BroadcastError::EventTooLong { len, max } => Self::too_long("event", len, max, "fixed"),
+            BroadcastError::TopicTooLong { len, max } => {
+                Self::too_long("topic", len, max, Named::PubSubTopic)
+            }
+            BroadcastError::EventTooLong { len, max } => {
+                Self::too_long("event", len, max, Named::Event)
+            }
             BroadcastError::Adapter(cause) => {
                 Self::new(Kind::Unavailable, cause.to_string()).retry_after(1)
             }

@@ -4,21 +4,28 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::problem::{Kind, Problem};
+use crate::builtin::kind_of;
+use crate::limits::Named;
 
 /// Entries of a page if the request does not say.
 const DEFAULT_PAGE: usize = 100;
+/// The cursor of a page that begins with the first entry. Nothing else is encoded as one character,
+/// nor is it empty, which would read as that there is no page.
+const FROM_THE_FIRST: &str = "-";
 
 /// The parts of the path that a route names, decoded: any UTF-8, slashes too if they were encoded.
 #[derive(Debug)]
@@ -82,9 +89,17 @@ impl Query {
         };
         match text.parse() {
             Ok(limit) if (1..=max).contains(&limit) => Ok(limit),
-            Ok(_) | Err(_) => {
-                let expected = format!("a number from 1 to {max} (api.max_page)");
-                Err(Problem::invalid("limit", &text, &expected).limit(max))
+            parsed => {
+                let over = Named::ApiPage;
+                let problem = Problem::invalid(
+                    "limit",
+                    &text,
+                    &format!("a number from 1 to {max} ({over})"),
+                );
+                Err(match parsed {
+                    Ok(limit) if limit > max => problem.over(over, max),
+                    Ok(_) | Err(_) => problem.limit(max),
+                })
             }
         }
     }
@@ -94,6 +109,9 @@ impl Query {
         let Some(text) = self.take("cursor") else {
             return Ok(None);
         };
+        if text == FROM_THE_FIRST {
+            return Ok(None);
+        }
         let bytes = URL_SAFE_NO_PAD.decode(&text).ok();
         let after = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         match after {
@@ -120,6 +138,11 @@ pub(crate) fn cursor(last: &str) -> String {
     URL_SAFE_NO_PAD.encode(last)
 }
 
+/// The cursor of a page that begins with the first entry.
+pub(crate) fn first_cursor() -> String {
+    FROM_THE_FIRST.to_owned()
+}
+
 /// The members of a body, to be taken one by one; none may be left over.
 #[derive(Debug)]
 pub(crate) struct Members(Map<String, Value>);
@@ -128,11 +151,15 @@ impl Members {
     /// Reads a body that must be a JSON object of at most `max` bytes.
     pub(crate) async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Self, Problem> {
         check_type(headers)?;
-        let bytes = to_bytes(body, max).await.map_err(|error| {
-            // It is either too large or the client went away, which then hears nothing anyway.
-            tracing::debug!(%error, "body of a request not read");
-            let detail = format!("the body is larger than {max} bytes (api.max_body_bytes)");
-            Problem::new(Kind::TooLarge, detail).limit(max)
+        let bytes = read_body(body, max).await.map_err(|unread| match unread {
+            Unread::TooLarge => {
+                let over = Named::ApiBody;
+                let detail = format!("the body is larger than {max} bytes ({over})");
+                Problem::new(Kind::TooLarge, detail)
+                    .field("body")
+                    .over(over, max)
+            }
+            Unread::Incomplete => Problem::new(Kind::InvalidJson, "the body did not arrive whole"),
         })?;
         let value = serde_json::from_slice(&bytes);
         match value.map_err(|error| Problem::new(Kind::InvalidJson, error.to_string()))? {
@@ -168,13 +195,11 @@ impl Members {
             other => return Err(wrong(name, other.as_ref(), "a list of texts")),
         };
         if list.len() > max {
-            let detail = format!(
-                "{name} has {} entries, the limit is {max} (api.max_batch)",
-                list.len()
-            );
+            let (n, over) = (list.len(), Named::ApiBatch);
+            let detail = format!("{name} has {n} entries, the limit is {max} ({over})");
             return Err(Problem::new(Kind::InvalidValue, detail)
                 .field(name)
-                .limit(max));
+                .over(over, max));
         }
         let text = |value| match value {
             Value::String(text) => Ok(text),
@@ -203,7 +228,12 @@ impl Members {
                 let expected = format!(
                     "a number of seconds from {min} to {max} (api.min_lease, api.max_lease)"
                 );
-                Err(wrong(name, Some(&value), &expected).member("limit", max))
+                let problem = wrong(name, Some(&value), &expected);
+                Err(match value.as_f64() {
+                    Some(seconds) if seconds < min => problem.over(Named::ApiMinLease, min),
+                    Some(_) => problem.over(Named::ApiMaxLease, max),
+                    None => problem.member("limit", max),
+                })
             }
         }
     }
@@ -215,6 +245,28 @@ impl Members {
             Some(name) => Err(unknown("member", name)),
         }
     }
+}
+
+/// Why a body was not read.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    TooLarge,
+    /// Its client, which went away, hears of it no more.
+    Incomplete,
+}
+
+/// Reads a body of at most `max` bytes.
+pub(crate) async fn read_body(body: Body, max: usize) -> Result<Bytes, Unread> {
+    let mut parts = body.into_data_stream();
+    let mut bytes = BytesMut::new();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| Unread::Incomplete)?;
+        if bytes.len() + part.len() > max {
+            return Err(Unread::TooLarge);
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes.freeze())
 }
 
 fn decode<'a>(name: &str, text: &'a str) -> Result<Cow<'a, str>, Problem> {
@@ -255,15 +307,4 @@ fn wrong(name: &str, value: Option<&Value>, expected: &str) -> Problem {
     Problem::new(Kind::InvalidValue, detail)
         .field(name)
         .value(&found)
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }

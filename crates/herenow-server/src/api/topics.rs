@@ -1,7 +1,7 @@
 //! Who is here: topics, presences of a topic, topics of a key; one by one, paged, or many at once.
 //!
-//! Pages are in ascending order, of topics or of keys, and `next` is the cursor after the last entry:
-//! whoever comes and goes between two pages, nobody who stays is left out or comes twice.
+//! Pages are in ascending order, of topics or of keys, and `next` is the cursor after the last
+//! entry: whoever comes and goes between two pages, nobody who stays is left out or comes twice.
 
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use herenow_presence::{Entry, NameError, Presence, Topic};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::request::cursor;
+use super::request::{cursor, first_cursor};
 use super::{Api, At, Kind, Members, Problem, Query, answer};
+use crate::limits::Named;
 
 /// How many are present in a topic.
 #[derive(Debug, Serialize)]
@@ -207,20 +208,30 @@ pub(super) async fn where_are(
 impl Api {
     /// Checks that a topic can be one.
     pub(crate) fn check_topic(&self, topic: &str) -> Result<(), Problem> {
-        check_name("topic", topic, self.presence.config().max_topic_bytes)
+        let max = self.presence.config().max_topic_bytes;
+        check_name("topic", topic, max, Named::Topic)
+    }
+
+    /// Checks that a topic can be one that sockets join, with presence or without, or one that
+    /// somebody can be present in.
+    pub(crate) fn check_any_topic(&self, topic: &str) -> Result<(), Problem> {
+        match self.max_topic_bytes > self.presence.config().max_topic_bytes {
+            true => check_name("topic", topic, self.max_topic_bytes, Named::SocketTopic),
+            false => self.check_topic(topic),
+        }
     }
 
     /// Checks that a key can be one.
     pub(crate) fn check_key(&self, key: &str) -> Result<(), Problem> {
-        check_name("key", key, self.presence.config().max_key_bytes)
+        let max = self.presence.config().max_key_bytes;
+        check_name("key", key, max, Named::Key)
     }
 }
 
-fn check_name(field: &'static str, name: &str, max: usize) -> Result<(), Problem> {
-    let len = name.len();
-    match len {
+fn check_name(field: &'static str, name: &str, max: usize, over: Named) -> Result<(), Problem> {
+    match name.len() {
         0 => Err(NameError::Empty { field }.into()),
-        _ if len > max => Err(NameError::TooLong { field, len, max }.into()),
+        len if len > max => Err(Problem::too_long(field, len, max, over)),
         _ => Ok(()),
     }
 }
@@ -255,7 +266,7 @@ fn present(entry: &Entry) -> Present {
 fn places(presence: &Presence, key: String, after: Option<&str>, limit: usize) -> Places {
     let mut topics = presence.topics_of_key(&key, after, limit + 1);
     let next = match limit {
-        0 => (!topics.is_empty()).then(|| cursor("")),
+        0 => (!topics.is_empty()).then(first_cursor),
         _ => next(&mut topics, limit),
     };
     topics.truncate(limit);

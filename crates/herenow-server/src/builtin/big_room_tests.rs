@@ -34,6 +34,7 @@ fn node(big_room: WhenBig) -> (Sockets, Presence) {
     let rules = Arc::new(Rules {
         topic,
         presence: presence.clone(),
+        limits: crate::limits::Limits::new(crate::config::LimitsConfig::default()),
     });
     let authority = Authority::dev();
     let sockets = Sockets::new(&pubsub)

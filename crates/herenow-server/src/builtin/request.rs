@@ -6,12 +6,11 @@ use herenow_protocol::Payload;
 use serde_json::{Map, Value};
 
 use crate::identity::{ACCESS_TOKEN, Right};
+use crate::limits::Named;
+use crate::people::ONLINE_AT;
 
 /// A meta, as a JSON object.
 pub(crate) type Meta = Map<String, Value>;
-
-/// The field that the server writes into every meta: when the user came, in Unix seconds, as text.
-const ONLINE_AT: &str = "online_at";
 
 /// The longest page of a list.
 const MAX_PAGE: u64 = 1_000;
@@ -77,6 +76,8 @@ pub(crate) enum Refusal {
     NoStatus,
     #[error("presence:list has limit {limit}, it must be a whole number from 1 to {MAX_PAGE}")]
     Limit { limit: String },
+    #[error("presence:list has limit {limit}, the limit is {MAX_PAGE} ({over})")]
+    LongPage { limit: u64, over: Named },
     #[error("presence:list has after without limit: a whole list has no pages")]
     AfterWithoutLimit,
     #[error("{what} is {len} bytes, the limit is {max} ({limit})")]
@@ -84,7 +85,7 @@ pub(crate) enum Refusal {
         what: &'static str,
         len: usize,
         max: usize,
-        limit: &'static str,
+        limit: Named,
     },
 }
 
@@ -221,12 +222,12 @@ pub(crate) fn own_bytes(meta: &Meta) -> usize {
     serde_json::to_vec(&own).map_or(usize::MAX, |text| text.len())
 }
 
-/// Checks a length against one of the topic's limits.
+/// Checks a length against a limit.
 pub(crate) fn within(
     what: &'static str,
     len: usize,
     max: usize,
-    limit: &'static str,
+    limit: Named,
 ) -> Result<(), Refusal> {
     if len > max {
         Err(Refusal::TooLong {
@@ -260,6 +261,10 @@ fn list(mut fields: Meta) -> Result<Request, Refusal> {
             Some(max @ 1..=MAX_PAGE) => Ok(Request::Page {
                 after,
                 max: max as usize,
+            }),
+            Some(limit) if limit > MAX_PAGE => Err(Refusal::LongPage {
+                limit,
+                over: Named::ListPage,
             }),
             _ => Err(Refusal::Limit {
                 limit: shorten(&limit.to_string()),
@@ -319,7 +324,8 @@ pub(crate) fn is_reserved(event: &str) -> bool {
         .any(|start| event.starts_with(start))
 }
 
-fn kind_of(value: &Value) -> &'static str {
+/// What a value is, in words.
+pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -465,7 +471,9 @@ mod tests {
         let page = Request::Page { after, max };
         assert_eq!(read(json!({ "after": "ada", "limit": 1000 })), Ok(page));
         let refused = |value: Value| read(value).unwrap_err().to_string();
-        for limit in [json!(0), json!(1001), json!(1.5), json!("9"), json!(-1)] {
+        let text = "presence:list has limit 1001, the limit is 1000 (presence:list, fixed)";
+        assert_eq!(refused(json!({ "limit": 1001 })), text);
+        for limit in [json!(0), json!(1.5), json!("9"), json!(-1)] {
             let text = format!(
                 "presence:list has limit {limit}, it must be a whole number from 1 to 1000"
             );

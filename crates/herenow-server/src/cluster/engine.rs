@@ -51,6 +51,25 @@ pub(super) async fn open(
     }
 }
 
+/// Says what is wrong with the settings of `engine` for `node`, as far as that can be known without
+/// opening it.
+pub(super) fn check(engine: Engine, config: &ClusterConfig, node: &str) -> Result<(), String> {
+    match engine {
+        Engine::Zenoh => zenoh::check(config, node),
+        Engine::Nats => nats::check(config, node),
+        Engine::Redis => redis::check(config, node),
+    }
+}
+
+/// What a broker's client says of its settings, with the key if it is the address.
+#[cfg(any(feature = "nats", feature = "redis"))]
+fn of_broker(key: &str, error: &herenow_pubsub::broker::ConfigError) -> String {
+    match error {
+        herenow_pubsub::broker::ConfigError::Url { .. } => format!("{key}: {error}"),
+        _ => error.to_string(),
+    }
+}
+
 #[cfg(any(feature = "nats", feature = "redis"))]
 impl EngineStats {
     fn of_broker(stats: herenow_pubsub::broker::BrokerStats) -> Self {
@@ -70,20 +89,38 @@ impl EngineStats {
 #[cfg(feature = "zenoh")]
 mod zenoh {
     use herenow_pubsub::broker::in_words;
-    use herenow_zenoh::{Discovery, Tls, ZenohAdapter, ZenohConfig};
+    use herenow_zenoh::{ConfigError, Discovery, Tls, ZenohAdapter, ZenohConfig};
 
+    use super::super::peers::others;
     use super::{Arc, ClusterConfig, EngineStats, Opened};
     use crate::config;
 
     /// zenoh's own group for finding peers.
     const MULTICAST: &str = "224.0.0.224:7446";
 
+    pub(super) fn check(config: &ClusterConfig, node: &str) -> Result<(), String> {
+        let checked = settings(config, node).check();
+        checked.map_err(|error| match error {
+            ConfigError::Address { .. } => format!("cluster.{error}"),
+            error => error.to_string(),
+        })
+    }
+
     pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
+        let adapter = ZenohAdapter::open(&settings(config, node)).await;
+        let adapter = adapter.map_err(|error| in_words(&error))?;
+        Ok(Opened {
+            adapter: adapter.clone(),
+            stats: Box::new(move || stats(&adapter)),
+        })
+    }
+
+    fn settings(config: &ClusterConfig, node: &str) -> ZenohConfig {
         let mut zenoh = ZenohConfig::default();
         node.clone_into(&mut zenoh.node);
         zenoh.cluster.clone_from(&config.name);
         zenoh.listen.clone_from(&config.listen);
-        zenoh.peers.clone_from(&config.peers);
+        zenoh.peers = others(&config.peers, &config.listen);
         if config.discovery == config::Discovery::Multicast {
             zenoh.discovery = Discovery::Multicast {
                 group: MULTICAST.parse().expect("it is an address"),
@@ -99,12 +136,7 @@ mod zenoh {
                 verify_names: false,
             });
         }
-        let adapter = ZenohAdapter::open(&zenoh).await;
-        let adapter = adapter.map_err(|error| in_words(&error))?;
-        Ok(Opened {
-            adapter: adapter.clone(),
-            stats: Box::new(move || stats(&adapter)),
-        })
+        zenoh
     }
 
     fn stats(adapter: &Arc<ZenohAdapter>) -> EngineStats {
@@ -127,9 +159,23 @@ mod nats {
     use herenow_nats::{Identity, NatsAdapter, NatsConfig, Tls};
     use herenow_pubsub::broker::in_words;
 
-    use super::{ClusterConfig, EngineStats, Opened};
+    use super::{ClusterConfig, EngineStats, Opened, of_broker};
+
+    pub(super) fn check(config: &ClusterConfig, node: &str) -> Result<(), String> {
+        let checked = settings(config, node).check();
+        checked.map_err(|error| of_broker("cluster.nats_url", &error))
+    }
 
     pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
+        let adapter = NatsAdapter::connect(settings(config, node)).await;
+        let adapter = adapter.map_err(|error| in_words(&error))?;
+        Ok(Opened {
+            adapter: adapter.clone(),
+            stats: Box::new(move || EngineStats::of_broker(adapter.stats())),
+        })
+    }
+
+    fn settings(config: &ClusterConfig, node: &str) -> NatsConfig {
         let mut nats = NatsConfig::new(node);
         nats.cluster.clone_from(&config.name);
         if let Some(url) = &config.nats_url {
@@ -146,12 +192,7 @@ mod nats {
                 }),
             });
         }
-        let adapter = NatsAdapter::connect(nats).await;
-        let adapter = adapter.map_err(|error| in_words(&error))?;
-        Ok(Opened {
-            adapter: adapter.clone(),
-            stats: Box::new(move || EngineStats::of_broker(adapter.stats())),
-        })
+        nats
     }
 }
 
@@ -160,9 +201,23 @@ mod redis {
     use herenow_pubsub::broker::in_words;
     use herenow_redis::{Identity, RedisAdapter, RedisConfig, Tls};
 
-    use super::{ClusterConfig, EngineStats, Opened};
+    use super::{ClusterConfig, EngineStats, Opened, of_broker};
+
+    pub(super) fn check(config: &ClusterConfig, node: &str) -> Result<(), String> {
+        let checked = settings(config, node).check();
+        checked.map_err(|error| of_broker("cluster.redis_url", &error))
+    }
 
     pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
+        let adapter = RedisAdapter::connect(settings(config, node)).await;
+        let adapter = adapter.map_err(|error| in_words(&error))?;
+        Ok(Opened {
+            adapter: adapter.clone(),
+            stats: Box::new(move || EngineStats::of_broker(adapter.stats())),
+        })
+    }
+
+    fn settings(config: &ClusterConfig, node: &str) -> RedisConfig {
         let mut redis = RedisConfig::new(node);
         redis.cluster.clone_from(&config.name);
         if let Some(url) = &config.redis_url {
@@ -179,12 +234,7 @@ mod redis {
                 }),
             });
         }
-        let adapter = RedisAdapter::connect(redis).await;
-        let adapter = adapter.map_err(|error| in_words(&error))?;
-        Ok(Opened {
-            adapter: adapter.clone(),
-            stats: Box::new(move || EngineStats::of_broker(adapter.stats())),
-        })
+        redis
     }
 }
 
@@ -199,6 +249,10 @@ macro_rules! not_built {
                 _config: &ClusterConfig,
                 _node: &str,
             ) -> Result<Opened, String> {
+                Err("this program was built without it".to_owned())
+            }
+
+            pub(super) fn check(_config: &ClusterConfig, _node: &str) -> Result<(), String> {
                 Err("this program was built without it".to_owned())
             }
         }

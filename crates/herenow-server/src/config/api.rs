@@ -172,6 +172,18 @@ pub(super) fn check(
                 expected: "keys with different names".to_owned(),
             });
         }
+        if let Some(other) = api.keys[..at].iter().find(|o| o.digest == key.digest) {
+            errors.push(ConfigError::WrongType {
+                origin: origin("api.keys"),
+                key: "api.keys".to_owned(),
+                value: format!(
+                    "a list in which {} and {} have one secret",
+                    other.name, key.name
+                ),
+                expected: "keys with different secrets, or nobody knows whose right holds"
+                    .to_owned(),
+            });
+        }
     }
     if api.min_lease > api.max_lease {
         errors.push(ConfigError::Conflict(Box::new(Conflict {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, Conflict, Origin, Secret, ServerConfig, is_plain_and_remote};
+use super::{ConfigError, Conflict, Origin, Secret, ServerConfig, is_plain_and_remote, url};
 
 /// What an URL of a database begins with.
 const SCHEMES: [&str; 3] = ["postgres://", "postgresql://", "sqlite:"];
@@ -196,7 +196,7 @@ fn check_topic(
     Some(ConfigError::Conflict(Box::new(Conflict {
         origin: origin("topics"),
         key: format!("topics[{at}].fetch_url"),
-        value: format!("{url:?}"),
+        value: url::known(url),
         other,
         other_value,
         other_origin,
@@ -245,14 +245,6 @@ fn check_database(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Opt
     }
     let origin = origin(place);
     (!cfg!(feature = "sql")).then_some(ConfigError::SqlNotBuilt { origin, key })
-}
-
-/// Tells whether a callback can be at `text`: HTTP, without a password in it, for it is shown.
-pub(super) fn is_callback_url(text: &str) -> bool {
-    reqwest::Url::parse(text).is_ok_and(|url| {
-        let is_bare = url.username().is_empty() && url.password().is_none();
-        matches!(url.scheme(), "https" | "http") && is_bare
-    })
 }
 
 /// Tells whether `text` can be a query.

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Secret, ServerConfig};
+use super::units::show_duration;
+use super::{ConfigError, Origin, Secret, ServerConfig};
 
 /// How clients' tokens are checked. Without any key nothing is.
 #[derive(Debug, Clone)]
@@ -21,7 +22,7 @@ pub struct JwtConfig {
     pub jwks_allow_http: bool,
     /// How often the keys are fetched again, 10 min.
     pub jwks_refresh: Duration,
-    /// Time between two fetches that unknown keys ask for, 10 s.
+    /// Time between two fetches that tokens ask for, 10 s.
     pub jwks_cooldown: Duration,
     /// Time for one fetch, 5 s.
     pub jwks_timeout: Duration,
@@ -29,7 +30,7 @@ pub struct JwtConfig {
     pub audience: Vec<String>,
     /// Issuers of which a token's must be one; without any, `iss` is not looked at.
     pub issuer: Vec<String>,
-    /// How far the clocks of issuers may be off, 10 s.
+    /// How far the clocks of issuers may be off, in whole seconds, 10 s.
     pub leeway: Duration,
     /// Whether a token must have an `exp`, yes.
     pub require_expiry: bool,
@@ -64,9 +65,15 @@ impl Default for JwtConfig {
     }
 }
 
-/// Tells whether `text` is a URL that keys can be fetched from.
-pub(super) fn is_http_url(text: &str) -> bool {
-    reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "https" | "http"))
+/// What is wrong with the leeway: tokens count in seconds, and a part of one would not count.
+pub(super) fn check(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Option<ConfigError> {
+    let (key, leeway) = ("jwt.leeway", config.jwt.leeway);
+    (leeway.subsec_nanos() != 0).then(|| ConfigError::OutOfRange {
+        origin: origin(key),
+        key: key.to_owned(),
+        value: show_duration(leeway),
+        limit: "a whole number of seconds".to_owned(),
+    })
 }
 
 /// Two keys that do not go together, and why, if `key` is one of them.

@@ -87,7 +87,7 @@ static SERVER_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "log.level",
-        help: "what to log: error, warn, info, debug, trace, or directives such as `info,herenow_channels=debug`",
+        help: "what to log: error, warn, info, debug, trace, or directives such as `info,herenow_channels=debug`; libraries are heard below info only if a directive names them",
         kind: Kind::Text {
             expected: "a level (error, warn, info, debug, trace) or directives such as \"info,herenow_channels=debug\"",
             check: super::is_log_filter,
@@ -105,6 +105,14 @@ static SERVER_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
+        name: "http.demo",
+        help: "whether the demo page is served at /demo, and / leads there where api.listen has the dashboard",
+        kind: Kind::Switch {
+            get: |config| Some(config.demo),
+            set: |config, on| config.demo = on,
+        },
+    },
+    Key {
         name: "http.header_timeout",
         help: "time in which a connection must have sent its request's headers",
         kind: Kind::Duration {
@@ -116,7 +124,7 @@ static SERVER_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "http.max_header_bytes",
-        help: "largest head of a request; a larger one is answered 431",
+        help: "largest head of a request, its first line and headers as they are written; a larger one is answered 431, with a text that names this up to twice as much and an empty body beyond",
         kind: Kind::Size {
             min: 8192,
             max: 16 << 20,
@@ -126,7 +134,7 @@ static SERVER_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "http.max_headers",
-        help: "headers of one request; more are answered 431",
+        help: "headers of one request; more are answered 431, with a text that names this up to twice as many and an empty body beyond",
         kind: Kind::Count {
             min: 1,
             max: 10_000,
@@ -152,6 +160,16 @@ static SERVER_KEYS: &[Key<ServerConfig>] = &[
             max: DAY,
             get: |config| config.http.shutdown_timeout,
             set: |config, time| config.http.shutdown_timeout = time,
+        },
+    },
+    Key {
+        name: "drain.delay",
+        help: "time between /readyz turning false, when the server stops, and the first socket being closed: what a load balancer needs to see it; new sockets are answered 503 meanwhile, open ones live on",
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: DAY,
+            get: |config| config.drain_delay,
+            set: |config, delay| config.drain_delay = delay,
         },
     },
     Key {

@@ -1,13 +1,18 @@
 //! What a configured value may be: its type, its limits, and how a refusal of it reads.
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod raw;
+mod lists;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use toml::de::DeValue;
+use self::lists::{secrets, switch_or_texts, texts};
+pub(super) use self::raw::parse_address;
+pub(crate) use self::raw::{Raw, Refusal};
+use self::raw::{checked, secret, within};
+use super::units::{parse_duration, show_duration, show_size};
+use super::url;
 
-use super::units::{parse_duration, parse_size, show_duration, show_size};
-
-const A_SIZE: &str = "a size such as 65536 or \"64KiB\" (units: B, kB, MB, GB, KiB, MiB, GiB)";
 const A_DURATION: &str = "a duration such as \"30s\" (units: us, ms, s, m, h, d)";
 const AN_ADDRESS: &str = "an IP address and port such as \"127.0.0.1:4000\"";
 
@@ -67,12 +72,27 @@ pub(crate) enum Kind<C: 'static> {
         get: fn(&C) -> String,
         set: fn(&mut C, String),
     },
-    /// Text that `check` accepts and that has no default; `show` is how the configured one is shown.
+    /// Text that `check` accepts and that has no default; `show` is how the configured one is
+    /// shown.
     MaybeText {
         expected: &'static str,
         check: fn(&str) -> bool,
         show: fn(&C) -> Option<String>,
         set: fn(&mut C, String),
+    },
+    /// A URL that `check` accepts and that has no default; only where it leads is shown.
+    Url {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+        get: fn(&C) -> Option<&str>,
+        set: fn(&mut C, String),
+    },
+    /// A list of such URLs.
+    Urls {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+        get: fn(&C) -> &[String],
+        set: fn(&mut C, Vec<String>),
     },
     /// A list of texts that `check` accepts; as a flag, it can be repeated.
     Texts {
@@ -108,24 +128,6 @@ pub(crate) enum SwitchOrTexts {
     Texts(Vec<String>),
 }
 
-/// A value as a source has it.
-#[derive(Clone, Copy)]
-pub(crate) enum Raw<'a> {
-    /// From the environment or a flag: text, to be read as whatever the key wants.
-    Text(&'a str),
-    /// From the file, with TOML's own type.
-    Toml(&'a DeValue<'a>),
-}
-
-/// Why a value was refused: the value as it was given, and what it must be.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// Not of the key's type.
-    Type { value: String, expected: String },
-    /// Of the key's type, outside its limits.
-    Range { value: String, limit: String },
-}
-
 impl<C> Key<C> {
     /// The default as the file would have it, for help and documentation; `None` if there is none.
     pub(crate) fn show_default(&self, default: &C) -> Option<String> {
@@ -139,6 +141,11 @@ impl<C> Key<C> {
             Kind::Text { get, .. } | Kind::SwitchOrTexts { get, .. } => Some(get(default)),
             Kind::MaybeText { show, .. } => show(default),
             Kind::Texts { get, .. } => Some(get(default).join(",")),
+            Kind::Url { get, .. } => get(default).map(url::known),
+            Kind::Urls { get, .. } => {
+                let urls: Vec<String> = get(default).iter().map(|url| url::known(url)).collect();
+                Some(urls.join(","))
+            }
             Kind::Secret { .. } | Kind::Secrets { .. } => None,
         }
     }
@@ -148,6 +155,10 @@ impl<C> Key<C> {
         let quoted = |text: String| toml::Value::String(text).to_string();
         match &self.kind {
             Kind::Texts { get, .. } => Some(toml::Value::from(get(config)).to_string()),
+            Kind::Urls { get, .. } => {
+                let urls: Vec<String> = get(config).iter().map(|url| url::known(url)).collect();
+                Some(toml::Value::from(urls).to_string())
+            }
             Kind::Switch { .. } | Kind::Count { .. } | Kind::SwitchOrTexts { .. } => {
                 self.show_default(config)
             }
@@ -157,8 +168,30 @@ impl<C> Key<C> {
             | Kind::Choice { .. }
             | Kind::Text { .. }
             | Kind::MaybeText { .. }
+            | Kind::Url { .. }
             | Kind::Secret { .. }
             | Kind::Secrets { .. } => self.show_default(config).map(quoted),
+        }
+    }
+
+    /// Whether [`toml`](Self::toml) keeps something back, so that it does not read back the same.
+    pub(crate) fn is_cut(&self, config: &C) -> bool {
+        let is_cut = |text: &str| url::known(text) != text;
+        match &self.kind {
+            Kind::Url { get, .. } => get(config).is_some_and(is_cut),
+            Kind::Urls { get, .. } => get(config).iter().any(|url| is_cut(url)),
+            Kind::Switch { .. }
+            | Kind::Count { .. }
+            | Kind::Size { .. }
+            | Kind::Duration { .. }
+            | Kind::Address { .. }
+            | Kind::Choice { .. }
+            | Kind::Text { .. }
+            | Kind::MaybeText { .. }
+            | Kind::Texts { .. }
+            | Kind::Secret { .. }
+            | Kind::Secrets { .. }
+            | Kind::SwitchOrTexts { .. } => false,
         }
     }
 
@@ -181,6 +214,8 @@ impl<C> Key<C> {
             Kind::Choice { words, .. } => format!("`{}`", words.join("` or `")),
             Kind::Text { expected, .. }
             | Kind::MaybeText { expected, .. }
+            | Kind::Url { expected, .. }
+            | Kind::Urls { expected, .. }
             | Kind::Texts { expected, .. }
             | Kind::Secrets { expected, .. }
             | Kind::SwitchOrTexts { expected, .. } => (*expected).to_owned(),
@@ -199,6 +234,8 @@ impl<C> Key<C> {
             | Kind::Address { .. }
             | Kind::Text { .. }
             | Kind::MaybeText { .. }
+            | Kind::Url { .. }
+            | Kind::Urls { .. }
             | Kind::Texts { .. }
             | Kind::Secret { .. }
             | Kind::Secrets { .. }
@@ -215,8 +252,10 @@ impl<C> Key<C> {
             Kind::Duration { .. } => "DURATION",
             Kind::Address { .. } => "ADDRESS",
             Kind::Choice { .. } => "WORD",
-            Kind::Text { .. } | Kind::MaybeText { .. } | Kind::Secret { .. } => "TEXT",
-            Kind::Texts { .. } | Kind::Secrets { .. } => "LIST",
+            Kind::Text { .. } | Kind::MaybeText { .. } | Kind::Url { .. } | Kind::Secret { .. } => {
+                "TEXT"
+            }
+            Kind::Urls { .. } | Kind::Texts { .. } | Kind::Secrets { .. } => "LIST",
             Kind::SwitchOrTexts { .. } => "BOOL|LIST",
         }
     }
@@ -224,21 +263,12 @@ impl<C> Key<C> {
     /// Reads `raw` into `config`, which is untouched if it is refused.
     pub(crate) fn read(&self, raw: Raw<'_>, config: &mut C) -> Result<(), Refusal> {
         match &self.kind {
-            Kind::Switch { set, .. } => {
-                let on = raw.switch().ok_or_else(|| raw.not("true or false"))?;
-                set(config, on);
-            }
-            Kind::Count { min, max, set, .. } => {
-                let count = raw.count().ok_or_else(|| raw.not("a whole number"))?;
-                set(
-                    config,
-                    within(count?, *min, *max, |count| count.to_string())?,
-                );
-            }
-            Kind::Size { min, max, set, .. } => {
-                let size = raw.size().ok_or_else(|| raw.not(A_SIZE))?;
-                set(config, within(size?, *min, *max, show_size)?);
-            }
+            Kind::Switch { set, .. } => set(
+                config,
+                raw.switch().ok_or_else(|| raw.not("true or false"))?,
+            ),
+            Kind::Count { min, max, set, .. } => set(config, raw.count_within(*min, *max)?),
+            Kind::Size { min, max, set, .. } => set(config, raw.size_within(*min, *max)?),
             Kind::Duration { min, max, set, .. } => {
                 let duration = raw.text().and_then(parse_duration);
                 let duration = duration.ok_or_else(|| raw.not(A_DURATION))?;
@@ -263,16 +293,28 @@ impl<C> Key<C> {
                 check,
                 set,
                 ..
-            } => {
-                let text = raw.text().filter(|text| check(text));
-                set(config, text.ok_or_else(|| raw.not(expected))?.to_owned());
-            }
+            } => set(config, checked(raw, expected, *check, |raw| raw.show())?),
             Kind::Texts {
                 expected,
                 check,
                 set,
                 ..
-            } => set(config, texts(raw, *check).ok_or_else(|| raw.not(expected))?),
+            } => set(config, texts(raw, expected, *check, |raw| raw.show())?),
+            Kind::Url {
+                expected,
+                check,
+                set,
+                ..
+            } => set(
+                config,
+                checked(raw, expected, *check, |raw| raw.show_url())?,
+            ),
+            Kind::Urls {
+                expected,
+                check,
+                set,
+                ..
+            } => set(config, texts(raw, expected, *check, |raw| raw.show_url())?),
             Kind::Secret { min_bytes, set } => set(config, secret(raw, *min_bytes)?),
             Kind::Secrets {
                 expected,
@@ -284,163 +326,15 @@ impl<C> Key<C> {
                 check,
                 set,
                 ..
-            } => {
-                set(
-                    config,
-                    switch_or_texts(raw, *check).ok_or_else(|| raw.not(expected))?,
-                );
-            }
+            } => set(config, switch_or_texts(raw, expected, *check)?),
         }
         Ok(())
     }
 }
 
-impl<'a> Raw<'a> {
-    fn switch(self) -> Option<bool> {
-        match self {
-            Self::Text("true") | Self::Toml(DeValue::Boolean(true)) => Some(true),
-            Self::Text("false") | Self::Toml(DeValue::Boolean(false)) => Some(false),
-            Self::Text(_) | Self::Toml(_) => None,
-        }
-    }
-
-    fn text(self) -> Option<&'a str> {
-        match self {
-            Self::Text(text) => Some(text.trim()),
-            Self::Toml(value) => value.as_str(),
-        }
-    }
-
-    /// A whole number: `None` if it is something else, an error if it is one below zero or beyond all limits.
-    fn count(self) -> Option<Result<usize, Refusal>> {
-        let digits = match self {
-            Self::Text(text) => text.trim(),
-            Self::Toml(value) => value.as_integer().filter(|int| int.radix() == 10)?.as_str(),
-        };
-        let digits = digits.replace('_', "");
-        let digits = digits.strip_prefix('+').unwrap_or(&digits);
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if digits.strip_prefix('-').is_some_and(is_number) {
-            let limit = "zero or more".to_owned();
-            return Some(Err(Refusal::Range {
-                value: digits.to_owned(),
-                limit,
-            }));
-        }
-        is_number(digits).then(|| Ok(digits.parse().unwrap_or(usize::MAX)))
-    }
-
-    fn size(self) -> Option<Result<usize, Refusal>> {
-        match self.text().and_then(parse_size) {
-            Some(size) => Some(Ok(size)),
-            None => self.count(),
-        }
-    }
-
-    fn not(self, expected: &str) -> Refusal {
-        Refusal::Type {
-            value: self.show(),
-            expected: expected.to_owned(),
-        }
-    }
-
-    /// The value as an error shows it: with its type where that may be what is wrong.
-    pub(super) fn show(self) -> String {
-        match self {
-            Self::Text(text) => format!("{text:?}"),
-            Self::Toml(DeValue::String(text)) => format!("{text:?}"),
-            Self::Toml(DeValue::Integer(int)) => format!("the number {}", int.as_str()),
-            Self::Toml(DeValue::Float(float)) => format!("the number {}", float.as_str()),
-            Self::Toml(DeValue::Boolean(on)) => on.to_string(),
-            Self::Toml(DeValue::Datetime(time)) => format!("the time {time}"),
-            Self::Toml(DeValue::Array(_)) => "a list".to_owned(),
-            Self::Toml(DeValue::Table(_)) => "a table".to_owned(),
-        }
-    }
-}
-
-/// Reads an address; `localhost` stands for 127.0.0.1, other names are not looked up.
-pub(super) fn parse_address(text: &str) -> Option<SocketAddr> {
-    match text.strip_prefix("localhost:") {
-        Some(port) => Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into()),
-        None => text.parse().ok(),
-    }
-}
-
-fn within<T: PartialOrd>(
-    value: T,
-    min: T,
-    max: T,
-    show: impl Fn(T) -> String,
-) -> Result<T, Refusal> {
-    let limit = if value < min {
-        format!("at least {}", show(min))
-    } else if value > max {
-        format!("at most {}", show(max))
-    } else {
-        return Ok(value);
-    };
-    Err(Refusal::Range {
-        value: show(value),
-        limit,
-    })
-}
-
 fn one_of(words: &[&str]) -> String {
     let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     words.join(" or ")
-}
-
-/// A secret's refusal never shows it: an error ends up in a terminal or a log.
-fn secret(raw: Raw<'_>, min_bytes: usize) -> Result<String, Refusal> {
-    let Some(text) = raw.text() else {
-        return Err(Refusal::Type {
-            value: "not text".to_owned(),
-            expected: "text".to_owned(),
-        });
-    };
-    if text.len() < min_bytes {
-        let value = format!("{} bytes long", text.len());
-        return Err(Refusal::Range {
-            value,
-            limit: format!("at least {min_bytes} bytes"),
-        });
-    }
-    Ok(text.to_owned())
-}
-
-/// As [`secret`], for a list: a refusal says which entry it was.
-fn secrets(raw: Raw<'_>, expected: &str, check: fn(&str) -> bool) -> Result<Vec<String>, Refusal> {
-    let refusal = |value: String| Refusal::Type {
-        value,
-        expected: expected.to_owned(),
-    };
-    let list = texts(raw, |_| true).ok_or_else(|| refusal("not a list of texts".to_owned()))?;
-    match list.iter().position(|text| !check(text)) {
-        Some(at) => Err(refusal(format!("wrong in entry {}", at + 1))),
-        None => Ok(list),
-    }
-}
-
-/// Texts come as a TOML list, or separated by commas in the environment and in flags.
-fn switch_or_texts(raw: Raw<'_>, check: fn(&str) -> bool) -> Option<SwitchOrTexts> {
-    if let Some(on) = raw.switch() {
-        return Some(SwitchOrTexts::Switch(on));
-    }
-    texts(raw, check).map(SwitchOrTexts::Texts)
-}
-
-fn texts(raw: Raw<'_>, check: fn(&str) -> bool) -> Option<Vec<String>> {
-    let texts: Vec<&str> = match raw {
-        Raw::Text(text) => text.split(',').map(str::trim).collect(),
-        Raw::Toml(value) => value
-            .as_array()?
-            .iter()
-            .map(|item| item.get_ref().as_str())
-            .collect::<Option<_>>()?,
-    };
-    let all_pass = texts.iter().all(|text| check(text));
-    all_pass.then(|| texts.into_iter().map(str::to_owned).collect())
 }
 
 /// Tells whether a key's flag may stand without a value.
@@ -450,5 +344,8 @@ pub(crate) fn is_switch<C>(key: &Key<C>) -> bool {
 
 /// Tells whether a key's flag may be repeated.
 pub(crate) fn is_list<C>(key: &Key<C>) -> bool {
-    matches!(key.kind, Kind::Texts { .. } | Kind::Secrets { .. })
+    matches!(
+        key.kind,
+        Kind::Urls { .. } | Kind::Texts { .. } | Kind::Secrets { .. }
+    )
 }

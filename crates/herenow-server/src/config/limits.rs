@@ -13,8 +13,13 @@ pub struct LimitsConfig {
     pub sockets_per_user: usize,
     /// New connections of one address, 500 a second and 5,000 at once.
     pub handshake_rate: Rate,
+    /// New connections of one user, by its token, 100 a second and 1,000 at once: as many as it may
+    /// have, for all of them come back when a server restarts.
+    pub user_rate: Rate,
     /// Addresses that are remembered without having a connection, 100,000.
     pub max_addresses: usize,
+    /// Users that are remembered without having a connection, 100,000.
+    pub max_users: usize,
 }
 
 /// Which proxies say whom they speak for, and how.
@@ -62,7 +67,9 @@ impl Default for LimitsConfig {
             sockets_per_address: 10_000,
             sockets_per_user: 1_000,
             handshake_rate: Rate::new(500, 5_000),
+            user_rate: Rate::new(100, 1_000),
             max_addresses: 100_000,
+            max_users: 100_000,
         }
     }
 }

@@ -215,7 +215,11 @@ impl Loader {
             match DeValue::parse(value) {
                 Ok(list) => self.read_list(name, list.get_ref(), &origin, &|_| origin.clone()),
                 Err(error) => {
-                    let message = error.message().to_owned();
+                    let message = format!(
+                        "{}; {name} must be a list of tables, such as '[{{ {} }}]'",
+                        error.message(),
+                        lists::example(name)
+                    );
                     self.errors.push(ConfigError::Syntax { origin, message });
                 }
             }

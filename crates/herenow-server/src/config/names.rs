@@ -27,7 +27,8 @@ pub(crate) fn flag_name(key: &str) -> String {
     format!("--{}", short(key).replace(['.', '_'], "-"))
 }
 
-/// The environment variable of a key: `socket.idle_timeout` is set by `HERENOW_SOCKET_IDLE_TIMEOUT`.
+/// The environment variable of a key: `socket.idle_timeout` is set by
+/// `HERENOW_SOCKET_IDLE_TIMEOUT`.
 pub(crate) fn variable_name(key: &str) -> String {
     format!("{PREFIX}{}", short(key).replace('.', "_").to_uppercase())
 }

@@ -6,10 +6,13 @@ use std::fmt::Write as _;
 use super::keys::{TARGET_KEYS, TOPIC_KEYS, keys};
 use super::load::{Loaded, TOPICS, WEBHOOKS};
 use super::names::{flag_name, has_short_name, variable_name};
-use super::{Key, Origin, ServerConfig, TopicConfig, WebhookTarget};
+use super::{Key, Origin, ServerConfig, TopicConfig, WebhookTarget, is_list};
 
 /// The column at which the sources begin, where the value leaves room.
 const SOURCE_COLUMN: usize = 48;
+
+/// What stands before a line that is not to be read back.
+const COMMENT: &str = "# ";
 
 /// What stands before the tables of the reference.
 const INTRODUCTION: &str = "# Configuration
@@ -27,11 +30,12 @@ Everything that `herenow serve` can be told is a key of one TOML file, an enviro
 
 The first of these that has a value wins; what none has is the default below. Durations and sizes carry their unit (`50us`, `250ms`, `30s`, `5m`, `2h`, `1d`; `64KiB`, `10MB`); a bare number is a size in bytes and never a duration. Lists are separated by commas in the environment and in flags.
 
-`herenow config check` says all that is wrong with a configuration, and ends with 1 if something is. `herenow config show` prints what holds, each value with its source; secrets are shown as set. Both take the same flags as `herenow serve`.
+`herenow config check` says all that is wrong with a configuration, and ends with 1 if something is. `herenow config show` prints what holds, each value with its source; secrets are shown as set, and of URLs only where they lead. Both take the same flags as `herenow serve`.
 ";
 
 /// Writes what holds as a TOML file that reads back the same, but for secrets, with the source of
-/// each value in a comment; defaults are comments as a whole.
+/// each value in a comment; defaults are comments as a whole, and so are URLs, of which only where
+/// they lead is shown, and webhooks with such a URL.
 pub(crate) fn show(loaded: &Loaded) -> String {
     let mut text = String::new();
     for section in sections() {
@@ -42,7 +46,8 @@ pub(crate) fn show(loaded: &Loaded) -> String {
             let origin = loaded.origin(key.name);
             match key.toml(&loaded.config) {
                 Some(value) => {
-                    let mark = mark(&origin);
+                    let is_cut = key.is_cut(&loaded.config);
+                    let mark = if is_cut { COMMENT } else { mark(&origin) };
                     push_line(&mut text, &format!("{mark}{name} = {value}"), &origin);
                 }
                 None if origin == Origin::Default => {
@@ -59,12 +64,15 @@ pub(crate) fn show(loaded: &Loaded) -> String {
         push_line(&mut text, &format!("{mark}[[topics]]"), &origin);
         for key in TOPIC_KEYS.iter().filter(|key| !is_left_open(topic, key)) {
             let value = key.toml(topic).unwrap_or_default();
+            let mark = if key.is_cut(topic) { COMMENT } else { mark };
             let _ = writeln!(text, "{mark}{} = {value}", key.name);
         }
     }
     let origin = loaded.origin(WEBHOOKS);
-    let mark = self::mark(&origin);
     for target in &loaded.config.webhooks {
+        // An entry without its URL is none: it is a comment as a whole.
+        let is_cut = TARGET_KEYS.iter().any(|key| key.is_cut(target));
+        let mark = if is_cut { COMMENT } else { self::mark(&origin) };
         text += "\n";
         push_line(&mut text, &format!("{mark}[[webhooks]]"), &origin);
         for key in TARGET_KEYS {
@@ -96,7 +104,12 @@ pub(crate) fn reference() -> String {
         }
         text += head;
         for (key, name) in of_section(section) {
-            push_row(&mut text, key, name, key.show_default(&default));
+            // As the file has it: for a list that is not what flags and the environment have.
+            let known = match is_list(key) {
+                true => key.toml(&default).filter(|list| list != "[]"),
+                false => key.show_default(&default),
+            };
+            push_row(&mut text, key, name, known);
         }
     }
     text += "\n## `[[topics]]`\n\nA list of tables, of which the first whose pattern matches a topic holds. In the \
@@ -175,7 +188,7 @@ fn is_general(target: &WebhookTarget, key: &Key<WebhookTarget>) -> bool {
 /// What stands before a line that only says what holds anyway.
 fn mark(origin: &Origin) -> &'static str {
     match origin {
-        Origin::Default => "# ",
+        Origin::Default => COMMENT,
         Origin::File { .. } | Origin::Environment(_) | Origin::Flag(_) => "",
     }
 }

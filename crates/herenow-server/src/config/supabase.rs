@@ -20,6 +20,8 @@ pub struct SupabaseConfig {
     pub enabled: bool,
     /// Keys that are no tokens, with which anyone may use public channels, none.
     pub publishable_keys: Vec<PublishableKey>,
+    /// Whether a join that says nothing of presence wants it, false.
+    pub presence_enabled: bool,
     /// Whether clients choose the keys of their presences, false: tokens do.
     pub trust_presence_key: bool,
     /// Whether public channels are refused, false.
@@ -33,6 +35,7 @@ impl Default for SupabaseConfig {
         Self {
             enabled: true,
             publishable_keys: Vec::new(),
+            presence_enabled: false,
             trust_presence_key: false,
             private_only: false,
             max_payload_bytes: 1 << 20,

@@ -1,4 +1,5 @@
-//! Durations and sizes as people write them: one whole number and its unit, such as `30s` or `64KiB`.
+//! Durations and sizes as people write them: one whole number and its unit, such as `30s` or
+//! `64KiB`.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ const TIME_UNITS: [(&str, u64); 6] = [
     ("d", 86_400_000_000),
 ];
 
-/// Units of size by name; `KiB` counts in 1,024s and `kB` in 1,000s, and upper or lower case is the same.
+/// Units of size by name; `KiB` counts in 1,024s and `kB` in 1,000s, and upper or lower case is the
+/// same.
 const SIZE_UNITS: [(&str, u64); 7] = [
     ("kib", 1 << 10),
     ("mib", 1 << 20),
@@ -43,7 +45,8 @@ pub(crate) fn parse_size(text: &str) -> Option<usize> {
     usize::try_from(number.checked_mul(factor)?).ok()
 }
 
-/// Writes a duration in the largest unit that leaves a whole number, so that it reads back the same.
+/// Writes a duration in the largest unit that leaves a whole number, so that it reads back the
+/// same.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let whole = TIME_UNITS

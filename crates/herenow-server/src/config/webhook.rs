@@ -1,5 +1,5 @@
-//! [`WebhookConfig`], [`WebhookTarget`] and [`EventsConfig`]: who is told of events, and within which
-//! limits.
+//! [`WebhookConfig`], [`WebhookTarget`] and [`EventsConfig`]: who is told of events, and within
+//! which limits.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::jwt::is_plain_and_remote;
 use super::units::show_duration;
-use super::{ConfigError, Conflict, Origin, Secret, ServerConfig};
+use super::{ConfigError, Conflict, Origin, Secret, ServerConfig, url};
 
 /// Where events are posted to, and the limits of all webhooks.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct WebhookConfig {
     pub min_backoff: Duration,
     /// The longest wait, 1 min.
     pub max_backoff: Duration,
-    /// How often a request is tried, 20.
+    /// How often a request may be refused, 20; who does not answer refuses nothing.
     pub max_attempts: usize,
     /// How old an event may become before it is given up, 1 h.
     pub max_age: Duration,
@@ -250,7 +250,7 @@ pub(super) fn check(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> V
         if !webhook.allow_http {
             conflict(
                 "webhook.urls",
-                shown(url),
+                url::known(url),
                 "webhook.allow_http",
                 "false".to_owned(),
                 PLAIN,
@@ -335,7 +335,7 @@ pub(super) fn check_targets(
             errors.push(ConfigError::Conflict(Box::new(Conflict {
                 origin: origin("webhooks"),
                 key: key("url"),
-                value: shown(&target.url),
+                value: url::known(&target.url),
                 other: "webhook.allow_http".to_owned(),
                 other_value: "false".to_owned(),
                 other_origin: origin("webhook.allow_http"),
@@ -344,12 +344,6 @@ pub(super) fn check_targets(
         }
     }
     errors
-}
-
-/// A URL without its path, which can be a secret.
-fn shown(url: &str) -> String {
-    let url = reqwest::Url::parse(url).ok();
-    url.map_or_else(String::new, |url| url.origin().ascii_serialization())
 }
 
 #[cfg(test)]

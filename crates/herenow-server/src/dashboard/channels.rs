@@ -3,7 +3,7 @@
 //! | channel | pushes | takes |
 //! | --- | --- | --- |
 //! | `overview` | `figures`, once a second: an [`Overview`](super::overview::Overview) | `search` `{"text"}`: topics that begin so, and the user of this key; `evict` `{"key", "topic"}`, or without a topic from all |
-//! | `topic:NAME` | `state` `{"people", "next", …}` first and whenever changes were too many; `changes` `{"changes", …}` | `more` `{"after"}`: the next page |
+//! | `topic:NAME` | `state` `{"people", "next", …}` first and whenever changes were too many; `changes` `{"changes", …}` | `more` `{"after"}`: the next page; `person` `{"key"}`: `{"person"}` as it is now, or null |
 //! | `user:KEY` | `places`, when they have changed | |
 //!
 //! What a topic or a user needs runs in a task of the channel, which ends with it: changes are
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep_until};
 
 use super::gather::{Interest, Looking};
-use super::people::{Happening, People, Places};
+use super::people::{Happening, People, Person, Places};
 use super::shown;
 use crate::api::{Api, Entrant, Problem};
 use crate::config::Right;
@@ -55,8 +55,12 @@ fn read<'a, T: Deserialize<'a>>(payload: &'a Payload) -> Result<T, Outcome> {
     read.map_err(|error| Outcome::error(json!({ "reason": error.to_string() })))
 }
 
-fn refused(problem: &Problem) -> Outcome {
-    Outcome::error(json!({ "reason": problem.detail() }))
+/// Why something is not done, for the page; counted if it is over a limit.
+fn reason<'a>(api: &Api, problem: &'a Problem) -> &'a str {
+    if let Some(over) = problem.limit_over() {
+        api.limits.count(over);
+    }
+    problem.detail()
 }
 
 fn unknown(event: &str) -> Outcome {
@@ -113,10 +117,10 @@ impl OverviewChannel {
         }
         let operator = entrant.name.as_deref();
         let evicted = match evict.topic {
-            Some(topic) => match self.api.name(topic, evict.key) {
-                Ok(name) => self.evict_from(&name).await,
-                Err(problem) => Err(problem),
-            },
+            Some(topic) => {
+                let key = evict.key;
+                self.evict_from(&Name { topic, key }).await
+            }
             None => self.api.evict(&evict.key).await.map(|topics| topics.len()),
         };
         match evicted {
@@ -124,7 +128,7 @@ impl OverviewChannel {
                 tracing::info!(operator, n_topics, "user evicted from the dashboard");
                 Outcome::ok(json!({ "n_topics": n_topics }))
             }
-            Err(problem) => refused(&problem),
+            Err(problem) => Outcome::error(json!({ "reason": reason(&self.api, &problem) })),
         }
     }
 
@@ -176,6 +180,11 @@ struct More {
     after: String,
 }
 
+#[derive(Debug, Deserialize)]
+struct Who {
+    key: String,
+}
+
 impl TopicChannel {
     pub(super) fn new(api: &Arc<Api>) -> Self {
         Self {
@@ -191,7 +200,7 @@ impl Channel for TopicChannel {
         entrant(socket)?;
         socket.topic()[TOPIC.len()..].clone_into(&mut self.topic);
         let problem = self.api.check_topic(&self.topic);
-        problem.map_err(|problem| Refused::reason(problem.detail()))?;
+        problem.map_err(|problem| Refused::reason(reason(&self.api, &problem)))?;
         let following = Following {
             presence: self.api.presence.clone(),
             topic: self.topic.clone(),
@@ -202,13 +211,22 @@ impl Channel for TopicChannel {
     }
 
     async fn handle_in(&mut self, _: &mut Socket, event: &str, payload: Payload) -> Outcome {
-        match (event, read::<More>(&payload)) {
-            ("more", Ok(more)) => {
-                let presence = &self.api.presence;
-                let page = People::page(presence, &self.topic, Some(&more.after)).await;
-                Outcome::ok(Json(page))
-            }
-            ("more", Err(wrong)) => wrong,
+        let presence = &self.api.presence;
+        match event {
+            "more" => match read::<More>(&payload) {
+                Ok(more) => {
+                    let page = People::page(presence, &self.topic, Some(&more.after)).await;
+                    Outcome::ok(Json(page))
+                }
+                Err(wrong) => wrong,
+            },
+            "person" => read(&payload).map_or_else(
+                |wrong| wrong,
+                |who: Who| {
+                    let person = Person::now(presence, &self.topic, &who.key);
+                    Outcome::ok(json!({ "person": person }))
+                },
+            ),
             _ => unknown(event),
         }
     }
@@ -311,7 +329,7 @@ impl Channel for UserChannel {
         entrant(socket)?;
         let key = socket.topic()[USER.len()..].to_owned();
         let problem = self.api.check_key(&key);
-        problem.map_err(|problem| Refused::reason(problem.detail()))?;
+        problem.map_err(|problem| Refused::reason(reason(&self.api, &problem)))?;
         let (presence, handle) = (self.api.presence.clone(), socket.handle());
         self.task = Some(tokio::spawn(tell_places(presence, key, handle)));
         Ok(Joined::empty())

@@ -323,19 +323,11 @@ impl Gathering {
 
 #[cfg(test)]
 mod tests {
-    use herenow_channels::Sockets;
     use herenow_presence::Presence;
     use herenow_pubsub::{MemoryCluster, Subscription};
     use serde_json::Value;
-    use tokio::sync::Notify;
 
     use super::*;
-    use crate::api::Access;
-    use crate::config::{ApiConfig, ServerConfig};
-    use crate::events::Events;
-    use crate::fetch::Fields;
-    use crate::health::Ready;
-    use crate::people::People;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -348,22 +340,8 @@ mod tests {
     impl Node {
         fn start(cluster: &MemoryCluster, name: &str) -> Self {
             let pubsub = PubSub::new(cluster.adapter(name));
-            let presence = Presence::new(&pubsub);
-            let ready = Ready::new();
-            ready.become_ready();
-            let api = Arc::new(Api {
-                people: People::start(&presence, 1).unwrap(),
-                fields: Fields::new(&ServerConfig::default()).unwrap(),
-                presence: presence.clone(),
-                cluster: None,
-                events: Events::start(&ServerConfig::default(), name, &ready).unwrap(),
-                ready,
-                config: ApiConfig::default(),
-                access: Access::new(Vec::new(), true),
-                sockets: Sockets::new(&pubsub),
-                stop: Notify::new(),
-                started: std::time::Instant::now(),
-            });
+            let api = Arc::new(Api::for_tests(&pubsub));
+            let presence = api.presence.clone();
             let local = PubSub::local();
             let gatherer = Gatherer::start(&api, &local).unwrap();
             Self {

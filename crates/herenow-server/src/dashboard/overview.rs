@@ -14,8 +14,8 @@
 //! ```
 //!
 //! `state` is `joining`, `ready` or `draining` as the node says itself; `up` if its first answer is
-//! on its way; `silent` if it has not answered for some seconds; `down` if it is not heard of. `figures` and `rates` are null if
-//! they are not known.
+//! on its way; `silent` if it has not answered for some seconds; `down` if it is not heard of.
+//! `figures` and `rates` are null if they are not known.
 
 use serde::Serialize;
 

@@ -1,8 +1,10 @@
 //! Who is where, as JSON for the page: pages of a topic, what happens in it, the places of a key.
 
-use herenow_presence::{Entry, Event, LeaveReason, Presence, PresenceMeta};
+use herenow_presence::{Entry, Event, Presence, PresenceMeta};
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::events::reason_word;
 
 /// Keys of one page.
 pub(super) const PAGE: usize = 100;
@@ -93,6 +95,11 @@ impl Device {
 }
 
 impl Person {
+    /// Who a key is in a topic now, without what `fetch` adds, if it is there.
+    pub(super) fn now(presence: &Presence, topic: &str, key: &str) -> Option<Self> {
+        presence.entry(topic, key).as_ref().map(Self::of)
+    }
+
     fn of(entry: &Entry) -> Self {
         Self {
             key: entry.key().to_string(),
@@ -125,7 +132,7 @@ impl Happening {
             Event::Updated { old, new, .. } => ("updated", new, Some(old), false, None),
             Event::Left {
                 meta, last, reason, ..
-            } => ("left", meta, None, *last, Some(word(*reason))),
+            } => ("left", meta, None, *last, Some(reason_word(*reason))),
             _ => return None,
         };
         Some(Self {
@@ -154,15 +161,6 @@ impl Places {
             places: found.iter().map(place).collect(),
             has_more,
         }
-    }
-}
-
-fn word(reason: LeaveReason) -> &'static str {
-    match reason {
-        LeaveReason::Left => "left",
-        LeaveReason::Closed => "closed",
-        LeaveReason::NodeDown => "node_down",
-        LeaveReason::Evicted => "evicted",
     }
 }
 

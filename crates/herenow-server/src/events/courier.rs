@@ -2,19 +2,21 @@
 //!
 //! `webhook.concurrency` batches are under way at most; one that waits for its next attempt counts.
 //! So a receiver that is down is asked by that many, with back-off, and no faster. An answer other
-//! than 2xx to a batch of several topics can be about one of them: the half of it goes back into the
-//! queue, and so on, until what is refused stands alone and keeps nobody else waiting.
+//! than 2xx to a batch of several topics can be about one of them: the half of it goes back into
+//! the queue, and so on, until what is refused stands alone and keeps nobody else waiting.
 //!
-//! A batch is given up after `webhook.max_attempts`, or when its oldest event is older than
-//! `webhook.max_age`. Its number, `webhook-id`, is the same in each attempt, and another one for a
-//! half.
+//! A batch is given up when it was refused `webhook.max_attempts` times, or when its oldest event
+//! is `webhook.max_age` old, after a last attempt then. Who does not answer has not refused:
+//! neither has a proxy that answers for a receiver which is down, nor one who says that it is too
+//! much now. Its number, `webhook-id`, is the same in each attempt, and another one for a half.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use herenow_pubsub::broker::{Backoff, in_words};
+use parking_lot::Mutex;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
@@ -25,16 +27,18 @@ use tracing::{Instrument as _, Span, debug_span};
 
 use super::EventsError;
 use super::event::{Filter, Loss};
-use super::queue::{Batch, Next, Queue};
+use super::queue::{Again, Batch, Next, Queue};
 use super::signature::Signer;
+use crate::clock;
 use crate::config::{Receiver, ServerConfig, WebhookConfig};
+use crate::outage::{Failing, Outage, Part};
 
 /// How much of an answer is read, so that its connection can be used again.
 const MAX_ANSWER_BYTES: usize = 16 << 10;
 
 /// See the module's documentation.
 pub(super) struct Courier {
-    /// What it is called in metrics.
+    /// What it is called in metrics, in the log and in the dashboard.
     label: String,
     origin: String,
     queue: Arc<Queue>,
@@ -46,7 +50,7 @@ pub(super) struct Courier {
     backoff: Backoff,
     /// What the numbers of its batches begin with.
     life: String,
-    is_failing: AtomicBool,
+    failing: Mutex<Option<Failing>>,
     n_batches: AtomicU64,
     n_attempts: AtomicU64,
     n_retries: AtomicU64,
@@ -77,6 +81,8 @@ struct Failure {
     why: String,
     /// Whether the receiver answered, and so has read the batch.
     is_answer: bool,
+    /// Whether it is the batch that it does not want.
+    is_refusal: bool,
     retry_after: Option<Duration>,
 }
 
@@ -114,15 +120,15 @@ impl Courier {
             .map_err(EventsError::Client)?;
         // A path can be a secret; the origin is not.
         let origin = url.origin().ascii_serialization();
-        let name = receiver.name.unwrap_or(&origin).to_owned();
         let filter = Filter::all()
             .of_patterns(receiver.topics)
             .of_kinds(receiver.events.iter().map(String::as_str));
-        tracing::info!(webhook = name, origin, "telling a webhook of events");
+        let label = receiver.label.clone();
+        tracing::info!(webhook = label, origin, "telling a webhook of events");
         Ok(Self {
-            label: receiver.label.clone(),
+            label: label.clone(),
             origin,
-            queue: Arc::new(Queue::new(name, filter, config.clone())),
+            queue: Arc::new(Queue::new(label, filter, config.clone())),
             url,
             client,
             signer: signer.ok_or(wrong("webhook.secret"))?,
@@ -130,8 +136,8 @@ impl Courier {
             backoff: Backoff::new(config.min_backoff, config.max_backoff)
                 .map_err(|_| wrong("webhook.min_backoff"))?,
             config: config.clone(),
-            life: format!("{:016x}", since_1970().as_nanos()),
-            is_failing: AtomicBool::new(false),
+            life: clock::life(),
+            failing: Mutex::default(),
             n_batches: AtomicU64::new(0),
             n_attempts: AtomicU64::new(0),
             n_retries: AtomicU64::new(0),
@@ -199,7 +205,7 @@ impl Courier {
         let lost = |loss: Loss| (loss.word(), queue.lost.of(loss));
         WebhookStats {
             name: self.label.clone(),
-            is_failing: self.is_failing.load(Ordering::Relaxed),
+            is_failing: self.failing.lock().is_some(),
             n_waiting: queue.n_held,
             waiting_bytes: queue.held_bytes,
             n_delivered: queue.n_delivered,
@@ -225,10 +231,19 @@ impl Courier {
         })
     }
 
+    /// What is missing, if the receiver does not take events now.
+    pub(super) fn outage(&self) -> Option<Outage> {
+        let failing = self.failing.lock();
+        let failing = failing.as_ref()?;
+        Some(failing.outage(Part::Webhook, &self.label))
+    }
+
     /// Sends a batch until the receiver has it, or it is given up.
     async fn deliver(self: Arc<Self>, mut batch: Batch) {
-        let mut n_failed = 0;
+        let (mut n_failed, mut n_refused) = (batch.n_failed, 0);
         let (mut id, mut body) = (self.next_id(), batch.body(&self.node));
+        self.n_retries
+            .fetch_add(u64::from(n_failed > 0), Ordering::Relaxed);
         loop {
             let span = debug_span!("webhook_request", status = Empty);
             let failure = match self.attempt(&id, body.clone()).instrument(span).await {
@@ -240,38 +255,49 @@ impl Courier {
             };
             n_failed += 1;
             self.on_failure(&failure, n_failed);
-            if n_failed >= self.config.max_attempts {
-                return self.lose(Loss::Refused, batch, &failure, n_failed);
+            let wait = self.wait(n_failed, &failure);
+            let at = Instant::now() + wait;
+            let again = Again { n_failed, at };
+            if batch.parts.is_empty() {
+                return self.queue.on_untold(&batch, again);
+            }
+            n_refused += usize::from(failure.is_refusal);
+            if n_refused >= self.config.max_attempts {
+                return self.lose(Loss::Refused, batch, &failure, again);
             }
             if failure.is_answer && batch.parts.len() > 1 {
                 self.queue.take_back_half(&mut batch);
                 (id, body) = (self.next_id(), batch.body(&self.node));
             }
-            let wait = self.backoff.wait(n_failed - 1);
-            let wait = wait.max(failure.retry_after.unwrap_or_default());
-            let wait = wait.min(self.config.max_backoff);
-            let is_old = |came: Instant| came.elapsed() + wait > self.config.max_age;
-            if batch.came().is_some_and(is_old) {
-                return self.lose(Loss::TooOld, batch, &failure, n_failed);
+            let left = self.config.max_age.saturating_sub(batch.age());
+            if left.is_zero() {
+                return self.lose(Loss::TooOld, batch, &failure, again);
             }
-            sleep(wait).await;
+            sleep(wait.min(left)).await;
             self.n_retries.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn lose(&self, loss: Loss, batch: Batch, failure: &Failure, n_failed: usize) {
+    /// How long the receiver is left alone after a failure.
+    fn wait(&self, n_failed: usize, failure: &Failure) -> Duration {
+        let wait = self.backoff.wait(n_failed - 1);
+        let wait = wait.max(failure.retry_after.unwrap_or_default());
+        wait.min(self.config.max_backoff)
+    }
+
+    fn lose(&self, loss: Loss, batch: Batch, failure: &Failure, again: Again) {
         let span = Span::current();
-        span.record("n_attempts", n_failed);
+        span.record("n_attempts", again.n_failed);
         span.record("is_delivered", false);
         let (webhook, n_events) = (self.queue.name(), batch.n_events());
         let (why, reason) = (&failure.why, loss.word());
         tracing::warn!(webhook, n_events, reason, why, "events for a webhook lost");
-        self.queue.on_lost(loss, batch);
+        self.queue.on_lost(loss, batch, again);
     }
 
     async fn attempt(&self, id: &str, body: Bytes) -> Result<(), Failure> {
         self.n_attempts.fetch_add(1, Ordering::Relaxed);
-        let unix_seconds = since_1970().as_secs();
+        let unix_seconds = clock::unix_seconds();
         let signature = self.signer.sign(id, unix_seconds, &body);
         let request = self
             .client
@@ -301,7 +327,7 @@ impl Courier {
         let span = Span::current();
         span.record("n_attempts", n_failed + 1);
         span.record("is_delivered", true);
-        if self.is_failing.swap(false, Ordering::Relaxed) {
+        if self.failing.lock().take().is_some() {
             tracing::info!(webhook = self.queue.name(), "webhook is back");
         }
     }
@@ -309,9 +335,9 @@ impl Courier {
     fn on_failure(&self, failure: &Failure, n_failed: usize) {
         self.n_failures.fetch_add(1, Ordering::Relaxed);
         let (webhook, why) = (self.queue.name(), &failure.why);
-        match self.is_failing.swap(true, Ordering::Relaxed) {
-            false => tracing::warn!(webhook, why, "webhook fails: events wait"),
-            true => tracing::debug!(webhook, why, n_failed, "webhook still fails"),
+        match Failing::note(&mut self.failing.lock(), why) {
+            true => tracing::warn!(webhook, why, "webhook fails: events wait"),
+            false => tracing::debug!(webhook, why, n_failed, "webhook still fails"),
         }
     }
 
@@ -328,14 +354,23 @@ impl Failure {
         Self {
             why: in_words(&error),
             is_answer: false,
+            is_refusal: false,
             retry_after: None,
         }
     }
 
     fn answer(status: StatusCode, retry_after: Option<Duration>) -> Self {
+        let is_for_now = matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT
+        );
         Self {
             why: format!("the answer is {status}"),
             is_answer: true,
+            is_refusal: !is_for_now,
             retry_after,
         }
     }
@@ -345,10 +380,4 @@ impl Failure {
 fn retry_after(answer: &reqwest::Response) -> Option<Duration> {
     let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
     text.parse().ok().map(Duration::from_secs)
-}
-
-fn since_1970() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
 }

@@ -107,7 +107,7 @@ pub(super) struct Record {
 }
 
 /// What a record is made of.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Told<'a> {
     pub(super) kind: Kind,
     pub(super) topic: &'a Topic,
@@ -121,7 +121,7 @@ pub(super) struct Told<'a> {
 }
 
 /// A presence that something happened to.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Who<'a> {
     pub(super) meta: &'a PresenceMeta,
     /// As it was before an update.
@@ -153,6 +153,20 @@ struct Rest<'a> {
 }
 
 impl Record {
+    /// That a topic was occupied by one who is not told.
+    #[cfg(test)]
+    pub(super) fn for_tests(topic: &str) -> Self {
+        Self::new(&Told {
+            kind: Kind::Occupied,
+            topic: &Topic::new(topic).unwrap(),
+            at: SystemTime::UNIX_EPOCH,
+            node: "a",
+            reason: "tracked",
+            n_presences: 1,
+            who: None,
+        })
+    }
+
     pub(super) fn new(told: &Told<'_>) -> Self {
         let who = told.who.as_ref();
         let raw = |meta: &PresenceMeta| {
@@ -191,7 +205,7 @@ impl Record {
 }
 
 /// Why a presence ended, in a word.
-pub(super) fn reason_word(reason: LeaveReason) -> &'static str {
+pub(crate) fn reason_word(reason: LeaveReason) -> &'static str {
     match reason {
         LeaveReason::Left => "left",
         LeaveReason::Closed => "closed",

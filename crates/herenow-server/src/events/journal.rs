@@ -2,8 +2,10 @@
 //!
 //! One ring, bounded in events and bytes, and for each [`Reader`] its place in it. A reader takes
 //! what came since; one that comes back says where it was, and goes on there if that is still kept.
-//! A reader that falls out of the ring is closed, with a reason: when it reads, by the last thing it
-//! gets; when it does not read at all, by ending its connection a few seconds later. Both are counted.
+//! It knows where it is also when nothing was for it: the greeting and each comment that keeps the
+//! connection say so. A reader that falls out of the ring is closed, with a reason: when it reads,
+//! by the last thing it gets; when it does not read at all, by ending its connection a few seconds
+//! later. Both are counted.
 //!
 //! Events are kept while somebody listens, and for a while after that, so that a listener may come
 //! back. Otherwise nothing is.
@@ -11,7 +13,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use herenow_channels::HangUp;
@@ -19,9 +21,10 @@ use herenow_presence::Topic;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval, timeout_at};
 
 use super::event::{Filter, Kind, Loss, Record};
+use crate::clock;
 use crate::config::EventsConfig;
 
 /// How long events are kept when nobody listens any more.
@@ -79,6 +82,8 @@ struct Ring {
     is_closed: bool,
     /// The number of the next event. Numbers never repeat, nor does a round begin where one ended.
     next: u64,
+    /// The number that this round began with. Nobody counted what happened before it.
+    began: u64,
     kept: VecDeque<Kept>,
     kept_bytes: usize,
     readers: HashMap<u64, Place>,
@@ -123,11 +128,13 @@ pub(crate) struct Resume {
     number: u64,
 }
 
-/// As many listen as may.
+/// Why somebody may not listen.
 #[derive(Debug, thiserror::Error)]
-#[error("{max} streams of events are open, which is the limit (events.max_streams)")]
-pub(crate) struct Full {
-    pub(crate) max: usize,
+pub(crate) enum ListenError {
+    #[error("{max} streams of events are open, which is the limit (events.max_streams)")]
+    Full { max: usize },
+    #[error("the server is stopping")]
+    Closed,
 }
 
 impl Resume {
@@ -141,12 +148,11 @@ impl Resume {
 
 impl Journal {
     pub(super) fn new(config: &EventsConfig, is_on: Arc<AtomicBool>) -> Arc<Self> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Arc::new(Self {
             config: config.clone(),
             has_webhooks: is_on.load(Ordering::Relaxed),
             is_on,
-            life: format!("{:016x}", now.unwrap_or_default().as_nanos()),
+            life: clock::life(),
             ring: Mutex::default(),
             changed: watch::Sender::new(()),
             n_opened: AtomicU64::new(0),
@@ -171,7 +177,7 @@ impl Journal {
             return;
         }
         for (record, seq) in records {
-            let id = format!("{}-{}", self.life, ring.next);
+            let id = self.id(ring.next);
             let mut frame = Vec::with_capacity(record.n_bytes() + 64);
             let head = format!("id: {id}\nevent: {}\ndata: ", record.kind.word());
             frame.extend_from_slice(head.as_bytes());
@@ -200,43 +206,33 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`Full`] if too many do.
+    /// [`ListenError::Full`] if too many do, [`ListenError::Closed`] if the server stops.
     pub(crate) fn listen(
         self: &Arc<Self>,
         filter: Filter,
         resume: Option<&Resume>,
         hang_up: Option<HangUp>,
-    ) -> Result<Reader, Full> {
+    ) -> Result<Reader, ListenError> {
         let mut ring = self.ring.lock();
-        if ring.readers.len() >= self.config.max_streams || ring.is_closed {
+        if ring.is_closed {
+            return Err(ListenError::Closed);
+        }
+        let max = self.config.max_streams;
+        if ring.readers.len() >= max {
             self.n_refused.fetch_add(1, Ordering::Relaxed);
-            let max = self.config.max_streams;
-            return Err(Full { max });
+            return Err(ListenError::Full { max });
         }
         if !ring.is_kept {
             ring.is_kept = true;
             ring.round += 1;
             ring.next += 1;
+            ring.began = ring.next;
             self.is_on.store(true, Ordering::Relaxed);
         }
         ring.idle_since = None;
-        let mut greeting = b"retry: 2000\n\n".to_vec();
-        let next = match resume {
-            None => ring.next,
-            Some(resume) if resume.life != self.life => {
-                greeting.extend_from_slice(lost(Loss::NotKept, None).as_bytes());
-                ring.next
-            }
-            Some(resume) => {
-                let (wanted, first) = (resume.number.saturating_add(1), ring.first());
-                if wanted < first {
-                    let n_events = first - wanted;
-                    self.n_not_kept.fetch_add(n_events, Ordering::Relaxed);
-                    greeting.extend_from_slice(lost(Loss::NotKept, Some(n_events)).as_bytes());
-                }
-                wanted.clamp(first, ring.next)
-            }
-        };
+        let (next, missed) = self.place(&ring, resume);
+        let missed = missed.unwrap_or_default();
+        let greeting = format!("retry: 2000\nid: {}\n\n{missed}", self.id(next - 1));
         let id = self.n_opened.fetch_add(1, Ordering::Relaxed);
         let place = Place {
             next,
@@ -254,7 +250,34 @@ impl Journal {
         })
     }
 
-    /// Looks after readers that have fallen behind, and after the ring when nobody listens; for ever.
+    /// Finds where a reader begins: its next number, and what it is told of what it has missed.
+    fn place(&self, ring: &Ring, resume: Option<&Resume>) -> (u64, Option<String>) {
+        let Some(resume) = resume else {
+            return (ring.next, None);
+        };
+        if resume.life != self.life {
+            return (ring.next, Some(lost(Loss::NotKept, None)));
+        }
+        let (wanted, first) = (resume.number.saturating_add(1), ring.first());
+        let next = wanted.clamp(first, ring.next);
+        if wanted < ring.began {
+            return (next, Some(lost(Loss::NotKept, None)));
+        }
+        let n_events = first.saturating_sub(wanted);
+        if n_events == 0 {
+            return (next, None);
+        }
+        self.n_not_kept.fetch_add(n_events, Ordering::Relaxed);
+        (next, Some(lost(Loss::NotKept, Some(n_events))))
+    }
+
+    /// The id of the event with a number.
+    fn id(&self, number: u64) -> String {
+        format!("{}-{number}", self.life)
+    }
+
+    /// Looks after readers that have fallen behind, and after the ring when nobody listens; for
+    /// ever.
     pub(super) async fn run(self: Arc<Self>) {
         let mut ticks = interval(LOOK_PERIOD);
         loop {
@@ -358,8 +381,8 @@ impl Ring {
 }
 
 impl Reader {
-    /// Returns what comes next, or after a while without anything a comment that keeps the connection;
-    /// `None` at the end.
+    /// Returns what comes next, or after a while without anything a comment that keeps the
+    /// connection; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         if let Some(greeting) = self.greeting.take() {
             return Some(greeting);
@@ -367,16 +390,27 @@ impl Reader {
         if self.is_ended {
             return None;
         }
+        let due = Instant::now() + self.journal.config.keep_alive;
         loop {
             self.changed.mark_unchanged();
             if let Some(chunk) = self.read() {
                 return Some(chunk);
             }
-            let changed = timeout(self.journal.config.keep_alive, self.changed.changed());
-            if changed.await.is_err() {
-                return Some(Bytes::from_static(b": still here\n\n"));
+            // What changes may be for others only, and without an end.
+            let changed = timeout_at(due, self.changed.changed()).await;
+            if changed.is_err() || Instant::now() >= due {
+                return Some(self.still_here());
             }
         }
+    }
+
+    /// A comment, with the id of the last event that it has read, or read past.
+    fn still_here(&self) -> Bytes {
+        let ring = self.journal.ring.lock();
+        let place = ring.readers.get(&self.id);
+        let at = place.map(|place| format!("id: {}\n", self.journal.id(place.next - 1)));
+        let at = at.unwrap_or_default();
+        format!(": still here\n{at}\n").into()
     }
 
     /// Takes what there is now.
@@ -442,7 +476,6 @@ fn closed(reason: &str, n_behind: Option<u64>) -> Bytes {
 mod tests {
     use std::slice;
 
-    use super::super::event::Told;
     use super::*;
 
     fn journal(max_kept: usize) -> Arc<Journal> {
@@ -454,17 +487,7 @@ mod tests {
     }
 
     fn push(journal: &Journal, topic: &str) {
-        let topic = Topic::new(topic).unwrap();
-        let record = Record::new(&Told {
-            kind: Kind::Occupied,
-            topic: &topic,
-            at: UNIX_EPOCH,
-            node: "a",
-            reason: "tracked",
-            n_presences: 1,
-            who: None,
-        });
-        journal.push(slice::from_ref(&(record, 1)));
+        journal.push(slice::from_ref(&(Record::for_tests(topic), 1)));
     }
 
     fn text(frame: Option<Bytes>) -> String {
@@ -475,7 +498,8 @@ mod tests {
     async fn srv_694_a_reader_that_falls_behind_is_told_so_counted_and_ended() {
         let journal = journal(3);
         let mut reader = journal.listen(Filter::all(), None, None).unwrap();
-        assert_eq!(text(reader.next().await), "retry: 2000\n\n");
+        let greeting = format!("retry: 2000\nid: {}\n\n", journal.id(0));
+        assert_eq!(text(reader.next().await), greeting);
         for _ in 0..3 {
             push(&journal, "room:1");
         }
@@ -522,7 +546,59 @@ mod tests {
         assert!(!is_kept());
         // Nothing says how much has happened since, but that something may have.
         let mut reader = journal.listen(Filter::all(), Some(&resume), None).unwrap();
-        assert!(text(reader.next().await).contains("not_kept"));
+        let greeting = text(reader.next().await);
+        assert!(
+            greeting.contains("not_kept") && greeting.contains("\"n_events\":null"),
+            "{greeting}"
+        );
+        assert_eq!(journal.stats().n_not_kept, 0);
+        push(&journal, "room:1");
+        let mut again = journal.listen(Filter::all(), Some(&resume), None).unwrap();
+        assert!(text(again.next().await).contains("\"n_events\":null"));
+        assert_eq!(text(again.next().await), text(reader.next().await));
         task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1713_a_reader_of_one_topic_is_kept_and_knows_where_it_is_while_others_are_busy() {
+        let journal = journal(5);
+        let quiet = || Filter::all().of_topic("quiet".to_owned());
+        let mut reader = journal.listen(quiet(), None, None).unwrap();
+        let _greeting = reader.next().await;
+        let began = Instant::now();
+        let pushing = tokio::spawn({
+            let journal = journal.clone();
+            async move {
+                for _ in 0..100 {
+                    push(&journal, "busy");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        });
+        let comment = text(reader.next().await);
+        assert_eq!(began.elapsed().as_secs(), 15);
+        pushing.abort();
+        let id = comment.strip_prefix(": still here\nid: ").unwrap().trim();
+        // More than the journal keeps was for others: nothing that it asked for is lost.
+        let resume = Resume::parse(id).unwrap();
+        assert!(resume.number > 10, "{id}");
+        drop(reader);
+        push(&journal, "quiet");
+        let mut reader = journal.listen(quiet(), Some(&resume), None).unwrap();
+        assert_eq!(
+            text(reader.next().await),
+            format!("retry: 2000\nid: {id}\n\n")
+        );
+        assert!(text(reader.next().await).contains("\"topic\":\"quiet\""));
+        assert_eq!(journal.stats().n_not_kept, 0);
+    }
+
+    #[tokio::test]
+    async fn srv_1682_who_comes_while_the_server_stops_is_told_so() {
+        let journal = journal(10);
+        journal.close();
+        let late = journal.listen(Filter::all(), None, None);
+        assert_eq!(late.unwrap_err().to_string(), "the server is stopping");
+        assert_eq!(journal.stats().n_refused, 0, "the limit has refused nobody");
     }
 }

@@ -15,6 +15,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use herenow_presence::Topic;
@@ -42,8 +43,18 @@ pub(super) struct Part {
 /// What goes to the receiver in one request.
 #[derive(Debug)]
 pub(super) struct Batch {
+    /// None if it only tells of losses.
     pub(super) parts: Vec<Part>,
     pub(super) losses: Losses,
+    /// How often in a row such a telling has failed before.
+    pub(super) n_failed: usize,
+}
+
+/// After how many failures in a row, and when, a receiver is asked again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Again {
+    pub(super) n_failed: usize,
+    pub(super) at: Instant,
 }
 
 /// How many events were lost, by why.
@@ -96,6 +107,10 @@ struct State {
     n_held: usize,
     held_bytes: usize,
     losses: Losses,
+    /// Whether a batch is under way that only tells of losses.
+    are_losses_out: bool,
+    /// When the next one may be, if the last thing that the receiver did was to fail.
+    again: Option<Again>,
     /// Whether the queue is losing events for want of room.
     is_full: bool,
     /// When a batch may leave that is not full.
@@ -122,6 +137,8 @@ impl Queue {
                 n_held: 0,
                 held_bytes: 0,
                 losses: Losses::default(),
+                are_losses_out: false,
+                again: None,
                 is_full: false,
                 next_small: Instant::now(),
                 is_closed: false,
@@ -197,8 +214,8 @@ impl Queue {
     /// Returns what is to be sent now.
     pub(super) fn next(&self, now: Instant) -> Next {
         let mut state = self.state.lock();
-        if state.ready.is_empty() && state.losses.is_empty() {
-            return Next::Nothing;
+        if state.ready.is_empty() {
+            return state.losses_alone(&self.config, now);
         }
         let is_small = state.n_ready < self.config.max_batch;
         if is_small && now < state.next_small && !state.is_closed {
@@ -209,16 +226,29 @@ impl Queue {
         }
         let (parts, n_old) = state.fill(&self.config, now);
         state.losses.add(Loss::TooOld, n_old);
-        self.count_lost(Loss::TooOld, n_old);
-        self.note_room(&mut state);
-        let losses = std::mem::take(&mut state.losses);
-        match parts.is_empty() && losses.is_empty() {
-            true => Next::Nothing,
-            false => Next::Batch(Batch { parts, losses }),
+        if n_old > 0 {
+            self.count_lost(Loss::TooOld, n_old);
+            let (webhook, reason) = (&self.name, Loss::TooOld.word());
+            tracing::warn!(
+                webhook,
+                n_events = n_old,
+                reason,
+                "events for a webhook lost"
+            );
         }
+        self.note_room(&mut state);
+        if parts.is_empty() {
+            return state.losses_alone(&self.config, now);
+        }
+        Next::Batch(Batch {
+            parts,
+            losses: std::mem::take(&mut state.losses),
+            n_failed: 0,
+        })
     }
 
-    /// Takes back the second half of a batch that holds several topics, as if it had not been taken.
+    /// Takes back the second half of a batch that holds several topics, as if it had not been
+    /// taken.
     pub(super) fn take_back_half(&self, batch: &mut Batch) {
         let half = batch.parts.len().div_ceil(2);
         let mut state = self.state.lock();
@@ -240,17 +270,35 @@ impl Queue {
         let n_events = batch.n_events();
         self.n_delivered
             .fetch_add(n_events as u64, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.again = None;
+        state.are_losses_out &= !batch.parts.is_empty();
+        drop(state);
         self.release(batch);
     }
 
-    /// Takes note that a batch is given up; what was lost before is told later.
-    pub(super) fn on_lost(&self, loss: Loss, batch: Batch) {
+    /// Takes note that a batch is given up; what was lost before is told later, and alone not
+    /// before it is time to ask the receiver again.
+    pub(super) fn on_lost(&self, loss: Loss, batch: Batch, again: Again) {
         let n_events = batch.n_events() as u64;
         self.count_lost(loss, n_events);
         let mut losses = batch.losses;
         losses.add(loss, n_events);
-        self.state.lock().losses.add_all(&losses);
+        let mut state = self.state.lock();
+        state.losses.add_all(&losses);
+        state.again = Some(again);
+        drop(state);
         self.release(batch);
+    }
+
+    /// Takes losses back that were not told.
+    pub(super) fn on_untold(&self, batch: &Batch, again: Again) {
+        let mut state = self.state.lock();
+        state.losses.add_all(&batch.losses);
+        state.are_losses_out = false;
+        state.again = Some(again);
+        drop(state);
+        self.wake.notify_one();
     }
 
     fn release(&self, batch: Batch) {
@@ -284,7 +332,10 @@ impl Queue {
 
     /// Takes nothing any more, and has what waits sent without delay.
     pub(super) fn close(&self) {
-        self.state.lock().is_closed = true;
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        state.again = None;
+        drop(state);
         self.wake.notify_one();
     }
 
@@ -319,7 +370,30 @@ impl Queue {
 }
 
 impl State {
-    /// Takes as many events out of ready lanes as fit into a batch, and drops those that are too old.
+    /// Losses that no events go with.
+    fn losses_alone(&mut self, config: &WebhookConfig, now: Instant) -> Next {
+        if self.losses.is_empty() || self.are_losses_out {
+            return Next::Nothing;
+        }
+        let due = self.again.map_or(now, |again| again.at);
+        let due = match self.is_closed {
+            true => due,
+            false => due.max(self.next_small),
+        };
+        if now < due {
+            return Next::At(due);
+        }
+        self.next_small = now + config.max_delay;
+        self.are_losses_out = true;
+        Next::Batch(Batch {
+            parts: Vec::new(),
+            losses: std::mem::take(&mut self.losses),
+            n_failed: self.again.map_or(0, |again| again.n_failed),
+        })
+    }
+
+    /// Takes as many events out of ready lanes as fit into a batch, and drops those that are too
+    /// old.
     fn fill(&mut self, config: &WebhookConfig, now: Instant) -> (Vec<Part>, u64) {
         let mut parts = Vec::new();
         let (mut n_items, mut n_bytes, mut n_old) = (0, 0, 0);
@@ -367,10 +441,11 @@ impl Batch {
         self.parts.iter().map(|part| part.items.len()).sum()
     }
 
-    /// When the first of its events came.
-    pub(super) fn came(&self) -> Option<Instant> {
+    /// How long ago the first of its events came.
+    pub(super) fn age(&self) -> Duration {
         let first = self.parts.iter().filter_map(|part| part.items.front());
-        first.map(|item| item.came).min()
+        let came = first.map(|item| item.came).min();
+        came.map(|came| came.elapsed()).unwrap_or_default()
     }
 
     /// The body of its request: what was lost comes first.
@@ -420,3 +495,6 @@ impl Losses {
         told.map(|loss| loss.record(Some(self.of(loss)))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,27 @@
 //! [`Teller`]: which events a diff is, who has to tell of them, and their numbers.
 //!
-//! Every node sees all changes of the cluster. What this node saw goes to those who listen here. What
-//! it has to tell goes to the webhooks, so that an event is told by one node:
+//! Every node sees all changes of the cluster. What this node saw goes to those who listen here.
+//! What it has to tell goes to the webhooks, so that an event is told by one node:
 //!
 //! - **joined, updated, left**: the node that the presence is on.
-//! - **left** from a node that is down, or lives anew, and cannot say so: the *home* of the topic among the nodes
-//!   that are up, without the one that is down. Should the home turn out to be down as well, soon
-//!   after, it may not have told: then its successor does, who has kept it for a while.
+//! - **left** from a node that is down, or lives anew, and cannot say so: the *home* of the topic
+//!   among the nodes that are up, without the one that is down. Should the home turn out to be down
+//!   as well, soon after, it may not have told: then its successor does, who has kept it for a
+//!   while.
 //! - **topic occupied, topic vacated**: the home of the topic among the nodes that are up, when the
 //!   number of presences that it knows leaves zero or comes to it. The home is one node for a topic
 //!   while the nodes stay the same, so the two alternate.
-//! - **joined** because a node that was down is back: who told that its presences left, and who alone
-//!   knows that it did.
+//! - **joined** because a node that was down is back: who told that its presences left, and who
+//!   alone knows that it did.
 //!
 //! The home of a topic is the node with the greatest hash of topic and name: when a node goes, only
-//! its own topics get another home. What "up" means is what this node's shard knew when it happened.
-//! So while nodes disagree, in the moment in which one comes or goes, and in a network that is cut in
-//! two, something can be told twice or not at all; docs/events.md says what, and what to do.
+//! its own topics get another home. What "up" means is what this node's shard knew when it
+//! happened. So while nodes disagree, in the moment in which one comes or goes, and in a network
+//! that is cut in two, something can be told twice or not at all; docs/events.md says what, and
+//! what to do.
 //!
-//! A node that is still joining its cluster learns of presences that have been there for long, which
-//! do not occupy anything.
+//! A node that is still joining its cluster learns of presences that have been there for long,
+//! which do not occupy anything.
 
 mod hidden;
 mod home;
@@ -28,7 +30,7 @@ mod numbers;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use herenow_presence::{
     Event, HandleMetas, LeaveReason, MetaRef, NodeName, PresenceDiff, PresenceMeta, Presences,
@@ -37,12 +39,13 @@ use herenow_presence::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use self::hidden::Hidden;
+use self::hidden::{Hidden, ToldBy};
 use self::home::home_of;
 use self::numbers::Numbers;
 use super::event::{Kind, Loss, Record, Told, Who, reason_word};
 use super::journal::Journal;
 use super::queue::Queue;
+use crate::clock;
 use crate::health::Ready;
 
 /// Events that another node is to tell that are kept in case it does not.
@@ -89,7 +92,8 @@ struct Owed {
 #[derive(Default)]
 struct Telling {
     own: Vec<Record>,
-    seen: Vec<Record>,
+    /// Of those who listen; `None` if nobody does.
+    seen: Option<Vec<Record>>,
     owed: Vec<Owed>,
 }
 
@@ -114,13 +118,12 @@ impl Teller {
         journal: Arc<Journal>,
         down_period: Duration,
     ) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             node: node.to_owned(),
             ready: ready.clone(),
             queues,
             journal,
-            life: format!("{:016x}", now.unwrap_or_default().as_nanos()),
+            life: clock::life(),
             state: Mutex::new(State {
                 own: Numbers::default(),
                 seen: Numbers::default(),
@@ -142,7 +145,6 @@ impl Teller {
     fn tell(&self, diff: &PresenceDiff, n_after: usize) {
         let mut state = self.state.lock();
         let round = self.journal.round();
-        let is_heard = round.is_some();
         if let Some(round) = round.filter(|round| *round != state.round) {
             state.round = round;
             state.seen.forget_all();
@@ -151,14 +153,19 @@ impl Teller {
             state.nodes = diff.nodes().cloned().collect();
             self.tell_what_is_owed(&mut state);
         }
-        let telling = self.telling(diff, n_after, is_heard, &mut state.hidden);
+        let telling = Telling {
+            seen: round.map(|_| Vec::new()),
+            ..Telling::default()
+        };
+        let telling = self.telling(diff, n_after, telling, &mut state.hidden);
         let topic = diff.topic();
         self.tell_webhooks(&mut state.own, &telling.own);
         state.owed.extend(telling.owed);
         let n_excess = state.owed.len().saturating_sub(MAX_OWED);
         drop(state.owed.drain(..n_excess));
-        let first = state.seen.take(topic, telling.seen.len());
-        let records = telling.seen.into_iter().zip(first.seq..);
+        let seen = telling.seen.unwrap_or_default();
+        let first = state.seen.take(topic, seen.len());
+        let records = seen.into_iter().zip(first.seq..);
         let records: Vec<(Record, u64)> = records.collect();
         if !records.is_empty() {
             self.journal.push(&records);
@@ -195,7 +202,7 @@ impl Teller {
                 owed.by = home_of(&owed.record.topic, others).map_or_else(String::new, Into::into);
             }
             if owed.by == self.node {
-                state.hidden.put(owed.meta_ref, true);
+                state.hidden.put(owed.meta_ref, ToldBy::ThisNode);
                 self.tell_webhooks(&mut state.own, &[owed.record]);
             } else {
                 state.owed.push_back(owed);
@@ -208,10 +215,10 @@ impl Teller {
         &self,
         diff: &PresenceDiff,
         n_after: usize,
-        is_heard: bool,
+        mut telling: Telling,
         hidden: &mut Hidden,
     ) -> Telling {
-        let (mut telling, mut n_presences) = (Telling::default(), count_before(diff, n_after));
+        let mut n_presences = count_before(diff, n_after);
         for (at, event) in diff.timed_events() {
             let Some(change) = self.change(diff, event, hidden) else {
                 continue;
@@ -222,20 +229,12 @@ impl Teller {
                 Kind::Left => n_presences = n_presences.saturating_sub(1),
                 Kind::Updated | Kind::Occupied | Kind::Vacated => {}
             }
-            let topics = match (n_before, n_presences) {
-                (0, 1) => Some(Kind::Occupied),
-                (1, 0) => Some(Kind::Vacated),
-                _ => None,
-            };
-            let (is_own, is_topics, reason) = (change.is_own, change.is_topics, change.reason);
-            let (meta, teller) = (change.who.meta, change.teller);
-            let node = meta.node().as_str();
             let its = Told {
                 kind: change.kind,
                 topic: diff.topic(),
                 at,
-                node,
-                reason,
+                node: change.who.meta.node().as_str(),
+                reason: change.reason,
                 n_presences,
                 who: Some(change.who),
             };
@@ -245,34 +244,30 @@ impl Teller {
                 node: &self.node,
                 ..its
             };
-            let mut add = |told: &Told<'_>, is_own: bool| {
-                if is_heard {
-                    telling.seen.push(Record::new(told));
-                }
+            let (own, topics) = (change.is_own, change.is_topics);
+            // A topic is occupied before somebody is in it, and vacated after the last one has
+            // left.
+            let told = match (n_before, n_presences) {
+                (0, 1) => [Some((of_topic(Kind::Occupied), topics)), Some((its, own))],
+                (1, 0) => [Some((its, own)), Some((of_topic(Kind::Vacated), topics))],
+                _ => [Some((its, own)), None],
+            };
+            for (told, is_own) in told.into_iter().flatten() {
                 if is_own && !self.queues.is_empty() {
-                    telling.own.push(Record::new(told));
+                    telling.own.push(Record::new(&told));
                 }
-                if let Some(by) = teller.filter(|_| !self.queues.is_empty()) {
+                if let Some(by) = change.teller.filter(|_| !self.queues.is_empty()) {
                     telling.owed.push(Owed {
                         since: Instant::now(),
                         by: by.to_owned(),
-                        node: meta.node().clone(),
-                        meta_ref: meta.meta_ref(),
-                        record: Record::new(told),
+                        node: change.who.meta.node().clone(),
+                        meta_ref: change.who.meta.meta_ref(),
+                        record: Record::new(&told),
                     });
                 }
-            };
-            // A topic is occupied before somebody is in it, and vacated after the last one has left.
-            match topics {
-                Some(Kind::Occupied) => {
-                    add(&of_topic(Kind::Occupied), is_topics);
-                    add(&its, is_own);
+                if let Some(seen) = &mut telling.seen {
+                    seen.push(Record::new(&told));
                 }
-                Some(kind) => {
-                    add(&its, is_own);
-                    add(&of_topic(kind), is_topics);
-                }
-                None => add(&its, is_own),
             }
         }
         telling
@@ -288,11 +283,8 @@ impl Teller {
         // An earlier life of this node is another node: it cannot speak any more.
         let is_here =
             |meta: &PresenceMeta| meta.node().as_str() == self.node && diff.has_life_of(meta);
-        let home = |without: Option<&NodeName>| {
-            let up = diff.nodes().filter(|node| Some(*node) != without);
-            home_of(diff.topic(), up)
-        };
-        let is_home = |without| home(without) == Some(self.node.as_str());
+        let topic = diff.topic();
+        let is_home = || home_of(topic, diff.nodes()) == Some(self.node.as_str());
         let who = |meta, before, first, last| Who {
             meta,
             before,
@@ -302,14 +294,14 @@ impl Teller {
         Some(match event {
             Event::Joined { meta, first, .. } => {
                 let told = hidden.take(meta.meta_ref());
-                let (is_here, is_back) = (is_here(meta), told == Some(true));
+                let (is_here, is_back) = (is_here(meta), told == Some(ToldBy::ThisNode));
                 Change {
                     kind: Kind::Joined,
                     reason: told.map_or("tracked", |_| "node_up"),
                     who: who(meta, None, Some(*first), None),
                     is_own: is_here || is_back,
                     is_topics: is_back
-                        || told.is_none() && (is_here || self.ready.is_ready()) && is_home(None),
+                        || told.is_none() && (is_here || self.ready.is_ready()) && is_home(),
                     teller: None,
                 }
             }
@@ -322,14 +314,27 @@ impl Teller {
                 teller: None,
             },
             Event::Left {
-                meta, last, reason, ..
+                meta,
+                last,
+                reason,
+                was_held,
+                ..
             } => {
-                let is_down = *reason == LeaveReason::NodeDown || !diff.has_life_of(meta);
+                // What was not held was told by its node just now, even if that is gone already.
+                let is_down =
+                    *reason == LeaveReason::NodeDown || *was_held && !diff.has_life_of(meta);
                 let is_lost = is_down && !is_here(meta);
-                let home = home(Some(meta.node()).filter(|_| is_lost));
+                let home = match is_lost {
+                    true => home_of(topic, diff.nodes().filter(|node| *node != meta.node())),
+                    false => home_of(topic, diff.nodes().chain([meta.node()])),
+                };
                 let is_home = home == Some(self.node.as_str());
                 if is_lost {
-                    hidden.put(meta.meta_ref(), is_home);
+                    let by = match is_home {
+                        true => ToldBy::ThisNode,
+                        false => ToldBy::Another,
+                    };
+                    hidden.put(meta.meta_ref(), by);
                 }
                 Change {
                     kind: Kind::Left,

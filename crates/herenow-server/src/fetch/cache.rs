@@ -2,8 +2,8 @@
 //!
 //! Forgetting is a matter of numbers: each look-up remembers how much had been forgotten when it
 //! began, and what it found counts only for a key and a topic of which nothing was forgotten since.
-//! So forgetting costs the same however much is cached, and a look-up that is under way cannot bring
-//! back what was forgotten meanwhile.
+//! So forgetting costs the same however much is cached, and a look-up that is under way cannot
+//! bring back what was forgotten meanwhile.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -91,6 +91,11 @@ impl Cache {
         self.forgotten.now
     }
 
+    /// The epoch that a look-up of a key for `topic` must at least be of to count.
+    pub(super) fn since(&self, topic: &Topic, key: &Key) -> u64 {
+        self.forgotten.of(topic, key)
+    }
+
     /// Returns what is known for `topic`. What was put at `as_of` or later is fresh in any case.
     pub(super) fn get(&mut self, topic: &Topic, name: &Name, as_of: Instant) -> Known {
         let Some(entry) = self.entries.get(name) else {
@@ -118,6 +123,13 @@ impl Cache {
     ) -> bool {
         if epoch < self.forgotten.of(topic, &name.key) {
             return false;
+        }
+        if self
+            .entries
+            .peek(&name)
+            .is_some_and(|known| known.epoch > epoch)
+        {
+            return true; // What a later look-up found for another topic is as good for this one.
         }
         self.n_bytes += cost(&name, fields.as_ref());
         let entry = Entry {

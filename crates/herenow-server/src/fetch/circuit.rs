@@ -45,6 +45,8 @@ pub(super) struct Circuit {
     pause: Option<Pause>,
     /// Since when it is as it is.
     since: Instant,
+    /// When the first of the failures in a row was.
+    failing_since: Option<Instant>,
     reason: Option<String>,
 }
 
@@ -69,6 +71,7 @@ impl Circuit {
             n_failures: 0,
             pause: None,
             since: now,
+            failing_since: None,
             reason: None,
         }
     }
@@ -86,6 +89,11 @@ impl Circuit {
         (self.since, self.reason.as_deref())
     }
 
+    /// Since when it fails, and what the last failure was; `None` if it is well.
+    pub(super) fn outage(&self) -> Option<(Instant, &str)> {
+        Some((self.failing_since?, self.reason.as_deref()?))
+    }
+
     /// Asks whether the source may be asked; `None` while it has a pause.
     pub(super) fn try_attempt(&mut self, now: Instant) -> Option<Attempt> {
         let Some(pause) = &mut self.pause else {
@@ -101,6 +109,7 @@ impl Circuit {
     pub(super) fn succeeded(&mut self, now: Instant) -> Option<Change> {
         let before = self.state();
         self.n_failures = 0;
+        self.failing_since = None;
         self.pause = None;
         self.reason = None;
         self.changed(before, now)
@@ -114,6 +123,7 @@ impl Circuit {
     ) -> Option<Change> {
         let before = self.state();
         self.n_failures += 1;
+        self.failing_since.get_or_insert(now);
         self.reason = Some(reason);
         let length = match (&self.pause, attempt) {
             (None, _) if self.n_failures < self.limits.max_failures => None,
@@ -192,11 +202,13 @@ mod tests {
             now = end;
         }
         assert_eq!(circuit.try_attempt(now + 4 * SECOND), Some(Attempt::Probe));
+        let outage = circuit.outage();
+        assert_eq!(outage, Some((start, "gone")), "since the first failure");
         // Nobody reports on that one; the next may be made all the same.
         assert_eq!(circuit.try_attempt(now + 8 * SECOND), Some(Attempt::Probe));
         let change = circuit.succeeded(now + 8 * SECOND).unwrap();
         assert_eq!((change.state, circuit.state()), (State::Ok, State::Ok));
         assert_eq!(circuit.try_attempt(now), Some(Attempt::Usual));
-        assert_eq!(circuit.details().1, None);
+        assert_eq!((circuit.details().1, circuit.outage()), (None, None));
     }
 }

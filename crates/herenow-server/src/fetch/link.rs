@@ -57,7 +57,11 @@ impl Receiver for Heard {
         }
     }
 
-    fn peer_seen(&self, _peer: &str) {}
+    fn peer_seen(&self, peer: &str) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.tell_again(peer);
+        }
+    }
 
     fn peer_gone(&self, _peer: &str) {}
 }

@@ -4,20 +4,23 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use herenow_presence::{Key, Topic};
+use herenow_pubsub::client_text;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::cache::{self, Cache, Known, Name};
 use super::circuit::{self, Attempt, Change, Circuit, State};
+use super::counters::{Counters, SourceStats, count};
+use super::flights::{Flight, Flights, Need, Read, Reads, Seat};
 use super::link::Scope;
 use super::{FieldsError, Rendered, rendered};
 use crate::config::FetchConfig;
+use crate::outage::{Outage, Part};
 
 /// What a source says of some keys: fields by key, each as JSON.
 pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Result<Found, AskError>> + Send + 'a>>;
@@ -58,83 +61,27 @@ pub(super) struct Source {
     cache: Mutex<Cache>,
     circuit: Mutex<Circuit>,
     permits: Semaphore,
-    /// Keys that are asked for now; the sender is dropped when that has ended.
-    flights: Mutex<HashMap<Name, watch::Receiver<()>>>,
+    flights: Flights,
     deadline: Duration,
     max_keys: usize,
     max_fields_bytes: usize,
     counters: Counters,
 }
 
-/// What a source has done.
-#[derive(Debug, Default)]
-struct Counters {
-    n_look_ups: AtomicU64,
-    n_queries: AtomicU64,
-    n_answered: AtomicU64,
-    n_keys_asked: AtomicU64,
-    n_keys_cached: AtomicU64,
-    n_keys_answered: AtomicU64,
-    n_keys_stale: AtomicU64,
-    n_keys_without: AtomicU64,
-    n_fields_refused: AtomicU64,
-    n_failed: AtomicU64,
-    n_late: AtomicU64,
-    n_paused: AtomicU64,
-}
-
-/// What a source has done, and how it is.
-#[derive(Debug, Clone)]
-pub(crate) struct SourceStats {
-    /// The key of the configuration that it comes from.
-    pub(crate) source: String,
-    pub(super) state: State,
-    /// Keys whose fields are kept, and their bytes.
-    pub(crate) n_cached: usize,
-    pub(crate) cached_bytes: usize,
-    /// Diffs and lists that needed fields.
-    pub(super) n_look_ups: u64,
-    pub(super) n_queries: u64,
-    /// Queries that were answered.
-    pub(crate) n_answered: u64,
-    pub(crate) n_keys_asked: u64,
-    /// Keys by where their fields came from: what was known, an answer, what was known and is old,
-    /// nothing.
-    pub(crate) n_keys_cached: u64,
-    pub(crate) n_keys_answered: u64,
-    pub(crate) n_keys_stale: u64,
-    pub(crate) n_keys_without: u64,
-    pub(crate) n_fields_refused: u64,
-    pub(crate) n_failed: u64,
-    /// Queries that were not answered in time, and look-ups that did not get to ask in time.
-    pub(crate) n_late: u64,
-    /// Look-ups that asked nobody, because the source had a pause.
-    pub(crate) n_paused: u64,
-}
-
 /// One look-up under way.
 struct LookUp<'a> {
     topic: &'a Topic,
     start: Instant,
-    /// How much had been forgotten when it began.
+    deadline: Instant,
+    /// How much had been forgotten when it began, or last began to ask.
     epoch: u64,
     found: HashMap<Key, Rendered>,
     /// Not known, or not of late.
     missing: Vec<Key>,
-}
-
-/// Takes keys off the list of those that are asked for, whatever happens to who asked.
-struct Flight<'a> {
-    source: &'a Source,
-    names: Vec<Name>,
-    _ended: watch::Sender<()>,
-}
-
-impl SourceStats {
-    /// Whether the last query was answered.
-    pub(crate) fn is_ok(&self) -> bool {
-        self.state == State::Ok
-    }
+    /// What was told of them, for want of anything newer in the cache.
+    reads: Reads,
+    /// Whether it asks again, with less than the deadline left.
+    is_again: bool,
 }
 
 impl Source {
@@ -156,7 +103,7 @@ impl Source {
             cache: Mutex::new(Cache::new(cache)),
             circuit: Mutex::new(Circuit::new(circuit, Instant::now())),
             permits: Semaphore::new(config.max_queries),
-            flights: Mutex::default(),
+            flights: Flights::default(),
             deadline: config.deadline,
             max_keys: config.max_keys,
             max_fields_bytes: config.max_fields_bytes,
@@ -205,9 +152,12 @@ impl Source {
         let mut look_up = LookUp {
             topic,
             start,
+            deadline: start + self.deadline,
             epoch: self.epoch(),
             found: HashMap::with_capacity(keys.len()),
             missing: Vec::new(),
+            reads: Reads::new(),
+            is_again: false,
         };
         self.take_fresh(&mut look_up, keys);
         count(
@@ -217,16 +167,15 @@ impl Source {
         if look_up.missing.is_empty() {
             return look_up.found;
         }
-        let (mine, flight, others) = self.board(&look_up);
-        if !mine.is_empty() {
-            self.ask_for(&look_up, &mine).await;
+        let mut keys = look_up.missing.clone();
+        loop {
+            self.await_answers(&mut look_up, &keys).await;
+            keys = self.forgotten_of(&mut look_up, keys);
+            if keys.is_empty() || Instant::now() >= look_up.deadline {
+                return self.take_what_there_is(look_up);
+            }
+            look_up.is_again = true;
         }
-        drop(flight);
-        for mut other in others {
-            // It ends with an error when its sender is gone, which is what is waited for.
-            let _ended = timeout_at(start + self.deadline, other.changed()).await;
-        }
-        self.take_what_there_is(look_up)
     }
 
     fn take_fresh(&self, look_up: &mut LookUp<'_>, keys: &[Key]) {
@@ -242,43 +191,54 @@ impl Source {
         }
     }
 
-    /// Parts the missing keys into those to ask for and those that somebody asks for already.
-    fn board(&self, look_up: &LookUp<'_>) -> (Vec<Key>, Flight<'_>, Vec<watch::Receiver<()>>) {
-        let (sender, receiver) = watch::channel(());
-        let mut flight = Flight {
-            source: self,
-            names: Vec::new(),
-            _ended: sender,
-        };
-        let (mut mine, mut others) = (Vec::new(), Vec::<watch::Receiver<()>>::new());
-        let mut flights = self.flights.lock();
-        for key in &look_up.missing {
-            let name = self.name(look_up.topic, key);
-            match flights.get(&name) {
-                Some(other) if others.iter().any(|known| known.same_channel(other)) => {}
-                Some(other) => others.push(other.clone()),
-                // Somebody's answer may have come since the look into the cache; it is kept before
-                // their flight ends.
-                None if self.is_fresh(look_up, &name) => {}
-                None => {
-                    flights.insert(name.clone(), receiver.clone());
-                    flight.names.push(name);
-                    mine.push(key.clone());
-                }
-            }
+    /// Asks for those of `keys` that nobody asks for, and waits for the answers to the others.
+    async fn await_answers(&self, look_up: &mut LookUp<'_>, keys: &[Key]) {
+        let (flight, mut seats) = self.board(look_up, keys);
+        let mine = flight.keys();
+        if !mine.is_empty() {
+            self.ask_for(look_up, &mine, &flight).await;
+            seats.push(flight.seat(look_up.epoch));
         }
-        drop(flights);
-        (mine, flight, others)
+        drop(flight);
+        for mut seat in seats {
+            seat.landed(look_up.deadline).await;
+            let read = |key: &Key| Some((key.clone(), seat.read(key)?));
+            look_up.reads.extend(keys.iter().filter_map(read));
+        }
     }
 
-    fn is_fresh(&self, look_up: &LookUp<'_>, name: &Name) -> bool {
-        let known = self.cache.lock().get(look_up.topic, name, look_up.start);
-        matches!(known, Known::Fresh(_))
+    fn board(&self, look_up: &LookUp<'_>, keys: &[Key]) -> (Flight<'_>, Vec<Seat>) {
+        let names = keys.iter().map(|key| self.name(look_up.topic, key));
+        self.flights.board(look_up.epoch, names, |name| {
+            let mut cache = self.cache.lock();
+            match cache.get(look_up.topic, name, look_up.start) {
+                Known::Fresh(_) => Need::Known,
+                Known::Stale(_) | Known::Nothing => {
+                    Need::Since(cache.since(look_up.topic, &name.key))
+                }
+            }
+        })
+    }
+
+    /// Which of `keys` were forgotten while they were asked for, so that the answer did not count.
+    fn forgotten_of(&self, look_up: &mut LookUp<'_>, mut keys: Vec<Key>) -> Vec<Key> {
+        let mut cache = self.cache.lock();
+        let before = std::mem::replace(&mut look_up.epoch, cache.epoch());
+        keys.retain(|key| {
+            let name = self.name(look_up.topic, key);
+            let is_forgotten = cache.since(look_up.topic, key) > before;
+            is_forgotten
+                && !matches!(
+                    cache.get(look_up.topic, &name, look_up.start),
+                    Known::Fresh(_)
+                )
+        });
+        keys
     }
 
     /// Asks for keys, if the source may be asked, and keeps what it says.
-    async fn ask_for(&self, look_up: &LookUp<'_>, keys: &[Key]) {
-        let deadline = look_up.start + self.deadline;
+    async fn ask_for(&self, look_up: &LookUp<'_>, keys: &[Key], flight: &Flight<'_>) {
+        let deadline = look_up.deadline;
         let Ok(Ok(_permit)) = timeout_at(deadline, self.permits.acquire()).await else {
             // Those before it are late themselves, and say so.
             return count(&self.counters.n_late, 1);
@@ -295,7 +255,7 @@ impl Source {
                     count(&self.counters.n_answered, 1);
                     let change = self.circuit.lock().succeeded(Instant::now());
                     self.tell(change);
-                    self.keep(look_up, some, found);
+                    self.keep(look_up, some, found, flight);
                     continue;
                 }
                 Ok(Err(error)) => {
@@ -304,6 +264,9 @@ impl Source {
                 }
                 Err(_) => {
                     count(&self.counters.n_late, 1);
+                    if look_up.is_again && attempt == Attempt::Usual {
+                        return; // It had less time than it is to have: that is no failure of its.
+                    }
                     let deadline_ms = self.deadline.as_millis();
                     format!("no answer within {deadline_ms} ms (fetch.deadline)")
                 }
@@ -313,8 +276,9 @@ impl Source {
         }
     }
 
-    /// Keeps what the source said of `keys`; what it did not say of one is that it has no fields.
-    fn keep(&self, look_up: &LookUp<'_>, keys: &[Key], found: Found) {
+    /// Keeps what the source said of `keys`, but for what was forgotten meanwhile, and tells all
+    /// who are on the flight. What it did not say of a key is that it has no fields.
+    fn keep(&self, look_up: &LookUp<'_>, keys: &[Key], found: Found, flight: &Flight<'_>) {
         let mut by_key: HashMap<String, String> = HashMap::with_capacity(found.len());
         for (key, fields) in found {
             by_key.entry(key).or_insert(fields);
@@ -326,22 +290,31 @@ impl Source {
             let kept = rendered(fields, max);
             if kept.is_none() {
                 n_refused += 1;
-                let (key, source) = (key.as_str(), self.key.as_str());
-                tracing::debug!(source, key, fields_bytes, max, "fields refused");
+                let (key, source) = (client_text(key.as_str()), self.key.as_str());
+                tracing::debug!(source, %key, fields_bytes, max, "fields refused");
             }
             kept
         });
         let fields: Vec<Option<Rendered>> = fields.collect();
         count(&self.counters.n_fields_refused, n_refused);
         let mut cache = self.cache.lock();
-        for (key, fields) in keys.iter().zip(fields) {
+        flight.tell(keys.iter().zip(fields).map(|(key, fields)| {
             let name = self.name(look_up.topic, key);
-            cache.put(look_up.topic, name, fields, look_up.epoch);
-        }
+            let is_kept = cache.put(look_up.topic, name, fields.clone(), look_up.epoch);
+            let is_overtaken = !is_kept;
+            (
+                key.clone(),
+                Read {
+                    fields,
+                    is_overtaken,
+                },
+            )
+        }));
     }
 
-    /// Completes a look-up with what the cache has by now, fresh or not.
-    fn take_what_there_is(&self, look_up: LookUp<'_>) -> HashMap<Key, Rendered> {
+    /// Completes a look-up with what the cache has by now, fresh or not, or else with what was read
+    /// and is not kept: it was forgotten meanwhile, or there was no room.
+    fn take_what_there_is(&self, mut look_up: LookUp<'_>) -> HashMap<Key, Rendered> {
         let (mut found, mut n_stale, mut n_without) = (look_up.found, 0, 0);
         let n_missing = look_up.missing.len();
         let mut cache = self.cache.lock();
@@ -357,10 +330,15 @@ impl Source {
                     n_stale += 1;
                     fields
                 }
-                Known::Nothing => {
-                    n_without += 1;
-                    None
-                }
+                Known::Nothing => match look_up.reads.remove(&key) {
+                    Some(read) if !read.is_overtaken => read.fields,
+                    read => {
+                        let fields = read.and_then(|read| read.fields);
+                        n_stale += usize::from(fields.is_some());
+                        n_without += usize::from(fields.is_none());
+                        fields
+                    }
+                },
             };
             if let Some(fields) = fields {
                 found.insert(key, fields);
@@ -416,27 +394,15 @@ impl Source {
     /// What it has done.
     pub(super) fn stats(&self) -> SourceStats {
         let state = self.circuit.lock().state();
-        let (n_cached, cached_bytes) = self.cache.lock().size();
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counters = &self.counters;
-        SourceStats {
-            source: self.key.clone(),
-            state,
-            n_cached,
-            cached_bytes,
-            n_look_ups: read(&counters.n_look_ups),
-            n_queries: read(&counters.n_queries),
-            n_answered: read(&counters.n_answered),
-            n_keys_asked: read(&counters.n_keys_asked),
-            n_keys_cached: read(&counters.n_keys_cached),
-            n_keys_answered: read(&counters.n_keys_answered),
-            n_keys_stale: read(&counters.n_keys_stale),
-            n_keys_without: read(&counters.n_keys_without),
-            n_fields_refused: read(&counters.n_fields_refused),
-            n_failed: read(&counters.n_failed),
-            n_late: read(&counters.n_late),
-            n_paused: read(&counters.n_paused),
-        }
+        let kept = self.cache.lock().size();
+        self.counters.read(self.key.clone(), state, kept)
+    }
+
+    /// What is missing, if the last look-up failed.
+    pub(super) fn outage(&self) -> Option<Outage> {
+        let circuit = self.circuit.lock();
+        let (since, why) = circuit.outage()?;
+        Some(Outage::new(Part::Fields, &self.key, why, since.elapsed()))
     }
 
     /// How it does, for people and their programs.
@@ -468,15 +434,6 @@ impl Source {
     }
 }
 
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        let mut flights = self.source.flights.lock();
-        for name in &self.names {
-            flights.remove(name);
-        }
-    }
-}
-
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source")
@@ -486,6 +443,5 @@ impl fmt::Debug for Source {
     }
 }
 
-fn count(counter: &AtomicU64, n: usize) {
-    counter.fetch_add(n as u64, Ordering::Relaxed);
-}
+#[cfg(test)]
+mod tests;

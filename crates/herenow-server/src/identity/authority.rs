@@ -5,20 +5,23 @@ use std::sync::Arc;
 
 use herenow_channels::{ConnectInfo, ConnectRefused, Handle};
 use jsonwebtoken::Algorithm;
-use jsonwebtoken::crypto::verify;
 use tokio::task::JoinHandle;
 
 use super::claims::{ClaimRules, RawClaims};
-use super::expiry::{Expiries, Expiry, unix_seconds};
-use super::jwks::Jwks;
+use super::expiry::{Expiries, Expiry};
+use super::jwks::{Jwks, Refetch};
 use super::keys::{Header, Headers, Key, KeyError, Parts};
 use super::refusal::{TokenMetrics, TokenRefusal};
 use super::who::Identity;
-use crate::config::{JwtConfig, ServerConfig};
+use crate::clock::unix_seconds;
+use crate::config::ServerConfig;
+use crate::outage::Outage;
 
 /// Parameters of a socket that may carry its token, in this order; the sub-protocol of a token
 /// counts after the first.
 const PARAMS: [&str; 3] = ["token", "access_token", "apikey"];
+/// Of the handshakes that are checked at a time, one in so many may wait for keys.
+const CHECKS_PER_WAITER: usize = 4;
 /// The parameter that names the user in dev mode.
 const USER_ID: &str = "user_id";
 
@@ -119,6 +122,11 @@ impl Authority {
         &self.0.metrics
     }
 
+    /// What is missing, if the keys of `jwt.jwks_url` cannot be fetched now.
+    pub(crate) fn outage(&self) -> Option<Outage> {
+        self.0.tokens.as_ref()?.jwks.as_ref()?.outage()
+    }
+
     pub(super) fn expiries(&self) -> &Arc<Expiries> {
         &self.0.expiries
     }
@@ -136,8 +144,8 @@ impl Authority {
         refusal
     }
 
-    /// Checks a token; counts and logs a refusal. Waits only if the token's key is not known and
-    /// may be fetched.
+    /// Checks a token; counts and logs a refusal. Waits only if it is not signed by a key that is
+    /// here, and other keys may be fetched.
     ///
     /// In dev mode no token is looked at: whoever has one is nobody in particular, and may do all.
     ///
@@ -145,24 +153,31 @@ impl Authority {
     ///
     /// [`TokenRefusal`]
     pub async fn check(&self, token: &str) -> Result<Identity, TokenRefusal> {
+        self.check_for(token, |_| true).await
+    }
+
+    /// As [`check`](Self::check), and refuses a token that is somebody else's than `is_own` says.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenRefusal`], counted and logged.
+    pub(super) async fn check_for(
+        &self,
+        token: &str,
+        is_own: impl FnOnce(&Identity) -> bool,
+    ) -> Result<Identity, TokenRefusal> {
         let Some(tokens) = &self.0.tokens else {
             return Ok(Identity::claimed(None));
         };
-        let mut checked = tokens.check(token, unix_seconds());
-        if let (Err(TokenRefusal::UnknownKey | TokenRefusal::KeysUnavailable), Some(jwks)) =
-            (&checked, &tokens.jwks)
-            && jwks.refetched().await
-        {
-            checked = tokens.check(token, unix_seconds());
-        }
-        self.counted(checked)
+        let checked = tokens.check(token).await;
+        self.counted(checked.and_then(|new| match is_own(&new) {
+            true => Ok(new),
+            false => Err(TokenRefusal::OtherUser),
+        }))
     }
 
     /// Counts what a check came to, and logs a refusal.
-    pub(super) fn counted(
-        &self,
-        checked: Result<Identity, TokenRefusal>,
-    ) -> Result<Identity, TokenRefusal> {
+    fn counted(&self, checked: Result<Identity, TokenRefusal>) -> Result<Identity, TokenRefusal> {
         match &checked {
             Ok(_) => self.0.metrics.count_accepted(),
             Err(refusal) => self.0.metrics.count_refused(refusal),
@@ -210,7 +225,7 @@ impl Tokens {
         for path in &jwt.public_key_files {
             keys.push(key_file(path)?);
         }
-        let jwks = jwt.jwks_url.as_deref().map(|url| fetched(url, jwt));
+        let jwks = jwt.jwks_url.as_deref().map(|url| fetched(url, config));
         Ok(Self {
             keys,
             jwks: jwks.transpose()?,
@@ -226,41 +241,80 @@ impl Tokens {
         })
     }
 
-    /// Checks a token at `now` by the keys that are here.
-    fn check(&self, token: &str, now: u64) -> Result<Identity, TokenRefusal> {
+    /// Checks a token.
+    async fn check(&self, token: &str) -> Result<Identity, TokenRefusal> {
         let (len, max) = (token.len(), self.max_token_bytes);
         if len > max {
             return Err(TokenRefusal::TooLong { len, max });
         }
         let token = Parts::of(token)?;
         let header = self.headers.read(&token)?;
-        let claims = self.verify(&token, &header)?;
-        Ok(Identity::of(claims.check(&self.rules, now)?))
+        let claims = self.verify_or_fetch(&token, &header).await?;
+        Ok(Identity::of(claims.check(&self.rules, unix_seconds())?))
     }
 
-    /// The claims of a token that one of the keys has signed. What they must be is ours to say, so
-    /// that `jsonwebtoken` checks the signature and no more.
-    fn verify(&self, token: &Parts<'_>, header: &Header) -> Result<RawClaims, TokenRefusal> {
+    /// As [`verify`](Self::verify), and once more if other keys could be fetched. Also a wrong
+    /// signature may be for want of a key: one that was replaced under its name, or has none.
+    async fn verify_or_fetch(
+        &self,
+        token: &Parts<'_>,
+        header: &Header,
+    ) -> Result<RawClaims, TokenRefusal> {
         let algorithm = header.algorithm()?;
+        let verified = self.verify(token, algorithm, header);
+        let (Err(refusal), Some(jwks)) = (&verified, self.jwks_for(algorithm)) else {
+            return verified;
+        };
+        let is_unknown = match refusal {
+            TokenRefusal::UnknownKey => true,
+            TokenRefusal::KeysUnavailable | TokenRefusal::Signature => false,
+            // Whoever signed it, it is wrong.
+            _ => return verified,
+        };
+        match jwks.refetched().await {
+            Refetch::Done => self.verify(token, algorithm, header),
+            Refetch::Unavailable if is_unknown => Err(TokenRefusal::KeysUnavailable),
+            Refetch::TooSoon | Refetch::Unavailable => verified,
+        }
+    }
+
+    /// Where keys for an algorithm are fetched from.
+    fn jwks_for(&self, algorithm: Algorithm) -> Option<&Jwks> {
+        let jwks = self.jwks.as_deref();
+        jwks.filter(|_| algorithm != Algorithm::HS256)
+    }
+
+    /// The claims of a token that one of the keys that are here has signed. What they must be is
+    /// ours to say, so that `jsonwebtoken` checks the signature and no more.
+    fn verify(
+        &self,
+        token: &Parts<'_>,
+        algorithm: Algorithm,
+        header: &Header,
+    ) -> Result<RawClaims, TokenRefusal> {
         let fetched = self.jwks.as_ref().and_then(|jwks| jwks.keys());
         let keys = self.keys.iter();
         let keys = keys.chain(fetched.iter().flat_map(|keys| keys.iter()));
-        let (message, mut refusal) = (token.message.as_bytes(), None);
+        let (message, signature) = (token.message.as_bytes(), token.signature()?);
+        let mut is_named = false;
         for key in keys.filter(|key| key.fits(algorithm, header)) {
-            match verify(token.signature, message, &key.key, algorithm) {
-                Ok(true) => return RawClaims::read(&token.claims()?),
-                // That it is not signed by a key which it does not name says nothing about it.
-                Ok(false) if !key.is_named_by(header) => {}
-                Ok(false) => refusal = Some(TokenRefusal::Signature),
-                Err(_) => refusal = Some(TokenRefusal::Malformed),
+            if key.checker.is_right(message, &signature) {
+                return RawClaims::read(&token.claims()?);
             }
+            // That it is not signed by a key which it does not name says nothing about it.
+            is_named |= key.is_named_by(header);
         }
-        Err(refusal.unwrap_or_else(|| self.unknown_key(algorithm, header, fetched.is_some())))
+        // Without a name it may be of a key that is not here yet.
+        let are_here = fetched.is_some() || self.jwks_for(algorithm).is_none();
+        match is_named && are_here {
+            true => Err(TokenRefusal::Signature),
+            false => Err(self.unknown_key(algorithm, header, fetched.is_some())),
+        }
     }
 
     /// The refusal of a token for which there is no key.
     fn unknown_key(&self, algorithm: Algorithm, header: &Header, is_fetched: bool) -> TokenRefusal {
-        let is_of_jwks = self.jwks.is_some() && algorithm != Algorithm::HS256;
+        let is_of_jwks = self.jwks_for(algorithm).is_some();
         let is_known = self.keys.iter().any(|key| key.algorithm == algorithm);
         match (is_of_jwks, is_known, is_fetched) {
             (true, _, false) => TokenRefusal::KeysUnavailable,
@@ -283,11 +337,12 @@ fn key_file(path: &str) -> Result<Key, AuthorityError> {
     })
 }
 
-fn fetched(url: &str, config: &JwtConfig) -> Result<Arc<Jwks>, AuthorityError> {
+fn fetched(url: &str, config: &ServerConfig) -> Result<Arc<Jwks>, AuthorityError> {
     let problem = |problem: String| AuthorityError::Jwks { problem };
     let url = reqwest::Url::parse(url).map_err(|error| problem(error.to_string()))?;
-    let jwks = Jwks::new(url, config).map_err(|error| problem(error.to_string()))?;
-    Ok(Arc::new(jwks))
+    let max_waiters = config.socket.max_checks.get() / CHECKS_PER_WAITER;
+    let jwks = Jwks::new(url, &config.jwt, max_waiters);
+    Ok(Arc::new(jwks.map_err(|error| problem(error.to_string()))?))
 }
 
 impl Drop for Shared {

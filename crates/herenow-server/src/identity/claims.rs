@@ -16,6 +16,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use smol_str::SmolStr;
 
 use super::refusal::TokenRefusal;
 use super::rights::{Rights, Topics};
@@ -82,8 +83,8 @@ pub(super) struct ClaimRules {
 /// Claims that hold now.
 #[derive(Debug)]
 pub(super) struct Claims {
-    pub(super) key: Option<Box<str>>,
-    pub(super) role: Option<Box<str>>,
+    pub(super) key: Option<SmolStr>,
+    pub(super) role: Option<SmolStr>,
     pub(super) topics: Topics,
     pub(super) rights: Rights,
     /// The end, leeway included, in seconds since 1970.
@@ -220,12 +221,12 @@ fn rights_of(value: Value) -> Option<Rights> {
     Rights::from_words(texts(value)?.iter().map(String::as_str))
 }
 
-fn key(user: String, max: usize) -> Result<Box<str>, TokenRefusal> {
-    if user.is_empty() || user.len() > max {
-        let expected = "1 byte or more, and at most presence.max_key_bytes";
-        return Err(wrong("sub", expected));
+fn key(user: String, max: usize) -> Result<SmolStr, TokenRefusal> {
+    match user.len() {
+        0 => Err(wrong("sub", "1 byte or more")),
+        len if len > max => Err(TokenRefusal::KeyTooLong { len, max }),
+        _ => Ok(user.into()),
     }
-    Ok(user.into())
 }
 
 /// The one of two claims that is given, with its name.

@@ -4,10 +4,10 @@
 //! identity does not have are answered as if those did not exist, and `access_token` on topic
 //! `phoenix` brings a new token. A connection is closed when its token is over.
 
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, LazyLock};
 
 use herenow_channels::{
-    Assigns, ConnectInfo, ConnectRefused, Connected, ConnectionHandle, ConnectionRef, Guard, Handle,
+    Assigns, ConnectInfo, ConnectRefused, Connected, ConnectionHandle, ConnectionRef, Guard,
 };
 use herenow_protocol::Payload;
 use parking_lot::Mutex;
@@ -25,11 +25,13 @@ pub(crate) const ACCESS_TOKEN: &str = "access_token";
 /// What connections have in dev mode that did not say who they are.
 static UNNAMED: LazyLock<Assigns> = LazyLock::new(|| {
     let credential = Credential::new(None, Identity::claimed(None));
-    Assigns::new().with(credential)
+    let mut assigns = Assigns::new();
+    assigns.insert_arc(credential);
+    assigns
 });
 
-/// Tells a channel that the connection's identity has changed.
-#[derive(Debug)]
+/// Tells the channels that the connection's identity has changed.
+#[derive(Debug, Clone)]
 pub(crate) struct IdentityChanged;
 
 /// The identity of one connection. Shared by its channels.
@@ -38,7 +40,6 @@ pub struct Credential {
     /// `None` in dev mode.
     authority: Option<Authority>,
     state: Mutex<State>,
-    me: Weak<Self>,
 }
 
 #[derive(Debug)]
@@ -47,8 +48,6 @@ struct State {
     connection: ConnectionHandle,
     /// Among the connections by their ends.
     place: Option<Place>,
-    /// Channels that want to know of changes, one a topic.
-    channels: Vec<Handle>,
     /// Whether a token on topic `phoenix` is being checked.
     is_checking: bool,
 }
@@ -71,36 +70,36 @@ impl Authority {
     pub fn connected(&self, identity: Identity) -> Connected {
         let mut connected = Connected::anonymous();
         if self.is_dev() {
-            connected.assigns = match identity.key() {
-                Some(_) => Assigns::new().with(Credential::new(None, identity)),
-                None => UNNAMED.clone(),
-            };
+            if identity.key().is_some() {
+                return connected.assign_arc(Credential::new(None, identity));
+            }
+            connected.assigns = UNNAMED.clone();
             return connected;
         }
         connected.id = identity.key().map(user_id);
         let credential = Credential::new(Some(self), identity);
-        connected.assign(credential.clone()).guarded_by(credential)
+        connected
+            .assign_arc(credential.clone())
+            .guarded_by(credential)
     }
 }
 
 impl Credential {
     fn new(authority: Option<&Authority>, identity: Identity) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+        Arc::new(Self {
             authority: authority.cloned(),
             state: Mutex::new(State {
                 identity,
                 connection: ConnectionHandle::default(),
                 place: None,
-                channels: Vec::new(),
                 is_checking: false,
             }),
-            me: me.clone(),
         })
     }
 
     /// The credential among a channel's assigns.
-    pub fn of(assigns: &Assigns) -> Option<&Arc<Self>> {
-        assigns.get::<Arc<Self>>()
+    pub fn of(assigns: &Assigns) -> Option<&Self> {
+        assigns.get()
     }
 
     /// The identity as it is now.
@@ -108,21 +107,8 @@ impl Credential {
         self.state.lock().identity.clone()
     }
 
-    /// Has a channel told with [`IdentityChanged`] when the identity changes.
-    pub(crate) fn attach(&self, channel: Handle) {
-        if self.authority.is_some() {
-            let mut state = self.state.lock();
-            state.detach(channel.topic());
-            state.channels.push(channel);
-        }
-    }
-
-    /// Forgets the channel of a topic.
-    pub(crate) fn detach(&self, topic: &str) {
-        self.state.lock().detach(topic);
-    }
-
-    /// Takes a new token, of the same user: from now on it counts. In dev mode it is not looked at.
+    /// Takes a new token, of the same user: from now on it counts, and all channels are told
+    /// `IdentityChanged`. In dev mode it is not looked at.
     ///
     /// # Errors
     ///
@@ -131,35 +117,27 @@ impl Credential {
         let Some(authority) = &self.authority else {
             return Ok(self.identity());
         };
-        let new = authority.check(token).await?;
-        let channels = {
-            let mut state = self.state.lock();
-            if new.key() != state.identity.key() {
-                drop(state);
-                return authority.counted(Err(TokenRefusal::OtherUser));
-            }
-            state.identity = new.clone();
-            state.take_place(authority);
-            state.channels.clone()
-        };
-        for channel in channels {
-            // A channel that has ended has nothing to change.
-            let _ended = channel.send(IdentityChanged);
-        }
+        let is_own = |new: &Identity| new.key() == self.state.lock().identity.key();
+        let new = authority.check_for(token, is_own).await?;
+        let mut state = self.state.lock();
+        state.identity = new.clone();
+        state.take_place(authority);
+        let connection = state.connection.clone();
+        drop(state);
+        connection.tell_channels(IdentityChanged);
         Ok(new)
     }
 
     /// Checks a token of topic `phoenix`, one at a time.
-    fn renew_later(&self, token: String, reply: ConnectionRef) {
-        let Some(me) = self.me.upgrade() else { return };
+    fn renew_later(self: Arc<Self>, token: String, reply: ConnectionRef) {
         if std::mem::replace(&mut self.state.lock().is_checking, true) {
             let busy = json!({ "reason": "a token is being checked" });
             let _closed = reply.reply("error", busy);
             return;
         }
         tokio::spawn(async move {
-            let renewed = me.renew(&token).await;
-            me.state.lock().is_checking = false;
+            let renewed = self.renew(&token).await;
+            self.state.lock().is_checking = false;
             let (status, response) = answer(&renewed);
             // A connection that has closed wants no reply.
             let _closed = reply.reply(status, response);
@@ -178,10 +156,6 @@ impl State {
         let held = || Held::Connection(self.connection.clone());
         self.place = expires_at.map(|at| expiries.insert(at, held()));
     }
-
-    fn detach(&mut self, topic: &str) {
-        self.channels.retain(|channel| channel.topic() != topic);
-    }
 }
 
 impl Guard for Credential {
@@ -197,7 +171,7 @@ impl Guard for Credential {
         self.state.lock().identity.may_join(topic)
     }
 
-    fn handle_in(&self, event: &str, payload: &Payload, reply: &ConnectionRef) -> bool {
+    fn handle_in(self: Arc<Self>, event: &str, payload: &Payload, reply: &ConnectionRef) -> bool {
         let is_ours = event == ACCESS_TOKEN;
         if is_ours {
             match token_in(payload) {

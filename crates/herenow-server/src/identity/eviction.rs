@@ -1,7 +1,9 @@
-//! Ending what a user has open, on all nodes.
+//! Ending what a user has open on this node.
 
-use herenow_channels::{BroadcastError, Sockets};
-use herenow_pubsub::{BroadcastError as PubSubError, Payload};
+use std::sync::Arc;
+
+use herenow_protocol::event;
+use herenow_pubsub::{Payload, PubSub};
 use serde_json::json;
 
 use super::rights::USER_PREFIX;
@@ -10,28 +12,20 @@ use super::rights::USER_PREFIX;
 pub(crate) const EVICT: &str = "herenow:evict";
 
 /// The id of a user's connections: the topic on which they are told to end.
-pub(crate) fn user_id(key: &str) -> String {
-    format!("{USER_PREFIX}{key}")
+pub(crate) fn user_id(key: &str) -> Arc<str> {
+    [USER_PREFIX, key].concat().into()
 }
 
-/// Closes all connections of the user `key`, on every node, with code 1001. Whoever has a valid
-/// token may connect again; in dev mode connections are nobody's, and none is closed.
-///
-/// # Errors
-///
-/// If the cluster's engine did not take it; then nobody is disconnected.
-pub fn evict(sockets: &Sockets, key: &str) -> Result<(), PubSubError> {
-    sockets.disconnect(&user_id(key))
+/// Closes all connections of the user `key` on this node, with code 1001.
+pub(crate) fn evict(pubsub: &PubSub, key: &str) {
+    pubsub.local_broadcast(&user_id(key), event::DISCONNECT, Payload::json("{}"));
 }
 
-/// Ends the channels of `topic` in which the user `key` is, on every node, with `phx_close`.
-/// Clients do not rejoin by themselves then, but may.
-///
-/// # Errors
-///
-/// If the cluster's engine did not take it; then nobody is evicted.
-pub fn evict_from(sockets: &Sockets, topic: &str, key: &str) -> Result<(), BroadcastError> {
-    sockets.broadcast(topic, EVICT, json!({ "key": key }))
+/// Ends the channels of `topic` on this node in which the user `key` is, with `phx_close`. Clients
+/// do not rejoin by themselves then, but may.
+pub(crate) fn evict_from(pubsub: &PubSub, topic: &str, key: &str) {
+    let payload = Payload::json(json!({ "key": key }).to_string());
+    pubsub.local_broadcast(topic, EVICT, payload);
 }
 
 /// The user that a broadcast of [`EVICT`] is about.

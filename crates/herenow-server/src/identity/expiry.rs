@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use herenow_channels::{CloseCode, ConnectionHandle, Handle, InfoError};
 use parking_lot::Mutex;
 
 use super::refusal::TokenMetrics;
+use crate::clock::unix_seconds;
 
 /// How a connection is closed whose token is over: a code of the range for applications, after
 /// which clients come back, with a new token if they have one.
@@ -84,9 +85,7 @@ impl Expiries {
             let due = self.take_due(unix_seconds());
             let n_due = due.len();
             for (place, held) in due {
-                if self.end(place, held) {
-                    metrics.count_expired();
-                }
+                self.end(place, held, &metrics);
             }
             if n_due > 0 {
                 tracing::info!(n_expired = n_due, "tokens expired");
@@ -94,18 +93,21 @@ impl Expiries {
         }
     }
 
-    /// Ends what is held; tells whether it was there.
-    fn end(&self, place: Place, held: Held) -> bool {
+    /// Ends what is held, and counts it if it was there.
+    fn end(&self, place: Place, held: Held, metrics: &TokenMetrics) {
         match &held {
-            Held::Connection(connection) => connection.close_unauthorized(CLOSE_CODE, CLOSE_TEXT),
+            Held::Connection(connection) => {
+                if connection.close_unauthorized(CLOSE_CODE, CLOSE_TEXT) {
+                    metrics.count_expired();
+                }
+            }
             Held::Channel(channel) => match channel.send(TokenExpired) {
-                Ok(()) => true,
+                Ok(()) => metrics.count_expired_channel(),
                 // The channels of its connection are behind: it is told the next time.
                 Err(InfoError::Full { .. }) => {
                     self.0.lock().held.insert(place, held);
-                    false
                 }
-                Err(_) => false,
+                Err(_) => {}
             },
         }
     }
@@ -123,13 +125,6 @@ impl Drop for Expiry {
     fn drop(&mut self) {
         self.expiries.remove(self.place);
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
 use super::crypto;
-use super::expiry::unix_seconds;
 use super::rights::{Rights, Topics};
+use crate::clock::unix_seconds;
 use crate::config::ServerConfig;
 
 /// What a token is to say.
@@ -70,7 +70,8 @@ impl Default for TokenRequest {
     }
 }
 
-/// Makes an HS256 token with the secret of `config`, for its first audience and by its first issuer.
+/// Makes an HS256 token with the secret of `config`, for its first audience and by its first
+/// issuer.
 ///
 /// # Errors
 ///

@@ -1,21 +1,23 @@
 //! Keys from a JWKS URL.
 //!
-//! One task fetches: at the start, every `jwt.jwks_refresh`, and when a token names a key that is
-//! not known, but then no sooner than `jwt.jwks_cooldown` after the last time. While the endpoint is
-//! down it tries again after 1 s, then 2 s, 4 s and so on up to a minute, and the keys of before
-//! hold. Checks read the keys; they wait for a fetch only where a key is not known.
+//! One task fetches: at the start, every `jwt.jwks_refresh`, and when a token is not signed by a
+//! key that is here, but then no sooner than `jwt.jwks_cooldown` after the last time. While the
+//! endpoint is down it tries again after 1 s, then 2 s, 4 s and so on up to a minute, and the keys
+//! of before hold. A set that is answered replaces them, even one without a key. Checks read the
+//! keys; a few of them wait for a fetch where the key is not here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use herenow_pubsub::broker::in_words;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::keys::{Key, KeyError};
+use super::keys::{Key, KeyError, KeySet, MAX_JWKS_KEYS};
 use super::refusal::TokenMetrics;
 use crate::config::JwtConfig;
+use crate::outage::{Failing, Outage, Part};
 
 /// Largest set of keys.
 const MAX_BODY_BYTES: usize = 256 << 10;
@@ -31,19 +33,34 @@ pub(super) struct Jwks {
     cooldown: Duration,
     /// Longest time that a check waits for a fetch.
     patience: Duration,
+    /// Places of the checks that wait for a fetch. Anybody can make up a token that needs one, and
+    /// while it waits it keeps a turn of those who come in.
+    waiters: Semaphore,
     /// `None` until a fetch has succeeded.
     keys: RwLock<Option<Arc<[Key]>>>,
     wanted: Notify,
     /// Fetches that have ended.
     n_fetches: watch::Sender<u64>,
     pace: Mutex<Pace>,
+    failing: Mutex<Option<Failing>>,
 }
 
 #[derive(Debug)]
 struct Pace {
     is_fetching: bool,
-    /// When an unknown key may ask for a fetch again.
+    /// When a token may ask for a fetch again.
     not_before: Instant,
+}
+
+/// What came of asking for other keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refetch {
+    /// They were fetched, and the one that was not here may be among them.
+    Done,
+    /// Those that are here were fetched just now.
+    TooSoon,
+    /// The endpoint fails, or as many wait for it as may.
+    Unavailable,
 }
 
 /// Why keys could not be fetched.
@@ -60,8 +77,12 @@ enum FetchError {
 }
 
 impl Jwks {
-    /// Keys of `url`, none of which are here yet.
-    pub(super) fn new(url: reqwest::Url, config: &JwtConfig) -> Result<Self, reqwest::Error> {
+    /// Keys of `url`, none of which are here yet, for which so many checks wait at a time.
+    pub(super) fn new(
+        url: reqwest::Url,
+        config: &JwtConfig,
+        max_waiters: usize,
+    ) -> Result<Self, reqwest::Error> {
         // An error says that there is one already.
         let _is_there = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -75,6 +96,7 @@ impl Jwks {
             refresh: config.jwks_refresh,
             cooldown: config.jwks_cooldown,
             patience: config.jwks_timeout + Duration::from_secs(1),
+            waiters: Semaphore::new(max_waiters.min(Semaphore::MAX_PERMITS)),
             keys: RwLock::new(None),
             wanted: Notify::new(),
             n_fetches: watch::Sender::new(0),
@@ -82,6 +104,7 @@ impl Jwks {
                 is_fetching: true,
                 not_before: Instant::now(),
             }),
+            failing: Mutex::default(),
         })
     }
 
@@ -90,21 +113,44 @@ impl Jwks {
         self.keys.read().clone()
     }
 
-    /// Waits for a fetch, if one is under way or may be made now; tells whether one has ended.
-    pub(super) async fn refetched(&self) -> bool {
+    /// What is missing, if the last fetch failed.
+    pub(super) fn outage(&self) -> Option<Outage> {
+        let failing = self.failing.lock();
+        Some(failing.as_ref()?.outage(Part::Keys, "jwt.jwks_url"))
+    }
+
+    /// Waits for a fetch, if one is under way or may be made now and not too many wait already.
+    pub(super) async fn refetched(&self) -> Refetch {
         let mut n_fetches = self.n_fetches.subscribe();
-        {
-            let mut pace = self.pace.lock();
-            if !pace.is_fetching {
-                if Instant::now() < pace.not_before {
-                    return false;
-                }
-                pace.is_fetching = true;
-                self.wanted.notify_one();
-            }
+        if !self.is_coming() {
+            return match self.is_failing() {
+                true => Refetch::Unavailable,
+                false => Refetch::TooSoon,
+            };
         }
-        let ended = tokio::time::timeout(self.patience, n_fetches.changed());
-        matches!(ended.await, Ok(Ok(())))
+        let Ok(_place) = self.waiters.try_acquire() else {
+            return Refetch::Unavailable;
+        };
+        let ended = tokio::time::timeout(self.patience, n_fetches.changed()).await;
+        match matches!(ended, Ok(Ok(()))) && !self.is_failing() {
+            true => Refetch::Done,
+            false => Refetch::Unavailable,
+        }
+    }
+
+    /// Tells whether a fetch is under way; asks for one if it may be made now.
+    fn is_coming(&self) -> bool {
+        let mut pace = self.pace.lock();
+        if !pace.is_fetching && Instant::now() >= pace.not_before {
+            pace.is_fetching = true;
+            self.wanted.notify_one();
+        }
+        pace.is_fetching
+    }
+
+    /// Tells whether the last fetch failed.
+    fn is_failing(&self) -> bool {
+        self.failing.lock().is_some()
     }
 
     /// Fetches, for ever.
@@ -114,15 +160,17 @@ impl Jwks {
             let fetched = self.fetch().await;
             metrics.count_fetch(fetched.is_ok());
             let (pause, gap) = match fetched {
-                Ok(keys) => {
-                    tracing::info!(n_keys = keys.len(), "keys of tokens fetched");
-                    *self.keys.write() = Some(keys.into());
+                Ok(set) => {
+                    set.log();
+                    *self.keys.write() = Some(set.keys.into());
+                    *self.failing.lock() = None;
                     back_off = FIRST_BACK_OFF;
                     (self.refresh, self.cooldown)
                 }
                 Err(error) => {
                     let has_keys = self.keys().is_some();
                     tracing::warn!(%error, has_keys, "keys of tokens not fetched");
+                    Failing::note(&mut self.failing.lock(), &error.to_string());
                     let pause = back_off;
                     back_off = (back_off * 2).min(MAX_BACK_OFF);
                     (pause, pause)
@@ -140,7 +188,7 @@ impl Jwks {
         }
     }
 
-    async fn fetch(&self) -> Result<Vec<Key>, FetchError> {
+    async fn fetch(&self) -> Result<KeySet, FetchError> {
         let http = |error: reqwest::Error| FetchError::Http(error.without_url());
         let answer = self.client.get(self.url.clone()).send().await;
         let mut answer = answer.map_err(http)?;
@@ -154,6 +202,23 @@ impl Jwks {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Key::from_jwks(&body)?)
+        Ok(KeySet::read(&body)?)
+    }
+}
+
+impl KeySet {
+    fn log(&self) {
+        let (n_keys, n_left_out) = (self.keys.len(), self.n_left_out);
+        tracing::info!(n_keys, n_left_out, "keys of tokens fetched");
+        if n_keys == 0 {
+            tracing::warn!(
+                n_left_out,
+                "no key for tokens in the answer of jwt.jwks_url"
+            );
+        }
+        if self.n_over > 0 {
+            let (n_keys, limit) = (n_keys + self.n_over, MAX_JWKS_KEYS);
+            tracing::warn!(n_keys, limit, "keys of tokens over the limit are not used");
+        }
     }
 }

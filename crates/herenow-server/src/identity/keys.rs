@@ -7,15 +7,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use parking_lot::Mutex;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::crypto;
+use super::crypto::{self, Checker};
 use super::refusal::TokenRefusal;
 
 /// Characters of an algorithm's name that are logged.
 const MAX_SHOWN_CHARS: usize = 16;
-/// Most keys of a set that are looked at.
-const MAX_JWKS_KEYS: usize = 100;
+/// Most keys of a set that are used, the first.
+pub(super) const MAX_JWKS_KEYS: usize = 100;
 /// Shortest modulus of an RSA key, in bytes; ring takes no shorter one either.
 const MIN_MODULUS_BYTES: usize = 256;
 
@@ -25,7 +26,17 @@ pub(super) struct Key {
     pub(super) algorithm: Algorithm,
     /// What tokens name it by.
     kid: Option<Box<str>>,
-    pub(super) key: DecodingKey,
+    pub(super) checker: Arc<Checker>,
+}
+
+/// What a JWKS has.
+#[derive(Debug)]
+pub(super) struct KeySet {
+    pub(super) keys: Vec<Key>,
+    /// Keys beyond [`MAX_JWKS_KEYS`].
+    pub(super) n_over: usize,
+    /// Entries that are no keys for signatures by RS256 or ES256.
+    pub(super) n_left_out: usize,
 }
 
 /// The parts of a token, still encoded.
@@ -33,7 +44,7 @@ pub(super) struct Key {
 pub(super) struct Parts<'a> {
     header: &'a str,
     claims: &'a str,
-    pub(super) signature: &'a str,
+    signature: &'a str,
     /// What is signed: the first two.
     pub(super) message: &'a str,
 }
@@ -58,8 +69,6 @@ pub(super) enum KeyError {
     Pem,
     #[error("it is no JWKS: {0}")]
     Jwks(#[from] serde_json::Error),
-    #[error("none of its {n_keys} keys is for RS256 or ES256 signatures")]
-    NoneUsable { n_keys: usize },
 }
 
 impl<'a> Parts<'a> {
@@ -77,6 +86,11 @@ impl<'a> Parts<'a> {
             signature,
             message: &token[..header.len() + 1 + claims.len()],
         })
+    }
+
+    /// Decodes the signature.
+    pub(super) fn signature(&self) -> Result<Vec<u8>, TokenRefusal> {
+        decode(self.signature)
     }
 
     /// Decodes the claims, to JSON.
@@ -140,11 +154,17 @@ impl Key {
     /// The key of HS256 tokens.
     pub(super) fn secret(secret: &str) -> Self {
         crypto::install();
-        Self {
-            algorithm: Algorithm::HS256,
-            kid: None,
-            key: DecodingKey::from_secret(secret.as_bytes()),
-        }
+        let key = DecodingKey::from_secret(secret.as_bytes());
+        Self::new(Algorithm::HS256, None, &key).expect("a secret is a key of HS256")
+    }
+
+    fn new(algorithm: Algorithm, kid: Option<Box<str>>, key: &DecodingKey) -> Option<Self> {
+        let checker = Arc::new(Checker::new(algorithm, key).ok()?);
+        Some(Self {
+            algorithm,
+            kid,
+            checker,
+        })
     }
 
     /// A public key as a file has it.
@@ -158,29 +178,8 @@ impl Key {
             Algorithm::RS256 => len > MIN_MODULUS_BYTES,
             _ => len == 65,
         };
-        let kid = None;
-        match is_strong {
-            true => Ok(Self {
-                algorithm,
-                kid,
-                key,
-            }),
-            false => Err(KeyError::Pem),
-        }
-    }
-
-    /// The keys of a JWKS that are for signatures by RS256 or ES256. Others are left out: a secret
-    /// that stands in a public set is none.
-    pub(super) fn from_jwks(json: &[u8]) -> Result<Vec<Self>, KeyError> {
-        crypto::install();
-        let set: JwkSet = serde_json::from_slice(json)?;
-        let n_keys = set.keys.len();
-        let keys = set.keys.into_iter().take(MAX_JWKS_KEYS);
-        let keys: Vec<Self> = keys.filter_map(Jwk::read).collect();
-        match keys.is_empty() {
-            true => Err(KeyError::NoneUsable { n_keys }),
-            false => Ok(keys),
-        }
+        let key = is_strong.then(|| Self::new(algorithm, None, &key));
+        key.flatten().ok_or(KeyError::Pem)
     }
 
     /// Tells whether a token with this header names the key, or no key at all.
@@ -198,9 +197,30 @@ impl Key {
     }
 }
 
+impl KeySet {
+    /// Reads the keys of a JWKS that are for signatures by RS256 or ES256. Other entries are left
+    /// out, each on its own, as RFC 7517 (section 5) wants it: a secret that stands in a public set
+    /// is none. There may be no key at all, for that is how all of them are withdrawn.
+    pub(super) fn read(json: &[u8]) -> Result<Self, KeyError> {
+        crypto::install();
+        let set: JwkSet<'_> = serde_json::from_slice(json)?;
+        let n_entries = set.keys.len();
+        let keys = set.keys.into_iter().filter_map(Jwk::of);
+        let mut keys: Vec<Key> = keys.filter_map(Jwk::read).collect();
+        let n_usable = keys.len();
+        keys.truncate(MAX_JWKS_KEYS);
+        Ok(Self {
+            n_over: n_usable - keys.len(),
+            n_left_out: n_entries - n_usable,
+            keys,
+        })
+    }
+}
+
 #[derive(Deserialize)]
-struct JwkSet {
-    keys: Vec<Jwk>,
+struct JwkSet<'a> {
+    #[serde(borrow)]
+    keys: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -208,6 +228,7 @@ struct Jwk {
     kty: String,
     #[serde(rename = "use")]
     usage: Option<String>,
+    key_ops: Option<Vec<String>>,
     alg: Option<String>,
     kid: Option<String>,
     crv: Option<String>,
@@ -218,6 +239,16 @@ struct Jwk {
 }
 
 impl Jwk {
+    /// An entry of a set, if it is as RFC 7517 has it. A list is none, whose values would be taken
+    /// for the fields in their order.
+    fn of(entry: &RawValue) -> Option<Self> {
+        let entry = entry.get();
+        let is_object = entry.starts_with('{');
+        is_object
+            .then(|| serde_json::from_str(entry).ok())
+            .flatten()
+    }
+
     fn read(self) -> Option<Key> {
         let (algorithm, key) = match self.kty.as_str() {
             "RSA" => {
@@ -233,18 +264,16 @@ impl Jwk {
             }
             _ => return None,
         };
-        let is_for_signatures = self.usage.is_none_or(|usage| usage == "sig");
+        let is_for_signatures = self.usage.is_none_or(|usage| usage == "sig")
+            && (self.key_ops).is_none_or(|acts| acts.iter().any(|act| act == "verify"));
         let name = match algorithm {
             Algorithm::RS256 => "RS256",
             _ => "ES256",
         };
         let is_of_algorithm = self.alg.is_none_or(|alg| alg == name);
         let kid = self.kid.map(Into::into);
-        (is_for_signatures && is_of_algorithm).then_some(Key {
-            algorithm,
-            kid,
-            key,
-        })
+        let is_usable = is_for_signatures && is_of_algorithm;
+        is_usable.then(|| Key::new(algorithm, kid, &key)).flatten()
     }
 }
 
@@ -253,6 +282,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn read(set: &Value) -> Result<KeySet, KeyError> {
+        KeySet::read(set.to_string().as_bytes())
+    }
 
     fn header(json: &Value) -> Result<Header, TokenRefusal> {
         let first = URL_SAFE_NO_PAD.encode(json.to_string());
@@ -321,8 +354,7 @@ mod tests {
         let n = URL_SAFE_NO_PAD.encode([255u8; 256]);
         let short = URL_SAFE_NO_PAD.encode([255u8; 128]);
         let x = URL_SAFE_NO_PAD.encode([1u8; 32]);
-        let rsa =
-            json!({ "kty": "RSA", "kid": "r", "use": "sig", "alg": "RS256", "n": n, "e": "AQAB" });
+        let rsa = json!({ "kty": "RSA", "kid": "r", "use": "sig", "alg": "RS256", "key_ops": ["verify"], "n": n, "e": "AQAB" });
         let ec = json!({ "kty": "EC", "kid": "e", "crv": "P-256", "x": x, "y": x });
         let others = [
             json!({ "kty": "oct", "kid": "s", "k": "c2VjcmV0" }),
@@ -331,11 +363,22 @@ mod tests {
             json!({ "kty": "RSA", "n": short, "e": "AQAB" }),
             json!({ "kty": "EC", "crv": "P-384", "x": x, "y": x }),
             json!({ "kty": "OKP", "crv": "Ed25519", "x": x }),
+            // For no signatures, also without a `use`.
+            json!({ "kty": "RSA", "key_ops": ["encrypt", "wrapKey"], "n": n, "e": "AQAB" }),
+            json!({ "kty": "RSA", "key_ops": [], "n": n, "e": "AQAB" }),
+            // As no key can be.
+            json!({ "kty": "RSA", "kid": 7, "n": n, "e": "AQAB" }),
+            json!({ "kid": "a" }),
+            json!(["RSA", null, null, null, null, null, n, "AQAB", null, null]),
+            json!("RSA"),
+            json!(null),
         ];
-        let mut keys = vec![rsa, ec];
-        keys.extend(others.iter().cloned());
-        let read = Key::from_jwks(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+        let mut keys = others.to_vec();
+        keys.extend([rsa, ec]);
+        let read = read(&json!({ "keys": keys })).unwrap();
+        assert_eq!((read.n_left_out, read.n_over), (others.len(), 0));
         let read: Vec<_> = read
+            .keys
             .iter()
             .map(|key| (key.algorithm, key.kid.as_deref()))
             .collect();
@@ -343,8 +386,29 @@ mod tests {
             read,
             [(Algorithm::RS256, Some("r")), (Algorithm::ES256, Some("e"))]
         );
-        let none = Key::from_jwks(json!({ "keys": others }).to_string().as_bytes());
-        assert!(matches!(none, Err(KeyError::NoneUsable { n_keys: 6 })));
-        assert!(matches!(Key::from_jwks(b"<html>"), Err(KeyError::Jwks(_))));
+    }
+
+    #[test]
+    fn srv_1654_a_set_without_a_key_is_one_and_what_is_no_set_is_none() {
+        for entries in [json!([]), json!([{ "kty": "oct", "k": "c2VjcmV0" }])] {
+            let set = read(&json!({ "keys": entries })).unwrap();
+            let n_entries = entries.as_array().map_or(0, Vec::len);
+            assert_eq!((set.keys.len(), set.n_left_out), (0, n_entries));
+        }
+        for no_set in [json!({}), json!({ "keys": null }), json!({ "keys": {} })] {
+            assert!(matches!(read(&no_set), Err(KeyError::Jwks(_))), "{no_set}");
+        }
+        assert!(matches!(KeySet::read(b"<html>"), Err(KeyError::Jwks(_))));
+    }
+
+    #[test]
+    fn srv_1655_of_a_set_the_first_hundred_keys_are_used_whatever_else_is_in_it() {
+        let n = URL_SAFE_NO_PAD.encode([255u8; 256]);
+        let key = |kid: usize| json!({ "kty": "RSA", "kid": kid.to_string(), "n": n, "e": "AQAB" });
+        let mut entries = vec![json!({ "kty": "oct", "k": "c2VjcmV0" })];
+        entries.extend((1..=101).map(key));
+        let set = read(&json!({ "keys": entries })).unwrap();
+        assert_eq!((set.keys.len(), set.n_over, set.n_left_out), (100, 1, 1));
+        assert_eq!(set.keys[99].kid.as_deref(), Some("100"));
     }
 }

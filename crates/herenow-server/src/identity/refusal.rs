@@ -1,14 +1,9 @@
 //! Why a token is refused: what the operator reads, what the client is told, and how often.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use parking_lot::Mutex;
-
-/// Refusals that are logged before the log waits for [`LOG_PERIOD`] to be over.
-const MAX_LOGGED: u32 = 10;
-const LOG_PERIOD: Duration = Duration::from_secs(10);
+use herenow_pubsub::LogLimit;
 
 /// Why a token is refused. Its text is for the log, and never has any of the token in it but the
 /// name of an algorithm.
@@ -41,8 +36,9 @@ pub enum TokenRefusal {
     /// None of the keys is the one it names.
     #[error("the token's key is not known")]
     UnknownKey,
-    /// The keys could not be fetched yet.
-    #[error("the keys of jwt.jwks_url are not here yet")]
+    /// The keys could not be fetched: none yet, or not those of now, of which the token's may be
+    /// one.
+    #[error("the token's key is not here, and jwt.jwks_url has not answered with other keys")]
     KeysUnavailable,
     /// It was not signed with the key.
     #[error("the token's signature is wrong")]
@@ -75,6 +71,14 @@ pub enum TokenRefusal {
         claim: &'static str,
         /// What it must be.
         expected: &'static str,
+    },
+    /// The user's name is longer than a key may be.
+    #[error("the token's claim sub is {len} bytes, the limit is {max} (presence.max_key_bytes)")]
+    KeyTooLong {
+        /// Its bytes.
+        len: usize,
+        /// `presence.max_key_bytes`.
+        max: usize,
     },
     /// A new token on a connection is another user's.
     #[error("the new token is of another user than the connection")]
@@ -122,7 +126,8 @@ impl TokenRefusal {
             | Self::Signature
             | Self::NotYetValid { .. }
             | Self::NoExpiry
-            | Self::Claim { .. } => "token_invalid",
+            | Self::Claim { .. }
+            | Self::KeyTooLong { .. } => "token_invalid",
         }
     }
 
@@ -151,7 +156,7 @@ impl TokenRefusal {
             Self::NoExpiry => 10,
             Self::Audience => 11,
             Self::Issuer => 12,
-            Self::Claim { .. } => 13,
+            Self::Claim { .. } | Self::KeyTooLong { .. } => 13,
             Self::OtherUser => 14,
         }
     }
@@ -162,17 +167,14 @@ impl TokenRefusal {
 pub struct TokenMetrics {
     accepted: AtomicU64,
     refused: [AtomicU64; TokenRefusal::NAMES.len()],
+    /// Those of them whose user has too long a name.
+    long_keys: AtomicU64,
     expired: AtomicU64,
+    expired_channels: AtomicU64,
     key_fetches: AtomicU64,
     failed_key_fetches: AtomicU64,
-    log: Mutex<Option<LogPeriod>>,
-}
-
-#[derive(Debug)]
-struct LogPeriod {
-    since: Instant,
-    n_logged: u32,
-    n_left_out: u64,
+    /// What bounds the lines of each reason.
+    log: [LogLimit; TokenRefusal::NAMES.len()],
 }
 
 impl TokenMetrics {
@@ -187,9 +189,25 @@ impl TokenMetrics {
         TokenRefusal::NAMES.into_iter().zip(counts)
     }
 
+    /// Tokens refused for being over `jwt.max_token_bytes`.
+    pub fn long_tokens(&self) -> u64 {
+        let too_long = TokenRefusal::TooLong { len: 0, max: 0 };
+        self.refused[too_long.index()].load(Ordering::Relaxed)
+    }
+
+    /// Tokens refused for a `sub` over `presence.max_key_bytes`.
+    pub fn long_keys(&self) -> u64 {
+        self.long_keys.load(Ordering::Relaxed)
+    }
+
     /// Connections closed because their token expired.
     pub fn expired(&self) -> u64 {
         self.expired.load(Ordering::Relaxed)
+    }
+
+    /// Channels told that the token which they came with has expired; their connection goes on.
+    pub fn expired_channels(&self) -> u64 {
+        self.expired_channels.load(Ordering::Relaxed)
     }
 
     /// Attempts to fetch the keys of `jwt.jwks_url`, and how many of them failed.
@@ -206,6 +224,10 @@ impl TokenMetrics {
         self.expired.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn count_expired_channel(&self) {
+        self.expired_channels.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn count_fetch(&self, is_ok: bool) {
         self.key_fetches.fetch_add(1, Ordering::Relaxed);
         if !is_ok {
@@ -213,32 +235,17 @@ impl TokenMetrics {
         }
     }
 
-    /// Counts a refusal, and logs it unless too many were logged just now.
+    /// Counts a refusal, and logs it unless too many of its reason were logged just now.
     pub(super) fn count_refused(&self, refusal: &TokenRefusal) {
         self.refused[refusal.index()].fetch_add(1, Ordering::Relaxed);
-        if let Some(n_left_out) = self.may_log(Instant::now()) {
+        if matches!(refusal, TokenRefusal::KeyTooLong { .. }) {
+            self.long_keys.fetch_add(1, Ordering::Relaxed);
+        }
+        let log = &self.log[refusal.index()];
+        if let Some(n_left_out) = log.may_log() {
             let reason = refusal.name();
             tracing::warn!(reason, error = %refusal, n_left_out, "token refused");
         }
-    }
-
-    /// How many refusals were not logged since the last that was; `None` if this one is not either.
-    fn may_log(&self, now: Instant) -> Option<u64> {
-        let mut log = self.log.lock();
-        let period = log.get_or_insert(LogPeriod {
-            since: now,
-            n_logged: 0,
-            n_left_out: 0,
-        });
-        if now.duration_since(period.since) >= LOG_PERIOD {
-            (period.since, period.n_logged) = (now, 0);
-        }
-        if period.n_logged == MAX_LOGGED {
-            period.n_left_out += 1;
-            return None;
-        }
-        period.n_logged += 1;
-        Some(std::mem::take(&mut period.n_left_out))
     }
 }
 
@@ -247,15 +254,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn srv_602_refusals_are_all_counted_but_not_all_logged() {
+    fn srv_602_refusals_are_all_counted() {
         let metrics = TokenMetrics::default();
-        let start = Instant::now();
-        let logged: Vec<_> = (0..13).filter_map(|_| metrics.may_log(start)).collect();
-        assert_eq!(logged, [0; 10]);
-        assert_eq!(metrics.may_log(start + LOG_PERIOD), Some(3));
         for _ in 0..50 {
             metrics.count_refused(&TokenRefusal::Signature);
         }
         assert!(metrics.refused().any(|count| count == ("signature", 50)));
+    }
+
+    #[test]
+    fn srv_1301_what_the_log_left_out_is_told_with_its_own_reason() {
+        let metrics = TokenMetrics::default();
+        let may_log = |refusal: &TokenRefusal| metrics.log[refusal.index()].may_log();
+        let logged: Vec<_> = (0..105)
+            .filter_map(|_| may_log(&TokenRefusal::Signature))
+            .collect();
+        assert_eq!(logged, [0; 10]);
+        let other = may_log(&TokenRefusal::Missing);
+        assert_eq!(other, Some(0), "in a flood of another");
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// Topics that no client can join: those of connections' ids, on which they are told to end.
 pub(crate) const USER_PREFIX: &str = "herenow:user:";
-/// What the rooms of the Supabase dialect's private channels begin with. They can be entered by that
-/// dialect only, which asks more of a token.
+/// What the rooms of the Supabase dialect's private channels begin with. They can be entered by
+/// that dialect only, which asks more of a token.
 pub(crate) const PRIVATE_PREFIX: &str = "realtime-private:";
 
 /// One thing that a client may be allowed to do on a topic.

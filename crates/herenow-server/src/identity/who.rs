@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use smol_str::SmolStr;
+
 use super::claims::Claims;
 use super::rights::{PRIVATE_PREFIX, Right, Rights, Topics, USER_PREFIX};
 
@@ -15,8 +17,8 @@ pub struct Identity(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    key: Option<Box<str>>,
-    role: Option<Box<str>>,
+    key: Option<SmolStr>,
+    role: Option<SmolStr>,
     topics: Topics,
     rights: Rights,
     /// In seconds since 1970.
@@ -146,23 +148,13 @@ impl Identity {
         self.may(Right::Broadcast)
     }
 
-    /// Tells whether it may ask who is here.
-    pub fn may_list(&self) -> bool {
-        self.may(Right::List)
-    }
-
-    /// Tells whether it may ask how many are here.
-    pub fn may_count(&self) -> bool {
-        self.may(Right::Count)
-    }
-
     /// The key of a presence for a client that says it is `said`: in dev mode just that, else the
     /// token's user. `None`: it can only observe.
     ///
     /// # Errors
     ///
     /// [`OtherUser`] if there is a token and `said` is someone else.
-    pub fn user(&self, said: Option<&str>) -> Result<Option<Box<str>>, OtherUser> {
+    pub fn user(&self, said: Option<&str>) -> Result<Option<SmolStr>, OtherUser> {
         match (self.0.source, said) {
             (Source::Client, Some(said)) => Ok(Some(said.into())),
             (Source::Token, Some(said)) if self.key() != Some(said) => Err(OtherUser),

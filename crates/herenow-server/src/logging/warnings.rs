@@ -1,10 +1,11 @@
 //! [`Warnings`]: what this process has warned of lately, by kind, for its dashboard.
 //!
 //! A layer beside the one that writes the log: whatever our own crates log as a warning or an error
-//! is here too, whatever `log.level` is, and nothing else. Lines of one kind (one place in the source
-//! and one `reason`) are one entry with a count, so that a flood of one does not wash away the
-//! others. What must not be logged is not here for the same reason: lines never hold tokens, metas or
-//! payloads. Lines of the engines' own are left out, for their wording is not ours to vouch for.
+//! is here too, whatever `log.level` is, and nothing else. Lines of one kind (one place in the
+//! source and one `reason`) are one entry with a count, so that a flood of one does not wash away
+//! the others. What must not be logged is not here for the same reason: lines never hold tokens,
+//! metas or payloads. Lines of the engines' own are left out, for their wording is not ours to
+//! vouch for.
 
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, LazyLock};

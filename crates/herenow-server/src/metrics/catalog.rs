@@ -35,6 +35,8 @@ pub(super) enum Read {
     /// That grows by parts of one.
     Time(fn(&Snapshot) -> f64),
     Gauge(fn(&Snapshot) -> f64),
+    /// That there may be none of.
+    MaybeGauge(fn(&Snapshot) -> Option<f64>),
     /// With these labels.
     Counters(&'static [&'static str], fn(&Snapshot) -> Labelled<u64>),
     Gauges(&'static [&'static str], fn(&Snapshot) -> Labelled<f64>),
@@ -70,6 +72,19 @@ const fn gauge(name: &'static str, help: &'static str, read: fn(&Snapshot) -> f6
         unit: None,
         help,
         read: Read::Gauge(read),
+    }
+}
+
+const fn maybe_gauge(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Snapshot) -> Option<f64>,
+) -> Metric {
+    Metric {
+        name,
+        unit: None,
+        help,
+        read: Read::MaybeGauge(read),
     }
 }
 

@@ -3,51 +3,66 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use herenow_presence::{Here, LeaveReason, Presence};
-use herenow_pubsub::Link;
+use herenow_pubsub::{AdapterError, Link, client_text};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::link::{Message, Stamp};
-use super::{Change, Held, Name, PeopleError, Stats};
-
-/// The field with the time at which a user came, as the built-in channel writes it.
-const ONLINE_AT: &str = "online_at";
+use super::elsewhere::Elsewhere;
+use super::link::{Arrival, Claim, End, MAX_BATCH, Message, Stamp};
+use super::orders::Orders;
+use super::{Change, Held, Name, ONLINE_AT, PeopleError, Stats};
+use crate::clock::since_1970;
+use crate::identity;
 
 /// How long a lease that another node has now is kept, for its presence to be seen here before.
 const MOVING_TIME: Duration = Duration::from_millis(100);
+/// How often all nodes are told again what is to end: a broker does not say who is back.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 
 /// What the task is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    Hold {
-        name: Name,
-        change: Change,
-        lease: Option<Duration>,
-        may_begin: bool,
-        answer: oneshot::Sender<Result<Held, PeopleError>>,
-    },
+    /// To begin a lease, or to renew the one that is held.
+    Hold(Write),
+    /// To renew one that is held.
+    Renew(Write),
     End {
         name: Name,
-        answer: oneshot::Sender<bool>,
+        answer: oneshot::Sender<Result<bool, PeopleError>>,
     },
-    Heard(Message),
+    /// Here and on all other nodes.
+    EndAll {
+        end: End,
+        answer: oneshot::Sender<Result<(), AdapterError>>,
+    },
     Close,
+}
+
+/// A lease that is asked for.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) name: Name,
+    pub(super) change: Change,
+    pub(super) lease: Option<Duration>,
+    pub(super) answer: oneshot::Sender<Result<Held, PeopleError>>,
 }
 
 /// All leases of this node.
 pub(super) struct Leases {
     presence: Presence,
-    link: Arc<Link>,
+    link: Link,
     max_leases: usize,
     stats: Arc<Stats>,
     held: HashMap<Name, Lease>,
     /// By when they end; numbers tell those of one moment apart.
     ends: BTreeMap<(Instant, u64), Name>,
     n_ends: u64,
+    elsewhere: Elsewhere,
+    orders: Orders,
 }
 
 struct Lease {
@@ -57,6 +72,8 @@ struct Lease {
     phx_ref: String,
     lease: Duration,
     ends: (Instant, u64),
+    /// When a backend asked for it last.
+    asked: Instant,
     stamp: Stamp,
     /// Whether another node has it now, and this one waits to see it there.
     is_moved: bool,
@@ -65,7 +82,7 @@ struct Lease {
 impl Leases {
     pub(super) fn new(
         presence: Presence,
-        link: Arc<Link>,
+        link: Link,
         max_leases: usize,
         stats: Arc<Stats>,
     ) -> Self {
@@ -77,14 +94,18 @@ impl Leases {
             held: HashMap::new(),
             ends: BTreeMap::new(),
             n_ends: 0,
+            elsewhere: Elsewhere::default(),
+            orders: Orders::new(Instant::now()),
         }
     }
 
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        mut messages: mpsc::Receiver<Message>,
+        mut arrivals: mpsc::Receiver<Arrival>,
     ) {
+        let mut again = interval(TELL_AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = self.ends.first_key_value().map(|((at, _), _)| *at);
             let due = async {
@@ -98,8 +119,12 @@ impl Leases {
                     Some(Command::Close) | None => return,
                     Some(command) => self.handle(command).await,
                 },
-                Some(message) = messages.recv() => self.on_message(message).await,
+                Some(arrival) = arrivals.recv() => match arrival {
+                    Arrival::Message { from, message } => self.on_message(&from, message).await,
+                    Arrival::Seen(peer) => self.on_seen(&peer),
+                },
                 () = due => self.expire(),
+                _ = again.tick() => self.tell_again(),
             }
             self.stats
                 .n_leases
@@ -109,25 +134,23 @@ impl Leases {
 
     async fn handle(&mut self, command: Command) {
         match command {
-            Command::Hold {
-                name,
-                change,
-                lease,
-                may_begin,
-                answer,
-            } => {
-                let held = match self.held.contains_key(&name) {
-                    true => self.renew(&name, change, lease).await,
-                    false if may_begin => self.begin(name, change, lease).await,
+            Command::Hold(write) if !self.held.contains_key(&write.name) => {
+                let held = self.begin(write.name, write.change, write.lease).await;
+                let _gone = write.answer.send(held);
+            }
+            Command::Hold(write) | Command::Renew(write) => {
+                let held = match self.held.contains_key(&write.name) {
+                    true => self.renew(&write.name, write.change, write.lease).await,
                     false => Err(PeopleError::NotHeld),
                 };
-                let _gone = answer.send(held);
+                let _gone = write.answer.send(held);
             }
             Command::End { name, answer } => {
-                let was_held = self.end(&name).await;
-                let _gone = answer.send(was_held);
+                let _gone = answer.send(self.end_own(name).await);
             }
-            Command::Heard(message) => self.on_message(message).await,
+            Command::EndAll { end, answer } => {
+                let _gone = answer.send(self.end_all(end).await);
+            }
             Command::Close => {}
         }
     }
@@ -143,34 +166,34 @@ impl Leases {
             tracing::warn!(max, "a presence of a backend refused: api.max_leases");
             return Err(PeopleError::Full { max });
         }
-        let (lease, mut meta) = (lease.unwrap_or_default(), changed(Map::new(), change));
-        let now = Value::String(unix_time().as_secs().to_string());
+        // If it moves here, it takes along what it had there.
+        let before = self.elsewhere.meta(&name, &self.presence);
+        let (lease, mut meta) = (lease.unwrap_or_default(), changed(before, change));
+        let now = Value::String(since_1970().as_secs().to_string());
         meta.entry(ONLINE_AT).or_insert(now);
         let here = self
             .presence
             .track_on(&name.topic, &name.key, &meta)
             .await?;
         here.end_with(LeaveReason::Closed);
-        let stamp = self.claim(&name);
         let phx_ref = here.meta_ref().to_string();
-        let ends = self.next_end(&name, lease);
         let held = Held {
             is_new: true,
             phx_ref: phx_ref.clone(),
             lease,
         };
-        self.held.insert(
-            name,
-            Lease {
-                here,
-                meta,
-                phx_ref,
-                lease,
-                ends,
-                stamp,
-                is_moved: false,
-            },
-        );
+        let new = Lease {
+            here,
+            meta,
+            phx_ref,
+            lease,
+            ends: self.next_end(&name, lease),
+            asked: Instant::now(),
+            stamp: self.next_stamp(&name),
+            is_moved: false,
+        };
+        self.tell_claims(None, vec![new.claim(&name)]);
+        self.held.insert(name, new);
         Ok(held)
     }
 
@@ -180,40 +203,82 @@ impl Leases {
         change: Change,
         lease: Option<Duration>,
     ) -> Result<Held, PeopleError> {
+        let is_elsewhere = self.is_elsewhere(name);
+        let stamp = self.next_stamp(name);
         let held = self.held.get_mut(name).ok_or(PeopleError::NotHeld)?;
         let meta = changed(held.meta.clone(), change);
-        if meta != held.meta {
+        let is_changed = meta != held.meta;
+        if is_changed {
             held.phx_ref = held.here.update(&meta).await?.to_string();
             held.meta = meta;
         }
         held.lease = lease.unwrap_or(held.lease);
+        held.asked = Instant::now();
         let answer = Held {
             is_new: false,
             phx_ref: held.phx_ref.clone(),
             lease: held.lease,
         };
-        let is_moved = std::mem::take(&mut held.is_moved);
+        // Another node that holds it as well, after a time in which the two could not talk, is to
+        // let go: this one was asked last.
+        held.stamp = stamp;
+        let is_news = std::mem::take(&mut held.is_moved) || is_elsewhere || is_changed;
+        let claim = held.claim(name);
         self.ends_in(name, answer.lease);
-        if is_moved {
-            let stamp = self.claim(name);
-            self.held.get_mut(name).ok_or(PeopleError::NotHeld)?.stamp = stamp;
+        if is_news {
+            self.tell_claims(None, vec![claim]);
         }
         Ok(answer)
     }
 
-    /// Tells the other nodes that this one has the lease.
-    fn claim(&self, name: &Name) -> Stamp {
-        let stamp = Stamp {
-            unix_nanos: u64::try_from(unix_time().as_nanos()).unwrap_or(u64::MAX),
+    /// A stamp for a lease that this node has from now on: later than any known for it, also if
+    /// that one's clock is ahead.
+    fn next_stamp(&self, name: &Name) -> Stamp {
+        let own = self.held.get(name).map(|held| &held.stamp);
+        let latest = own.max(self.elsewhere.stamp(name));
+        let next = latest.map_or(0, |stamp| stamp.unix_nanos.saturating_add(1));
+        let clock = u64::try_from(since_1970().as_nanos()).unwrap_or(u64::MAX);
+        Stamp {
+            unix_nanos: clock.max(next),
             node: self.presence.pubsub().node_name().to_owned(),
-        };
-        let moved = Message::Moved {
-            name: name.clone(),
-            stamp: stamp.clone(),
-        };
-        // Not told, the others keep theirs until it runs out.
-        let _refused = self.link.broadcast(moved.encode());
-        stamp
+        }
+    }
+
+    /// Whether the key is present in the topic from another node, whoever holds it there.
+    fn is_elsewhere(&self, name: &Name) -> bool {
+        let own = self.presence.pubsub().node_name();
+        let entry = self.presence.entry(&name.topic, &name.key);
+        let mut metas = entry.iter().flat_map(|entry| entry.metas());
+        metas.any(|meta| meta.node().as_str() != own)
+    }
+
+    /// Tells a node, or all others, that this one has these leases.
+    fn tell_claims(&self, to: Option<&str>, claims: Vec<Claim>) {
+        for claims in claims.chunks(MAX_BATCH) {
+            let claims = Message::Held(claims.to_vec()).encode();
+            // Not told, the others keep theirs until it runs out, or is renewed here.
+            let _refused = match to {
+                Some(peer) => self.link.send(peer, claims),
+                None => self.link.broadcast(claims),
+            };
+        }
+    }
+
+    /// Tells a node that may have missed it what this one holds, and what was to end.
+    fn on_seen(&mut self, peer: &str) {
+        let held = self.held.iter().filter(|(_, lease)| !lease.is_moved);
+        let claims = held.map(|(name, lease)| lease.claim(name)).collect();
+        self.tell_claims(Some(peer), claims);
+        for orders in self.orders.again(Instant::now()) {
+            // Not told, it is with the next turn for all.
+            let _refused = self.link.send(peer, orders.encode());
+        }
+    }
+
+    fn tell_again(&mut self) {
+        for orders in self.orders.again(Instant::now()) {
+            let _refused = self.link.broadcast(orders.encode());
+        }
     }
 
     fn next_end(&mut self, name: &Name, lease: Duration) -> (Instant, u64) {
@@ -236,6 +301,30 @@ impl Leases {
         let lease = self.held.remove(name)?;
         self.ends.remove(&lease.ends);
         Some(lease)
+    }
+
+    /// Ends a lease that this node holds, and whatever another one may hold under its name.
+    async fn end_own(&mut self, name: Name) -> Result<bool, PeopleError> {
+        let was_held = self.end(&name).await;
+        let may_be_elsewhere = self.elsewhere.stamp(&name).is_some() || self.is_elsewhere(&name);
+        if was_held && may_be_elsewhere {
+            self.end_all(End::Lease(name)).await?;
+        }
+        Ok(was_held)
+    }
+
+    /// Ends something here and on all other nodes.
+    ///
+    /// # Errors
+    ///
+    /// [`AdapterError`] if the others cannot be told; then nothing is ended here either.
+    async fn end_all(&mut self, end: End) -> Result<(), AdapterError> {
+        let message = self.orders.message(end.clone());
+        self.link.broadcast(message.encode())?;
+        let now = Instant::now();
+        self.orders.remember(end.clone(), now);
+        self.carry_out(end, now).await;
+        Ok(())
     }
 
     async fn end(&mut self, name: &Name) -> bool {
@@ -268,51 +357,91 @@ impl Leases {
                 false => (&self.stats.n_expired, "a lease ran out"),
             };
             counter.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(topic = name.topic, key = name.key, "{what}");
+            let (topic, key) = (client_text(&name.topic), client_text(&name.key));
+            tracing::debug!(%topic, %key, "{what}");
         }
     }
 
-    async fn on_message(&mut self, message: Message) {
+    async fn on_message(&mut self, from: &str, message: Message) {
         match message {
-            Message::Moved { name, stamp } => {
-                if let Some(held) = self.held.get_mut(&name)
-                    && held.stamp < stamp
-                {
+            Message::Held(claims) => self.on_claims(from, claims),
+            Message::Orders { life, orders } => {
+                for (end, given) in self.orders.take(from, life, orders, Instant::now()) {
+                    self.carry_out(end, given).await;
+                }
+            }
+        }
+    }
+
+    fn on_claims(&mut self, from: &str, claims: Vec<Claim>) {
+        let mut own = Vec::new();
+        for claim in claims {
+            if let Some(held) = self.held.get_mut(&claim.name) {
+                if held.stamp < claim.stamp {
                     // The message can be faster than the presence that it is about.
                     held.is_moved = true;
-                    self.ends_in(&name, MOVING_TIME);
+                    self.ends_in(&claim.name, MOVING_TIME);
+                } else if !held.is_moved {
+                    own.push(held.claim(&claim.name));
                 }
             }
-            Message::End(name) => {
-                self.end(&name).await;
-                self.end_grace(&name, LeaveReason::Left).await;
-            }
-            Message::Evict { key, topic } => {
-                self.stats.n_evicted.fetch_add(1, Ordering::Relaxed);
-                let is_meant = |name: &&Name| {
-                    name.key == key && topic.as_ref().is_none_or(|topic| name.topic == *topic)
-                };
-                let meant: Vec<Name> = self.held.keys().filter(is_meant).cloned().collect();
-                for name in meant {
-                    if let Some(lease) = self.take(&name) {
-                        lease.here.end_with(LeaveReason::Evicted);
-                    }
-                }
-                let topics = match topic {
-                    Some(topic) => vec![topic],
-                    None => {
-                        let topics = self.presence.topics_of_key(&key, None, usize::MAX);
-                        topics.iter().map(ToString::to_string).collect()
-                    }
-                };
-                for topic in topics {
-                    let name = Name {
-                        topic,
-                        key: key.clone(),
-                    };
-                    self.end_grace(&name, LeaveReason::Evicted).await;
+            self.elsewhere.note(claim, &self.presence);
+        }
+        // The other one has not heard of the later claim, or it would not have made its own.
+        self.tell_claims(Some(from), own);
+    }
+
+    /// Ends what there is here of something that was to end when the order was `given`.
+    async fn carry_out(&mut self, end: End, given: Instant) {
+        match end {
+            End::Lease(name) => {
+                if self.held.get(&name).is_none_or(|held| held.asked <= given) {
+                    self.end(&name).await;
+                    self.end_grace(&name, LeaveReason::Left).await;
                 }
             }
+            End::User { key, topic } => self.evict(&key, topic, given).await,
+        }
+    }
+
+    async fn evict(&mut self, key: &str, topic: Option<String>, given: Instant) {
+        let is_meant = |(name, held): &(&Name, &Lease)| {
+            let is_topic = topic.as_ref().is_none_or(|topic| name.topic == *topic);
+            name.key == key && is_topic && held.asked <= given
+        };
+        let meant = self.held.iter().filter(is_meant);
+        let meant: Vec<Name> = meant.map(|(name, _)| name.clone()).collect();
+        for name in meant {
+            if let Some(lease) = self.take(&name) {
+                lease.here.end_with(LeaveReason::Evicted);
+            }
+        }
+        let is_from_all = topic.is_none();
+        let topics = match topic {
+            Some(topic) => vec![topic],
+            None => {
+                let topics = self.presence.topics_of_key(key, None, usize::MAX);
+                topics.iter().map(ToString::to_string).collect()
+            }
+        };
+        for topic in topics {
+            identity::evict_from(self.presence.pubsub(), &topic, key);
+            let key = key.to_owned();
+            let name = Name { topic, key };
+            self.end_grace(&name, LeaveReason::Evicted).await;
+        }
+        if is_from_all {
+            identity::evict(self.presence.pubsub(), key);
+        }
+    }
+}
+
+impl Lease {
+    fn claim(&self, name: &Name) -> Claim {
+        Claim {
+            name: name.clone(),
+            stamp: self.stamp.clone(),
+            phx_ref: self.phx_ref.clone(),
         }
     }
 }
@@ -340,8 +469,46 @@ fn changed(mut meta: Map<String, Value>, change: Change) -> Map<String, Value> {
     meta
 }
 
-fn unix_time() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+#[cfg(test)]
+mod tests {
+    use herenow_pubsub::{MemoryCluster, PubSub};
+
+    use super::super::link::Heard;
+    use super::*;
+
+    #[tokio::test]
+    async fn srv_1734_a_claim_is_later_than_one_that_is_known_of_a_node_whose_clock_is_ahead() {
+        let pubsub = PubSub::new(MemoryCluster::new().adapter("a"));
+        let (presence, stats) = (Presence::new(&pubsub), Arc::<Stats>::default());
+        let (heard, _arrivals) = Heard::new(stats.clone());
+        let link = pubsub.link("people", Arc::new(heard)).unwrap();
+        let mut leases = Leases::new(presence, link, 10, stats);
+        let name = Name {
+            topic: "room:1".to_owned(),
+            key: "ada".to_owned(),
+        };
+        let before = leases.next_stamp(&name);
+        let hour_ns = 3_600_000_000_000;
+        let claim = Claim {
+            name: name.clone(),
+            stamp: Stamp {
+                unix_nanos: before.unix_nanos + hour_ns,
+                node: "b".to_owned(),
+            },
+            phx_ref: "none".to_owned(),
+        };
+        leases.on_claims("b", vec![claim.clone()]);
+        assert!(leases.next_stamp(&name) > claim.stamp);
+        let held = leases.begin(name.clone(), Change::Keep, Some(TELL_AGAIN));
+        assert!(held.await.unwrap().is_new);
+        // The claim that was known before does not take it away, and a later one does.
+        leases.on_claims("b", vec![claim.clone()]);
+        assert!(!leases.held[&name].is_moved);
+        let stamp = Stamp {
+            unix_nanos: leases.next_stamp(&name).unix_nanos,
+            node: "b".to_owned(),
+        };
+        leases.on_claims("b", vec![Claim { stamp, ..claim }]);
+        assert!(leases.held[&name].is_moved);
+    }
 }

@@ -1,10 +1,10 @@
 //! The parts of a running server, started in the order in which they need each other.
 //!
-//! [`Parts`] owns them from then on: what is served borrows or clones out of it, and stopping, which
-//! is [`shutdown`](super::shutdown), goes through it. Nothing is served here yet.
+//! [`Parts`] owns them from then on: what is served borrows or clones out of it, and stopping,
+//! which is [`shutdown`](super::shutdown), goes through it. Nothing is served here yet.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use herenow_channels::{CheckOrigin, OriginError, Sockets, TrustedProxies};
 use herenow_presence::Presence;
@@ -12,7 +12,7 @@ use herenow_pubsub::PubSub;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use super::{RunError, listen};
+use super::{RunError, listen_by};
 use crate::api::{Access, Api};
 use crate::builtin::{BuiltIn, Rules};
 use crate::cluster::Cluster;
@@ -25,6 +25,7 @@ use crate::identity::{Authority, AuthorityError};
 use crate::limits::Limits;
 use crate::people::People;
 use crate::supabase;
+use crate::tls::TlsStatus;
 
 /// What a server consists of, besides its listeners and its certificate.
 pub(super) struct Parts {
@@ -38,6 +39,8 @@ pub(super) struct Parts {
     pub(super) api: Arc<Api>,
     pub(super) dashboard: Dashboard,
     pub(super) ready: Ready,
+    /// For how long clients are still served when the server is not ready any more.
+    pub(super) drain_delay: Duration,
     /// The API's own listener, if it has one, until it is served.
     pub(super) api_listener: Option<TcpListener>,
 }
@@ -48,6 +51,7 @@ impl Parts {
         config: &ServerConfig,
         mode: Mode,
         listener: &TcpListener,
+        tls: Arc<TlsStatus>,
     ) -> Result<Self, RunError> {
         let cluster = Cluster::join(config).await?.map(Arc::new);
         let of_cluster = cluster.as_ref().map(|cluster| cluster.pubsub.clone());
@@ -63,18 +67,23 @@ impl Parts {
         let api_listener = api_listener(config)?;
         let api = Arc::new(Api {
             access: access(config, api_listener.as_ref().unwrap_or(listener)),
+            authority: authority.clone(),
             people: People::start(&presence, config.api.max_leases)?,
             fields,
             presence: presence.clone(),
             cluster: cluster.clone(),
             ready: ready.clone(),
             config: config.api.clone(),
+            max_topic_bytes: config.socket.max_topic_bytes,
+            limits: limits.clone(),
             sockets: sockets.clone(),
             events,
+            tls,
             stop: Notify::new(),
             started: Instant::now(),
         });
-        let dashboard = Dashboard::start(&api, &config.socket)?;
+        let proxies = TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?;
+        let dashboard = Dashboard::start(&api, &config.socket, proxies)?;
         Ok(Self {
             cluster,
             presence,
@@ -85,6 +94,7 @@ impl Parts {
             api,
             dashboard,
             ready,
+            drain_delay: config.drain_delay,
             api_listener,
         })
     }
@@ -100,7 +110,7 @@ fn authority(config: &ServerConfig, mode: Mode) -> Result<Authority, AuthorityEr
 /// The API's own listener, if it has one.
 fn api_listener(config: &ServerConfig) -> Result<Option<TcpListener>, RunError> {
     match config.api.listen {
-        Some(address) => Ok(Some(listen(address)?)),
+        Some(address) => Ok(Some(listen_by(address, "--api-listen")?)),
         None => Ok(None),
     }
 }
@@ -165,7 +175,7 @@ pub(super) fn limited_sockets(
     authority: Authority,
     limits: &Limits,
 ) -> Result<Sockets, RunError> {
-    let limits = limits.clone();
+    let (limits, of_channels) = (limits.clone(), limits.clone());
     let proxies = TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?;
     let mut sockets = Sockets::new(pubsub)
         .config(config.socket.clone())
@@ -173,10 +183,11 @@ pub(super) fn limited_sockets(
         .check_origin(check_origin(&config.check_origin)?)
         .trusted_proxies(proxies)
         .long_poll(config.longpoll.clone())
+        .admit(limits.door())
         .connect(move |info| {
             let (authority, limits) = (authority.clone(), limits.clone());
             async move {
-                let permit = limits.admit(&info)?;
+                let permit = limits.permit(&info);
                 permit.enter(authority.connect(&info).await?)
             }
         });
@@ -184,6 +195,7 @@ pub(super) fn limited_sockets(
         let rules = Arc::new(Rules {
             topic: topic.clone(),
             presence: presence.clone(),
+            limits: of_channels.clone(),
         });
         sockets = sockets.channel(&topic.pattern, move || BuiltIn::new(&rules));
     }
@@ -220,7 +232,11 @@ pub(super) fn check_origin(origins: &Origins) -> Result<CheckOrigin, OriginError
 /// Who may use the API: without keys, whoever reaches it on loopback in dev mode.
 fn access(config: &ServerConfig, listener: &TcpListener) -> Access {
     let is_dev = config.mode().is_ok_and(Mode::is_dev);
-    let access = Access::new(config.api.keys.clone(), is_dev && is_loopback(listener));
+    let keys = config.api.keys.clone();
+    let access = match is_dev && is_loopback(listener) {
+        true => Access::by_keys_if_any(keys),
+        false => Access::by_keys(keys),
+    };
     let address = config.api.listen.and(listener.local_addr().ok());
     access.announce(address);
     access

@@ -3,12 +3,9 @@
 //! They may be served on one listener or on two; that is for whoever serves them. The paths of the
 //! API are in the table of [`api`].
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::response::IntoResponse;
 use herenow_channels::{Sockets, TrustedProxies};
 use herenow_presence::Presence;
 use herenow_pubsub::PubSub;
@@ -26,9 +23,9 @@ use crate::identity::Authority;
 use crate::limits::Limits;
 use crate::metrics::{self, Source};
 use crate::supabase::{self, Gate};
-use crate::tls::TlsMetrics;
 
-/// What clients ask: sockets of all dialects, with what belongs to them. `listener` is the main one.
+/// What clients ask: sockets of all dialects, with what belongs to them. `listener` is the main
+/// one.
 pub(super) fn for_clients(
     config: &ServerConfig,
     parts: &Parts,
@@ -38,10 +35,11 @@ pub(super) fn for_clients(
     let Some(sockets) = &parts.dialect else {
         return Ok(app);
     };
-    let is_local = parts.authority.is_dev() && is_loopback(listener);
-    let gate = gate(config, &parts.limits, &parts.ready)?;
-    let (presence, authority) = (&parts.presence, &parts.authority);
-    let routes = supabase::routes(config, presence, authority, is_local, gate);
+    let gate = Gate {
+        is_local: parts.authority.is_dev() && is_loopback(listener),
+        ..gate(config, &parts.limits, &parts.ready)?
+    };
+    let routes = supabase::routes(config, &parts.presence, &parts.authority, gate);
     Ok(app.merge(realtime(config, sockets, routes, &parts.ready)?))
 }
 
@@ -58,18 +56,14 @@ pub(super) fn check(
     let app = app(config, &sockets, &ready)?;
     if let Some(dialect) = dialect(config, &sockets, presence, authority, &limits)? {
         let gate = gate(config, &limits, &ready)?;
-        let routes = supabase::routes(config, presence, authority, false, gate);
+        let routes = supabase::routes(config, presence, authority, gate);
         drop(app.merge(realtime(config, &dialect, routes, &ready)?));
     }
     Ok(())
 }
 
 /// What programs and operators ask: the API, the metrics, the dashboard.
-pub(super) fn for_operators(
-    config: &ServerConfig,
-    parts: &Parts,
-    tls: Arc<TlsMetrics>,
-) -> Result<Router, RunError> {
+pub(super) fn for_operators(config: &ServerConfig, parts: &Parts) -> Result<Router, RunError> {
     let mounts = [&parts.sockets].into_iter().chain(&parts.dialect);
     let table = api::table(&parts.api);
     let source = Source {
@@ -77,11 +71,14 @@ pub(super) fn for_operators(
         mounts: mounts.cloned().collect(),
         tokens: parts.authority.metrics().clone(),
         limits: parts.limits.clone(),
-        tls,
+        heads: config.http.refused_heads.clone(),
         routes: table.listed().to_vec(),
         request_times: table.times().clone(),
     };
-    let metrics = metrics::router(source, config.observe.is_open);
+    let metrics = match config.observe.is_open {
+        true => metrics::open_router(source),
+        false => metrics::router(source),
+    };
     let routes = table.into_router().merge(metrics);
     Ok(routes.merge(parts.dashboard.router()?))
 }
@@ -93,8 +90,8 @@ fn realtime(
     routes: Router,
     ready: &Ready,
 ) -> Result<Router, RunError> {
-    let socket = guarded(config, sockets, ready)?;
-    Ok(Router::new().nest(supabase::PATH, socket.merge(routes)))
+    let socket = guarded(config, sockets, supabase::PATH, ready)?;
+    Ok(socket.merge(Router::new().nest(supabase::PATH, routes)))
 }
 
 /// What stands before the dialect's broadcasts over HTTP: the same as before its sockets.
@@ -103,34 +100,46 @@ fn gate(config: &ServerConfig, limits: &Limits, ready: &Ready) -> Result<Gate, R
         door: Door::new(config, ready),
         limits: limits.clone(),
         proxies: TrustedProxies::new(&config.proxies.trusted, config.proxies.header)?,
+        is_local: false,
     })
 }
 
 /// The routes that every server has, and what it answers where there is none.
 fn app(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
-    let socket = guarded(config, sockets, ready)?;
     let health = health::router(ready.clone());
-    let mut app = Router::new()
-        .nest("/socket", socket)
-        .merge(demo::router())
-        .merge(health);
+    let mut app = guarded(config, sockets, "/socket", ready)?.merge(health);
+    if config.demo {
+        app = app.merge(demo::router());
+    }
     if config.ws_echo {
         let check_origin = check_origin(&config.check_origin)?;
         app = app.merge(echo::router(&config.socket, check_origin)?);
     }
-    Ok(app.fallback(nothing_there))
+    let nothing_there = nothing_there(config);
+    Ok(app.fallback(async move || (StatusCode::NOT_FOUND, nothing_there)))
 }
 
-/// The routes of sockets, behind the door that is shut while the server joins or drains.
-fn guarded(config: &ServerConfig, sockets: &Sockets, ready: &Ready) -> Result<Router, RunError> {
-    let door = middleware::from_fn_with_state(Door::new(config, ready), door::admit);
-    Ok(sockets.clone().try_into_router()?.layer(door))
+/// The routes of sockets below a path, behind the door that is shut while the server joins or
+/// drains.
+fn guarded(
+    config: &ServerConfig,
+    sockets: &Sockets,
+    path: &str,
+    ready: &Ready,
+) -> Result<Router, RunError> {
+    let door = middleware::from_fn_with_state(Door::new(config, ready), door::tell);
+    Ok(sockets.clone().try_into_router_at(path)?.layer(door))
 }
 
-/// Answers a path that nothing is at.
-async fn nothing_there() -> impl IntoResponse {
-    let text = "there is nothing here; there is /demo, /healthz, /readyz, and for clients of \
-                Phoenix channels /socket, which they complete to /socket/websocket or \
-                /socket/longpoll, for clients of Supabase Realtime /realtime/v1\n";
-    (StatusCode::NOT_FOUND, text)
+/// What is said of a path that nothing is at.
+fn nothing_there(config: &ServerConfig) -> String {
+    let demo = if config.demo { "/demo, " } else { "" };
+    let supabase = match config.supabase.enabled {
+        true => ", for clients of Supabase Realtime /realtime/v1",
+        false => "",
+    };
+    format!(
+        "there is nothing here; there is {demo}/healthz, /readyz, and for clients of Phoenix \
+         channels /socket, which they complete to /socket/websocket or /socket/longpoll{supabase}\n"
+    )
 }

@@ -24,10 +24,16 @@ impl Parts {
         std::future::pending().await
     }
 
-    /// Takes leave of clients, programs, operators and the other nodes, while all are still served.
+    /// Says that it is not ready, for as long as a load balancer needs to see it, and then takes
+    /// leave of clients, programs, operators and the other nodes, while all are still served.
     pub(super) async fn drain(&self) {
         self.ready.begin_to_drain();
         host::tell_stopping();
+        if !self.drain_delay.is_zero() {
+            let elapsed_ms = self.drain_delay.as_millis();
+            tracing::info!(elapsed_ms, "stopping: not ready, and still serving");
+            tokio::time::sleep(self.drain_delay).await;
+        }
         // Not the other way round: a good-bye hides everybody, also those who are still served.
         drain(&self.sockets, self.dialect.as_ref()).await;
         self.api.people.close().await;

@@ -1,4 +1,5 @@
-//! Who the dialect's clients are, which rooms are open to them, and the words they are refused with.
+//! Who the dialect's clients are, which rooms are open to them, and the words they are refused
+//! with.
 //!
 //! A connection is let in by its `apikey`: a token, or one of the publishable keys, which make a
 //! guest. A join may bring a token of its own, and then that one counts for its channel. A public
@@ -15,8 +16,9 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::Room;
 use super::join::is_token;
+use crate::clock::unix_seconds;
 use crate::config::{PublishableKey, SupabaseConfig, digest};
-use crate::identity::{Authority, Identity, TokenRefusal, Topics, unix_seconds, user_id};
+use crate::identity::{Authority, Identity, TokenRefusal, Topics, user_id};
 
 /// The parameter and the header with the key of a connection or a request; the header wins.
 const API_KEY: &str = "apikey";
@@ -197,6 +199,7 @@ impl Refusal {
             | TokenRefusal::Malformed
             | TokenRefusal::Critical
             | TokenRefusal::Claim { .. }
+            | TokenRefusal::KeyTooLong { .. }
             | TokenRefusal::OtherUser => (
                 "MalformedJWT",
                 "The token provided is not a valid JWT".to_owned(),

@@ -3,12 +3,17 @@
 use std::borrow::Cow;
 use std::num::NonZero;
 
-use herenow_channels::{DecodeError, Dialect, EncodeError, Encoded, Message, Payload, Serializer};
+use herenow_channels::{
+    DecodeError, Dialect, EncodeError, Encoded, Message, OverLimit, Payload, Serializer, Told,
+};
 use herenow_protocol::{FrameKind, event};
 
 use super::frame::{self, UserBroadcast};
 use super::{BROADCAST, Room, TOPIC_PREFIX, join};
 use crate::builtin::is_reserved;
+
+const TOO_MANY_CHANNELS: &str = "ChannelRateLimitReached: Too many channels";
+const TOO_MANY_JOINS: &str = "ClientJoinRateLimitReached: Too many joins per second";
 
 /// The dialect.
 #[derive(Debug)]
@@ -45,6 +50,20 @@ impl Dialect for Supabase {
 
     fn forgives(&self) -> bool {
         true
+    }
+
+    /// In the words that these clients know, and then what every client is told. A broadcast that
+    /// is not acknowledged is never answered: some of them join anew for any error.
+    fn over_limit(&self, limit: OverLimit<'_>, text: String) -> Told {
+        match limit {
+            OverLimit::Channels => Told::Reason(format!("{TOO_MANY_CHANNELS}: {text}")),
+            OverLimit::JoinRate => Told::LastReason(format!("{TOO_MANY_JOINS}: {text}")),
+            OverLimit::MessageRate {
+                event: BROADCAST,
+                awaits_answer: false,
+            } => Told::Nothing,
+            _ => Told::Reason(text),
+        }
     }
 
     /// Broadcasts of these clients as they are, diffs as anywhere, and what a backend broadcasts as

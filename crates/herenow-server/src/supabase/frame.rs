@@ -10,7 +10,8 @@
 //! | 6 or 4 | encoding: `0` bytes, else JSON | encoding: `0` bytes, `1` JSON |
 //! | | these fields, then the payload | these fields, then the payload |
 //!
-//! Lengths are one byte, texts are UTF-8. The metadata of clients is dropped, as the reference does.
+//! Lengths are one byte, texts are UTF-8. The metadata of clients is dropped, as the reference
+//! does.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use herenow_channels::{DecodeError, EncodeError, Encoded, Message, Payload, Serializer};

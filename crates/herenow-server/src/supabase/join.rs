@@ -1,5 +1,5 @@
-//! What a client asks for when it joins, read as leniently as its clients are used to: a part that is
-//! not what it must be is as if it were not there.
+//! What a client asks for when it joins, read as leniently as its clients are used to: a part that
+//! is not what it must be is as if it were not there.
 
 use herenow_protocol::Payload;
 use serde_json::{Map, Value};
@@ -16,8 +16,8 @@ pub(super) struct JoinConfig {
     pub(super) to_self: bool,
     /// The key of the presence; `None` if the server is to choose.
     pub(super) key: Option<String>,
-    /// Whether the client wants to know who is here from the beginning.
-    pub(super) is_presence_on: bool,
+    /// Whether the client wants to know who is here from the beginning; `None` if it does not say.
+    pub(super) is_presence_on: Option<bool>,
     pub(super) is_private: bool,
     /// Whether old broadcasts are asked for.
     pub(super) wants_replay: bool,
@@ -45,8 +45,8 @@ impl JoinConfig {
             to_self: is_on(&broadcast["self"]),
             is_presence_on: match &presence["enabled"] {
                 // Clients that know of no switch name a key.
-                Value::Null => key.is_some(),
-                enabled => is_on(enabled),
+                Value::Null => key.is_some().then_some(true),
+                enabled => Some(is_on(enabled)),
             },
             key,
             is_private: is_on(&config["private"]),
@@ -84,12 +84,23 @@ fn take(object: &mut Value, field: &str) -> Value {
     object.get_mut(field).map(Value::take).unwrap_or_default()
 }
 
-fn is_on(value: &Value) -> bool {
+/// What a switch says: a boolean or its word, in any case; `None` if it is neither.
+pub(super) fn switch(value: &Value) -> Option<bool> {
     match value {
-        Value::Bool(on) => *on,
-        Value::String(text) => text.eq_ignore_ascii_case("true"),
-        _ => false,
+        Value::Bool(on) => Some(*on),
+        Value::String(text) => switch_word(text),
+        _ => None,
     }
+}
+
+/// What a switch says that is a text.
+pub(super) fn switch_word(text: &str) -> Option<bool> {
+    let is = |word| text.eq_ignore_ascii_case(word);
+    is("true").then_some(true).or(is("false").then_some(false))
+}
+
+fn is_on(value: &Value) -> bool {
+    switch(value).unwrap_or(false)
 }
 
 fn text(value: Value) -> Option<String> {
@@ -175,11 +186,15 @@ mod tests {
             json!({ "key": [1] }),
         ] {
             let presence = presence(none);
-            assert_eq!((presence.key, presence.is_presence_on), (None, false));
+            assert_eq!((presence.key, presence.is_presence_on), (None, None));
         }
-        assert!(presence(json!({ "key": "ada" })).is_presence_on);
-        assert!(!presence(json!({ "key": "ada", "enabled": false })).is_presence_on);
-        assert!(presence(json!({ "key": "", "enabled": true })).is_presence_on);
+        let is_on = |value| presence(value).is_presence_on;
+        assert_eq!(is_on(json!({ "key": "ada" })), Some(true));
+        assert_eq!(
+            is_on(json!({ "key": "ada", "enabled": false })),
+            Some(false)
+        );
+        assert_eq!(is_on(json!({ "key": "", "enabled": true })), Some(true));
     }
 
     #[test]

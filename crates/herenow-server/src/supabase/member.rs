@@ -15,6 +15,7 @@ use herenow_channels::{
 };
 use herenow_presence::UpdateError;
 use herenow_protocol::{Payload, event};
+use herenow_pubsub::client_text;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use serde_json::json;
@@ -26,7 +27,7 @@ use super::{BROADCAST, Room, Shared};
 use crate::identity::{
     self, ACCESS_TOKEN, EVICT, Expiry, Identity, TokenExpired, token_in, user_id,
 };
-use crate::limits::{Place, Places, TooMany};
+use crate::limits::{Named, Place, Places, TooMany};
 
 /// Why a channel is closed whose new token is another user's; the client joins again with that.
 const CHANGED: &str = "token_changed";
@@ -125,7 +126,8 @@ impl Member {
         };
         let (len, max) = (key.len(), self.shared.presence.config().max_key_bytes);
         if len > max {
-            let limit = "presence.max_key_bytes";
+            let limit = Named::Key;
+            self.shared.limits.count(limit);
             let reason = format!("presence.key is {len} bytes, the limit is {max} ({limit})");
             return Err(Refused::reason(reason));
         }
@@ -140,7 +142,7 @@ impl Member {
     fn become_identity(&mut self, socket: &mut Socket, identity: Identity) -> Result<(), TooMany> {
         let id = identity.key().map(user_id);
         // In dev mode a user is only said to be one, and has no limit.
-        let user = id.as_deref().filter(|_| identity.is_by_token());
+        let user = id.as_ref().filter(|_| identity.is_by_token());
         if let (Some(user), Some(places)) = (user, socket.assigns().get::<Places>()) {
             self.place = places.of(user)?;
         }
@@ -205,11 +207,26 @@ impl Member {
             match presence.update(socket, key, meta).await {
                 Ok(_) => return Ok(()),
                 Err(UpdateError::NotTracked { .. }) => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => {
+                    let limit = Named::of_update(&error);
+                    return Err(self.explain(error.to_string(), limit));
+                }
             }
         }
         let tracked = presence.track(socket, key, meta).await;
-        tracked.map(drop).map_err(|error| error.to_string())
+        tracked.map(drop).map_err(|error| {
+            let limit = Named::of_track(&error);
+            self.explain(error.to_string(), limit)
+        })
+    }
+
+    /// Adds the limit that something is over, and counts it.
+    fn explain(&self, text: String, limit: Option<Named>) -> String {
+        let Some(limit) = limit else {
+            return text;
+        };
+        self.shared.limits.count(limit);
+        format!("{text} ({limit})")
     }
 
     /// Tells the client who is here, if it may know.
@@ -224,13 +241,14 @@ impl Member {
     fn on_broadcast(&self, socket: &Socket, payload: Payload) -> Outcome {
         // Not even an answer, as the reference has it: its clients would join anew for an error.
         if !self.identity.may_broadcast() {
-            let topic = socket.topic();
-            tracing::debug!(topic, "broadcast dropped: its client has not the right");
+            let topic = client_text(socket.topic());
+            tracing::debug!(%topic, "broadcast dropped: its client has not the right");
             return Outcome::noreply();
         }
         let (len, max) = (payload.bytes().len(), self.shared.config.max_payload_bytes);
         let sent = if len > max {
-            let limit = "supabase.max_payload_bytes";
+            let limit = Named::SupabasePayload;
+            self.shared.limits.count(limit);
             Err(format!(
                 "payload_size_exceeded: the broadcast is {len} bytes, the limit is {max} ({limit})"
             ))
@@ -248,7 +266,8 @@ impl Member {
             Err(reason) if self.ack => refused(&reason),
             Ok(()) => Outcome::noreply(),
             Err(reason) => {
-                tracing::debug!(topic = socket.topic(), reason, "broadcast dropped");
+                let (topic, reason) = (client_text(socket.topic()), client_text(&reason));
+                tracing::debug!(%topic, %reason, "broadcast dropped");
                 Outcome::noreply()
             }
         }
@@ -322,10 +341,14 @@ impl Channel for Member {
         let mut config = JoinConfig::read(params.payload());
         self.enter(socket, &config).await?;
         (self.ack, self.to_self) = (config.ack, config.to_self);
+        if !self.ack {
+            socket.expect_no_answers();
+        }
         if !self.identity.may_observe() {
             socket.deafen();
         }
-        self.is_presence_on = config.is_presence_on;
+        let default = self.shared.config.presence_enabled;
+        self.is_presence_on = config.is_presence_on.unwrap_or(default);
         if self.is_presence_on {
             self.push_state(socket).await?;
         }

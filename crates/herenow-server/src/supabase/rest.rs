@@ -4,13 +4,19 @@
 //! /realtime/v1/api/broadcast/{topic}/events/{event}` one, as JSON or bytes. Who asks is told by
 //! `authorization: Bearer …` or `apikey`; answers and errors are those that the clients expect.
 //!
+//! Whether a message is private is read as in a join, but for what is no boolean: that is refused,
+//! since what was meant for a private room must not reach the public one of its name.
+//!
+//! A payload is bounded by `supabase.max_payload_bytes`, as over a socket, and the body of a batch
+//! by that or by `api.max_body_bytes`, whichever is larger.
+//!
 //! A request counts as a connection of its address while it lasts, and goes through the door of the
 //! sockets: there is no way around their limits.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -23,25 +29,30 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use herenow_channels::TrustedProxies;
-use herenow_presence::Topic;
-use herenow_pubsub::Payload;
+use herenow_pubsub::{MAX_TOPIC_BYTES, Payload};
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::access::may_enter;
 use super::frame::{MAX_FIELD_BYTES, UserBroadcast};
+use super::join::{switch, switch_word};
 use super::{BROADCAST, Room, Shared};
-use crate::api::check_is_local;
+use crate::api::{Unread, check_is_local, read_body};
 use crate::door::{self, Door};
 use crate::identity::Identity;
-use crate::limits::Limits;
+use crate::limits::{Limits, Named};
+
+/// How much of a value is repeated.
+const MAX_VALUE_BYTES: usize = 128;
 
 /// What the routes share.
 #[derive(Debug)]
 pub(super) struct Rest {
     pub(super) shared: Arc<Shared>,
-    /// Whether only programs and pages of this machine are answered, because nobody has a token.
     pub(super) is_local: bool,
     pub(super) max_body_bytes: usize,
+    /// Longest topic that a client can join.
+    pub(super) max_topic_bytes: usize,
 }
 
 /// What a request has to pass before it is looked at.
@@ -50,6 +61,8 @@ pub(crate) struct Gate {
     pub(crate) door: Door,
     pub(crate) limits: Limits,
     pub(crate) proxies: TrustedProxies,
+    /// Whether only programs and pages of this machine are answered, because nobody has a token.
+    pub(crate) is_local: bool,
 }
 
 /// A request that is not done: its status, and what its client is told.
@@ -117,7 +130,7 @@ async fn batch(
     body: Body,
 ) -> Result<StatusCode, Refused> {
     let identity = rest.identify(&headers).await?;
-    let body = rest.body(body).await?;
+    let body = rest.batch_body(body).await?;
     let mut fields: Value = serde_json::from_slice(&body)
         .map_err(|error| Refused::payload(&format!("is not JSON: {error}")))?;
     let messages = match fields.get_mut("messages").map(Value::take) {
@@ -156,27 +169,27 @@ async fn one(
         "application/octet-stream" => false,
         _ => return Err(Refused::media_type()),
     };
-    let query = query.unwrap_or_default();
-    let is_private = query.split('&').any(|pair| pair == "private=true");
-    if query.split('&').any(|pair| pair.starts_with("persist")) {
+    let query = parameters(query.as_deref().unwrap_or_default());
+    if query.iter().any(|(name, _)| name.starts_with("persist")) {
         return Err(Refused::persistence());
     }
+    let is_private =
+        asks_for_private(&query).map_err(|text| Refused::errors(json!({ "private": [text] })))?;
     let room = Room {
         name: &name,
         is_private,
     };
-    let body = rest.body(body).await?;
+    let body = rest.payload(body).await?;
     if is_json && serde_json::from_slice::<Map<String, Value>>(&body).is_err() {
         return Err(Refused::payload("must be a JSON object"));
     }
-    if event.is_empty() || event.len() > MAX_FIELD_BYTES {
-        let text = format!("must be 1 to {MAX_FIELD_BYTES} bytes");
-        return Err(Refused::errors(json!({ "event": [text] })));
-    }
-    rest.check_room(room)
-        .map_err(|text| Refused::errors(json!({ "topic": [text] })))?;
-    rest.check_size(body.len())
-        .map_err(|text| Refused::errors(json!({ "payload": [text] })))?;
+    rest.within(event.len(), MAX_FIELD_BYTES, Named::Event)
+        .map_err(|text| Refused::errors(json!({ "event": [text] })))?;
+    let checked = match is_json {
+        true => rest.check_room(room),
+        false => rest.check_room_of_bytes(room),
+    };
+    checked.map_err(|text| Refused::errors(json!({ "topic": [text] })))?;
     if !rest.may_send(&identity, room) {
         return Err(Refused::message(StatusCode::FORBIDDEN, "Unauthorized"));
     }
@@ -228,13 +241,33 @@ impl Rest {
         access.identify(key).await.map_err(|_| unauthorized())
     }
 
-    async fn body(&self, body: Body) -> Result<Bytes, Refused> {
-        let max = self.max_body_bytes;
-        to_bytes(body, max).await.map_err(|error| {
-            // It is either too large or the client went away, which then hears nothing anyway.
-            tracing::debug!(%error, "body of a broadcast not read");
-            let text = format!("the body is larger than {max} bytes (api.max_body_bytes)");
-            Refused::message(StatusCode::PAYLOAD_TOO_LARGE, &text)
+    /// Reads the body of a batch.
+    async fn batch_body(&self, body: Body) -> Result<Bytes, Refused> {
+        let max_payload = self.shared.config.max_payload_bytes;
+        let (max, limit) = match self.max_body_bytes < max_payload {
+            true => (max_payload, Named::SupabasePayload),
+            false => (self.max_body_bytes, Named::ApiBody),
+        };
+        read_body(body, max).await.map_err(|unread| match unread {
+            Unread::TooLarge => {
+                self.shared.limits.count(limit);
+                let text = format!("the body is larger than {max} bytes ({limit})");
+                Refused::message(StatusCode::PAYLOAD_TOO_LARGE, &text)
+            }
+            Unread::Incomplete => Refused::incomplete(),
+        })
+    }
+
+    /// Reads a body that is the payload of one broadcast.
+    async fn payload(&self, body: Body) -> Result<Bytes, Refused> {
+        let max = self.shared.config.max_payload_bytes;
+        let said = match body.size_hint().exact() {
+            Some(len) => len.to_string(),
+            None => format!("more than {max}"),
+        };
+        read_body(body, max).await.map_err(|unread| match unread {
+            Unread::TooLarge => Refused::payload(&self.oversize(&said)),
+            Unread::Incomplete => Refused::incomplete(),
         })
     }
 
@@ -252,7 +285,13 @@ impl Rest {
             }
         };
         let (name, event) = (text("topic"), text("event"));
-        let is_private = value.get("private") == Some(&Value::Bool(true));
+        let is_private = match value.get("private") {
+            None => false,
+            Some(said) => switch(said).unwrap_or_else(|| {
+                wrong("private", no_switch(&said.to_string()));
+                false
+            }),
+        };
         let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
         let payload = match value.get_mut("payload").map(Value::take) {
             Some(payload @ Value::Object(_)) => payload,
@@ -289,21 +328,45 @@ impl Rest {
     }
 
     fn check_size(&self, len: usize) -> Result<(), String> {
-        let max = self.shared.config.max_payload_bytes;
+        match len <= self.shared.config.max_payload_bytes {
+            true => Ok(()),
+            false => Err(self.oversize(&len.to_string())),
+        }
+    }
+
+    /// Counts a payload of too many bytes, and says why it is refused.
+    fn oversize(&self, len: &str) -> String {
+        let (max, limit) = (self.shared.config.max_payload_bytes, Named::SupabasePayload);
+        self.shared.limits.count(limit);
+        format!(
+            "Payload size exceeds tenant limit: it is {len} bytes, the limit is {max} ({limit})"
+        )
+    }
+
+    /// Checks that clients can join a room.
+    fn check_room(&self, room: Room<'_>) -> Result<(), String> {
+        let (len, joined_len) = (room.topic().len(), room.client_topic_bytes());
+        self.within(joined_len, self.max_topic_bytes, Named::SocketTopic)
+            .and_then(|()| self.within(len, MAX_TOPIC_BYTES, Named::PubSubTopic))
+            .map_err(|text| format!("with its prefix {text}"))
+    }
+
+    /// Checks that they can be sent bytes there: a frame of these has one byte for the length of
+    /// its topic.
+    fn check_room_of_bytes(&self, room: Room<'_>) -> Result<(), String> {
+        let len = room.client_topic_bytes();
+        self.check_room(room)?;
+        self.within(len, MAX_FIELD_BYTES, Named::PubSubTopic)
+            .map_err(|text| format!("with its prefix {text}"))
+    }
+
+    /// Checks a length; what is longer is counted.
+    fn within(&self, len: usize, max: usize, limit: Named) -> Result<(), String> {
         if len <= max {
             return Ok(());
         }
-        let limit = "supabase.max_payload_bytes";
-        Err(format!(
-            "Payload size exceeds tenant limit: it is {len} bytes, the limit is {max} ({limit})"
-        ))
-    }
-
-    /// Checks that a room can be one.
-    fn check_room(&self, room: Room<'_>) -> Result<(), String> {
-        Topic::new(&*room.topic())
-            .map(drop)
-            .map_err(|error| error.to_string())
+        self.shared.limits.count(limit);
+        Err(format!("is {len} bytes, the limit is {max} ({limit})"))
     }
 
     fn may_send(&self, identity: &Identity, room: Room<'_>) -> bool {
@@ -338,6 +401,10 @@ impl Refused {
         Self::errors(json!({ "payload": [text] }))
     }
 
+    fn incomplete() -> Self {
+        Self::message(StatusCode::BAD_REQUEST, "the body did not arrive whole")
+    }
+
     /// It would be no help to take a message for one that is kept.
     fn persistence() -> Self {
         let text = "this server keeps no messages, so there is no persist";
@@ -354,6 +421,34 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         (self.0, Json(self.1)).into_response()
     }
+}
+
+/// The parameters of a query, decoded. What is no UTF-8 stays recognizably wrong.
+fn parameters(query: &str) -> Vec<(String, String)> {
+    let decoded = |text: &str| {
+        let text = text.replace('+', " ");
+        percent_decode_str(&text).decode_utf8_lossy().into_owned()
+    };
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), decoded(value))
+    };
+    query.split('&').map(pair).collect()
+}
+
+/// Tells whether one of the parameters asks for the private room; says so if one is no boolean.
+fn asks_for_private(query: &[(String, String)]) -> Result<bool, String> {
+    let mut is_private = false;
+    for (_, value) in query.iter().filter(|(name, _)| name == "private") {
+        is_private |= switch_word(value).ok_or_else(|| no_switch(&format!("{value:?}")))?;
+    }
+    Ok(is_private)
+}
+
+/// Why a value is none of `private`.
+fn no_switch(value: &str) -> String {
+    let shown = &value[..value.floor_char_boundary(MAX_VALUE_BYTES)];
+    format!("is {shown}, it must be true or false")
 }
 
 /// The media type of the body, without its parameters; empty if none is given.

@@ -12,7 +12,8 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Opens streams under TLS, to servers whose certificates this machine trusts, or a given authority.
+/// Opens streams under TLS, to servers whose certificates this machine trusts, or a given
+/// authority.
 #[derive(Debug)]
 pub(super) struct WatchDial(Arc<ClientConfig>);
 

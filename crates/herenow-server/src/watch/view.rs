@@ -1,4 +1,5 @@
-//! How what was seen is written: lines for people, in colour if wanted, or JSON objects for programs.
+//! How what was seen is written: lines for people, in colour if wanted, or JSON objects for
+//! programs.
 //!
 //! Pure: a sight and a time in, text out.
 
@@ -12,7 +13,8 @@ use serde_json::{Map, Value, json};
 /// Longest text of a stranger that is shown whole, in characters.
 const MAX_TEXT: usize = 48;
 
-/// Fields of a meta that are not shown as such: they are said in other words, or mean nothing to people.
+/// Fields of a meta that are not shown as such: they are said in other words, or mean nothing to
+/// people.
 const SAID_OTHERWISE: [&str; 4] = ["phx_ref", "phx_ref_prev", "online_at", "name"];
 
 const NEW: Style = Style::new()

@@ -127,7 +127,7 @@ async fn srv_857_messages_over_the_rate_are_answered_with_its_name_and_a_flood_i
             break response["reason"].as_str().unwrap().to_owned();
         }
     };
-    let limit = "too many messages, the limit is 1 a second and 4 at once (message_rate)";
+    let limit = "too many messages, the limit is 1 a second and 4 at once (socket.message_rate)";
     assert_eq!(reason, limit);
     // A heartbeat is answered as ever.
     let heartbeat = json!([null, "beat", "phoenix", "heartbeat", {}]);
@@ -168,7 +168,7 @@ async fn srv_858_joins_over_the_rate_are_refused_with_its_name() {
         n_joined += 1;
     };
     assert!(n_joined >= 2);
-    let limit = "too many joins, the limit is 1 a second and 2 at once (join_rate)";
+    let limit = "too many joins, the limit is 1 a second and 2 at once (socket.join_rate)";
     assert_eq!(response["reason"], limit);
     ada.ok("room:0", "said", json!({})).await;
     assert!(until_metric(&rig, &refused_by("socket.join_rate"), |n| n > 0.0).await >= 1.0);
@@ -219,22 +219,36 @@ fn srv_859_what_is_no_network_is_an_error_of_the_configuration() {
     );
 }
 
-const DIALECT: &str = "/realtime/v1/websocket?apikey=any&vsn=2.0.0";
+const DIALECT: &str = "/realtime/v1/websocket?vsn=2.0.0";
 const BROADCAST: &str = "/realtime/v1/api/broadcast/room:1/events/note";
 
 /// A broadcast over HTTP, by a client with this address.
 async fn broadcast(rig: &Rig, address: &str) -> Answer {
-    let headers =
-        format!("x-forwarded-for: {address}\r\napikey: any\r\ncontent-type: application/json\r\n");
+    let token = hs256(&claims("ada", json!({})));
+    let headers = format!(
+        "x-forwarded-for: {address}\r\napikey: {token}\r\ncontent-type: application/json\r\n"
+    );
     rig.http("POST", BROADCAST, &headers, "{}").await
+}
+
+/// The path of a socket, with a user's token in this parameter.
+fn of_user(socket: &str, parameter: &str) -> String {
+    format!("{socket}&{parameter}={}", hs256(&claims("ada", json!({}))))
 }
 
 #[tokio::test]
 async fn srv_1160_clients_of_supabase_have_the_limits_of_all_and_share_them() {
-    let rig = Rig::with(&[PROXY, ("limits.sockets_per_address", "1")]).await;
+    let flags = [
+        PROXY,
+        ("jwt.secret", SECRET),
+        ("metrics.open", "true"),
+        ("limits.sockets_per_address", "1"),
+    ];
+    let rig = Rig::with(&flags).await;
     let headers = [("x-forwarded-for", "203.0.113.1")];
-    let held = open(&rig, "203.0.113.1").await.unwrap();
-    let (status, reason) = refusal(rig.open(DIALECT, &headers).await);
+    let (socket, dialect) = (of_user(SOCKET, "token"), of_user(DIALECT, "apikey"));
+    let held = rig.open(&socket, &headers).await.unwrap();
+    let (status, reason) = refusal(rig.open(&dialect, &headers).await);
     let limit =
         "too many connections from this address, the limit is 1 (limits.sockets_per_address)";
     assert_eq!((status, reason.as_str()), (429, limit));
@@ -248,8 +262,8 @@ async fn srv_1160_clients_of_supabase_have_the_limits_of_all_and_share_them() {
     assert_eq!(broadcast(&rig, "203.0.113.2").await.status, 202);
     drop(held);
     until_metric(&rig, "herenow_connections", |n| n == 0.0).await;
-    let held = rig.open(DIALECT, &headers).await.unwrap();
-    assert_eq!(refusal(open(&rig, "203.0.113.1").await).0, 429);
+    let held = rig.open(&dialect, &headers).await.unwrap();
+    assert_eq!(refusal(rig.open(&socket, &headers).await).0, 429);
     let by_limit = refused_by("limits.sockets_per_address");
     assert_eq!(until_metric(&rig, &by_limit, |n| n > 0.0).await, 3.0);
     drop(held);
@@ -262,12 +276,14 @@ async fn srv_1160_clients_of_supabase_have_the_limits_of_all_and_share_them() {
 async fn srv_1160_broadcasts_over_http_and_handshakes_have_one_rate() {
     let flags = [
         PROXY,
+        ("jwt.secret", SECRET),
         ("limits.handshake_rate", "1"),
         ("limits.handshake_burst", "3"),
     ];
     let rig = Rig::with(&flags).await;
     let headers = [("x-forwarded-for", "2001:db8::1")];
-    let _held = rig.open(DIALECT, &headers).await.unwrap();
+    let dialect = of_user(DIALECT, "apikey");
+    let _held = rig.open(&dialect, &headers).await.unwrap();
     let mut n_sent = 0;
     let refused = loop {
         let answer = broadcast(&rig, "2001:db8::1").await;
@@ -293,7 +309,8 @@ async fn srv_1160_a_client_of_supabase_that_floods_is_answered_and_closed() {
     let flags = [("socket.message_rate", "1"), ("socket.message_burst", "4")];
     let rig = Rig::with(&flags).await;
     let topic = "realtime:room:1";
-    let mut ada = rig.open(DIALECT, &[]).await.unwrap();
+    let dialect = of_user(DIALECT, "apikey");
+    let mut ada = rig.open(&dialect, &[]).await.unwrap();
     let (status, response) = ada.join(topic, json!({ "config": {} })).await;
     assert_eq!(status, "ok", "{response}");
     let call = json!({ "type": "broadcast", "event": "note", "payload": {} });

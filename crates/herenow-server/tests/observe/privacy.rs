@@ -66,7 +66,7 @@ async fn misbehave(rig: &Rig, token: &str) {
 #[tokio::test]
 async fn srv_1159_no_key_meta_payload_or_token_is_logged_unless_for_debugging() {
     let (log, _guard) = Log::start();
-    let receiver = Receiver::with_secret(Mood::HangsUp, HOOK_SECRET).await;
+    let receiver = Receiver::with_secret(Mood::Refuses(400), HOOK_SECRET).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let fields = format!("http://{}/{PAYLOAD}", listener.local_addr().unwrap());
     let app = Router::new().fallback(|| async { (StatusCode::BAD_GATEWAY, USER) });
@@ -129,4 +129,54 @@ async fn srv_1159_no_key_meta_payload_or_token_is_logged_unless_for_debugging() 
         let line = text.lines().find(|line| line.contains(hidden));
         assert_eq!(line, None, "{hidden}");
     }
+}
+
+#[tokio::test]
+async fn srv_1297_at_trace_no_meta_payload_or_token_is_logged() {
+    let (log, _guard) = Log::at("trace");
+    let receiver = Receiver::with_secret(Mood::Takes, HOOK_SECRET).await;
+    let api_key = format!("ask:admin:{API_KEY}");
+    let rig = Rig::with(&[
+        ("jwt.secret", SECRET),
+        ("api.keys", &api_key),
+        ("webhook.urls", &receiver.url()),
+        ("webhook.secret", HOOK_SECRET),
+    ])
+    .await;
+    let token = hs256(&claims(USER, json!({})));
+    let meta = json!({ "meta": { "name": META } });
+    let query = format!("&token={token}");
+    let mut ada = rig
+        .connect(&query)
+        .await
+        .joined("room:1", meta.clone())
+        .await;
+    ada.ok("room:1", "said", json!({ "text": PAYLOAD })).await;
+    let renewed = hs256(&claims(USER, json!({ "jti": "another" })));
+    ada.ok("room:1", "access_token", json!({ "access_token": renewed }))
+        .await;
+    let auth = format!("authorization: Bearer {API_KEY}\r\ncontent-type: application/json\r\n");
+    let path = format!("/api/topics/room:2/presences/{USER}");
+    let put = rig.http("PUT", &path, &auth, &meta.to_string()).await;
+    assert_eq!(put.status, 201);
+    receiver.taken(4).await;
+    rig.stop().await;
+    let text = log.text();
+    assert!(text.contains("TRACE herenow") || text.contains("DEBUG herenow"));
+    for hidden in [
+        META,
+        PAYLOAD,
+        HOOK_SECRET,
+        API_KEY,
+        SECRET,
+        &token,
+        &renewed,
+    ] {
+        let line = text.lines().find(|line| line.contains(hidden));
+        assert_eq!(line, None, "{hidden}");
+    }
+    let strange = text.lines().find(|line| {
+        (line.contains("TRACE ") || line.contains("DEBUG ")) && !line.contains("herenow")
+    });
+    assert_eq!(strange, None);
 }

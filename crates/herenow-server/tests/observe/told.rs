@@ -75,7 +75,7 @@ async fn srv_1150_the_metrics_say_what_webhooks_got_wait_for_and_lost() {
 
 #[tokio::test]
 async fn srv_1150_events_that_are_too_old_and_refused_are_lost_by_these_reasons() {
-    let receiver = Receiver::start(Mood::HangsUp).await;
+    let receiver = Receiver::start(Mood::Refuses(400)).await;
     let lost = |reason: &str| {
         format!("herenow_webhook_events_lost_total{{webhook=\"1\",reason=\"{reason}\"}}")
     };

@@ -182,7 +182,7 @@ impl Place {
         command
             .args(arguments)
             .env("HERENOW_CLUSTER_SECRET", SECRET)
-            .env("HERENOW_API_KEYS", format!("test:read:{API_KEY}"));
+            .env("HERENOW_API_KEYS", format!("test:write:{API_KEY}"));
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = quiet.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -196,11 +196,15 @@ impl Place {
     }
 
     async fn get(&self, path: &str) -> Option<(u16, String)> {
+        self.ask("GET", path).await
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect((self.machine.address(), self.port))
             .await
             .ok()?;
         let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {API_KEY}\r\nconnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {API_KEY}\r\nconnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();

@@ -51,6 +51,26 @@ pub(crate) async fn a_frozen_node_is_hidden_and_returns(engine: Engine) {
     eprintln!("{engine:?}: the users of a frozen node were back after {took:?}");
 }
 
+/// A node that was stopped while users were evicted is told when it goes on, and ends what they had.
+pub(crate) async fn a_frozen_node_is_told_whom_it_is_to_evict(engine: Engine) {
+    let cluster = Cluster::start(engine).await;
+    let users = cluster.populate(3).await;
+    let (rest, frozen) = split(users, "c");
+    signal(cluster.child(2), "-STOP");
+    until(&rest, &names(&rest)).await;
+    sleep(4 * DOWN).await; // Until the engine gives it up, and keeps nothing for it.
+    for path in ["/api/keys/c0", "/api/keys/c1/topics/room:cluster"] {
+        let evicted = cluster.places[0].ask("DELETE", path).await;
+        assert_eq!(evicted.map(|(status, _)| status), Some(202), "{path}");
+    }
+    signal(cluster.child(2), "-CONT");
+    let mut here = names(&rest);
+    here.insert("c2".to_owned());
+    let took = until(&rest, &here).await;
+    until(&frozen[2..], &here).await;
+    eprintln!("{engine:?}: users of a frozen node were evicted after {took:?}");
+}
+
 /// A broker that is killed and comes back is a partition that heals.
 pub(crate) async fn a_restarted_broker_is_a_partition_that_heals(engine: Engine) {
     let mut cluster = Cluster::start(engine).await;
@@ -67,7 +87,8 @@ pub(crate) async fn a_restarted_broker_is_a_partition_that_heals(engine: Engine)
 }
 
 /// Two processes have one name: all three say so, the later one counts for the others, the earlier
-/// one is as if cut off, nothing flickers, and once the later one has ended the earlier one is back.
+/// one is as if cut off, nothing flickers, and once the later one has ended the earlier one is
+/// back.
 pub(crate) async fn a_name_that_is_taken_is_told(engine: Engine) {
     let mut cluster = Cluster::prepare(engine, &["a", "b", "a"]).await;
     cluster.start_node(0, &[]);

@@ -303,12 +303,13 @@ impl Listener {
                 Some(("data", value)) => data = serde_json::from_str(value).ok(),
                 _ => {}
             }
-            if let (true, Some(event), Some(data)) = (line.is_empty(), &event, &mut data) {
-                return Some(Sent {
-                    id,
-                    event: event.clone(),
-                    data: data.take(),
-                });
+            if !line.is_empty() {
+                continue;
+            }
+            // What has no data is no event, and its id is only where the stream is.
+            let id = id.take();
+            if let (Some(event), Some(data)) = (event.take(), data.take()) {
+                return Some(Sent { id, event, data });
             }
         }
     }

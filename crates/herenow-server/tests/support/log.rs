@@ -9,10 +9,11 @@ use herenow_server::logging;
 use parking_lot::Mutex;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::rig::PATIENCE;
 
-/// All of it at `info` and above. Cheap to clone.
+/// All of it at a level and above. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -30,14 +31,19 @@ impl io::Write for Log {
 impl Log {
     /// Logs as a server does, until the guard is dropped.
     pub(crate) fn start() -> (Self, DefaultGuard) {
+        Self::at("info")
+    }
+
+    /// The same with these directives, also of libraries that log in another way.
+    pub(crate) fn at(level: &str) -> (Self, DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
         let lines = tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .with_writer(move || writer.clone())
-            .with_filter(logging::filter("info"));
+            .with_filter(logging::filter(level));
         let subscriber = tracing_subscriber::registry().with(lines);
-        (log, tracing::subscriber::set_default(subscriber))
+        (log, subscriber.set_default())
     }
 
     pub(crate) fn text(&self) -> String {

@@ -121,8 +121,8 @@ pub(crate) async fn each_event_is_told_by_one_node(engine: Engine) {
     assert_eq!(n_left, 9);
 }
 
-/// A node that is frozen has left for the others, which one of them tells; when it goes on, the same
-/// one tells that its users are back.
+/// A node that is frozen has left for the others, which one of them tells; when it goes on, the
+/// same one tells that its users are back.
 pub(crate) async fn a_node_that_returns_is_told_by_who_told_that_it_was_gone(engine: Engine) {
     let receiver = Receiver::start(Mood::Takes).await;
     let cluster = start(engine, &receiver).await;

@@ -1,4 +1,5 @@
-//! Measures clusters of many nodes and presences; keeps the figures as CSV, and draws and prints them.
+//! Measures clusters of many nodes and presences; keeps the figures as CSV, and draws and prints
+//! them.
 //!
 //! Each cluster is run by a process of its own, so that its memory can be told and is given back.
 
@@ -236,8 +237,8 @@ fn table(lines: &[Figures]) -> String {
     text
 }
 
-/// What healing may cost a node: 80 bytes for each change, 2 bits for each row of the other half that
-/// did not change.
+/// What healing may cost a node: 80 bytes for each change, 2 bits for each row of the other half
+/// that did not change.
 fn allowed_bytes(figures: &Figures) -> f64 {
     let carried = get(figures, "carried") / get(figures, "shards").max(1.0);
     let rows = get(figures, "presences") * carried / 2.0;

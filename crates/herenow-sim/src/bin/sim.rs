@@ -1,4 +1,5 @@
-//! Runs many seeds on all cores; prints what they met, or the first that failed and how to repeat it.
+//! Runs many seeds on all cores; prints what they met, or the first that failed and how to repeat
+//! it.
 
 #![allow(
     clippy::print_stdout,

@@ -1,11 +1,11 @@
 //! Once it is calm, a node shows exactly the living owners of the nodes it can talk with.
 //!
-//! Of a node that it hears and talks to: all owners there, with what they last wrote. Of one that it
-//! cannot hear: nobody. Of one that it hears and cannot ask: whatever is true of its table. Of lives
-//! that are over: nobody. A paused node has gone on by then.
+//! Of a node that it hears and talks to: all owners there, with what they last wrote. Of one that
+//! it cannot hear: nobody. Of one that it hears and cannot ask: whatever is true of its table. Of
+//! lives that are over: nobody. A paused node has gone on by then.
 //!
-//! Why: it is what the cluster is for. Source: README; `phoenix_pubsub` issues 214 (two nodes disagree
-//! for ever) and 55 and 80 (a split that does not heal).
+//! Why: it is what the cluster is for. Source: README; `phoenix_pubsub` issues 214 (two nodes
+//! disagree for ever) and 55 and 80 (a split that does not heal).
 
 use std::collections::BTreeMap;
 

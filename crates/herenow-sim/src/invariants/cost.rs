@@ -1,9 +1,10 @@
 //! The work that deltas make depends on what they span, never on how much is held.
 //!
 //! Counted, not timed: the entries of tables that were looked at. A delta of so many versions may
-//! carry as many rows, name as many that are gone, and overlap as many that are known; the holes that
-//! this leaves are closed now and then, at most twice the number of removals. A removal told as "all
-//! but these" does walk the table, so this is checked where the owners' history is long enough.
+//! carry as many rows, name as many that are gone, and overlap as many that are known; the holes
+//! that this leaves are closed now and then, at most twice the number of removals. A removal told
+//! as "all but these" does walk the table, so this is checked where the owners' history is long
+//! enough.
 //!
 //! Why: in the reference every delta walks the whole table, however small it is; that made large
 //! rooms slow. Source: the header of `table.rs` in `herenow-core`; `phoenix_pubsub` pull request 126.

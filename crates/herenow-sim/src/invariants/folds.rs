@@ -1,10 +1,10 @@
 //! The diffs, folded over the empty list, are the list; no ref leaves that is not there, none joins
 //! that is.
 //!
-//! Why: a client only ever sees one state and then diffs. What the diffs do not say it never learns;
-//! a leave without a join, or a second join, is shown to people as a ghost or a twin.
-//! Source: `Phoenix.Presence` (`handle_diff/2`) and the fold of `phoenix.js`; `phoenix_pubsub` issues
-//! 148 (a join without a leave) and 182 (leave and rejoin inside one window).
+//! Why: a client only ever sees one state and then diffs. What the diffs do not say it never
+//! learns; a leave without a join, or a second join, is shown to people as a ghost or a twin.
+//! Source: `Phoenix.Presence` (`handle_diff/2`) and the fold of `phoenix.js`; `phoenix_pubsub`
+//! issues 148 (a join without a leave) and 182 (leave and rejoin inside one window).
 
 use std::collections::{BTreeMap, BTreeSet};
 

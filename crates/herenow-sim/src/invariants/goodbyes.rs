@@ -4,8 +4,8 @@
 //! good-byes are held against the shard, since its memory of them is bounded.
 //!
 //! Why: a presence that comes back after its node left is a ghost that nobody will ever end.
-//! Source: `ShardMessage::Bye`; `Phoenix.Tracker.graceful_permdown/1`, which other nodes undo when a
-//! late heartbeat arrives.
+//! Source: `ShardMessage::Bye`; `Phoenix.Tracker.graceful_permdown/1`, which other nodes undo when
+//! a late heartbeat arrives.
 
 use std::collections::{BTreeMap, VecDeque};
 

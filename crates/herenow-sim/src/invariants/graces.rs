@@ -4,8 +4,8 @@
 //! Whether a key is here is taken from the tables of the nodes that are up, not from what the shard
 //! says is held. That those tables are right is the business of other invariants.
 //!
-//! Why: a restart must not look like a crowd that leaves and comes, and a grace must not make ghosts.
-//! Source: the header of `grace.rs` in `herenow-core`.
+//! Why: a restart must not look like a crowd that leaves and comes, and a grace must not make
+//! ghosts. Source: the header of `grace.rs` in `herenow-core`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -124,7 +124,7 @@ fn check_told(
 ) -> Result<(), Violation> {
     let (period, on_node_down) = grace_of(view, &place.0);
     let mut reasons = step.changes.iter().filter_map(|change| match change {
-        Change::Left { row, reason } if row.topic() == &place.0 && row.key() == &place.1 => {
+        Change::Left { row, reason, .. } if row.topic() == &place.0 && row.key() == &place.1 => {
             Some(*reason)
         }
         Change::Left { .. } | Change::Joined(_) | Change::Updated { .. } => None,

@@ -1,8 +1,7 @@
 //! What a shard remembers is bounded.
 //!
-//! Why: a node lives for months while others come and go.
-//! Source: `herenow_core::ShardConfig`'s limits; `phoenix_pubsub` issue 179 (a list of dead replicas
-//! that only grows).
+//! Why: a node lives for months while others come and go. Source: `herenow_core::ShardConfig`'s
+//! limits; `phoenix_pubsub` issue 179 (a list of dead replicas that only grows).
 
 use super::{View, Violation};
 

@@ -1,8 +1,9 @@
-//! When nobody does anything, heartbeats are all that is sent; and who is gone for good is forgotten.
+//! When nobody does anything, heartbeats are all that is sent; and who is gone for good is
+//! forgotten.
 //!
 //! Why: every restart of a peer used to cost requests until the old life was given up, and a little
-//! of every list for ever. Source: `phoenix_pubsub` issues 135 (traffic for twenty minutes after each
-//! restart) and 179 (a list of dead replicas that only grows).
+//! of every list for ever. Source: `phoenix_pubsub` issues 135 (traffic for twenty minutes after
+//! each restart) and 179 (a list of dead replicas that only grows).
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,8 @@
 //! No message is larger than the settings allow: `max_delta_bytes`, and one row that may exceed it.
 //!
 //! Why: a broker refuses what is over its own limit (NATS: 1 MiB), and a message that is refused is
-//! refused again each time it is asked for. Source: `max_delta_bytes` of `herenow_core::ShardConfig`.
+//! refused again each time it is asked for. Source: `max_delta_bytes` of
+//! `herenow_core::ShardConfig`.
 
 use super::{View, Violation};
 use crate::cluster::NodeStep;

@@ -24,8 +24,8 @@ pub struct Setup {
 
 /// What is assumed of machines and network.
 ///
-/// A node has one core for all of this and a link of its own; what it sends to many leaves it as many
-/// times, as it does peer to peer. What the engine adds to a frame is not counted.
+/// A node has one core for all of this and a link of its own; what it sends to many leaves it as
+/// many times, as it does peer to peer. What the engine adds to a frame is not counted.
 #[derive(Debug, Clone)]
 pub struct Model {
     /// The least and the greatest time that a frame is under way. Default 200 to 500 µs.
@@ -68,7 +68,8 @@ impl Model {
 
 macro_rules! measured {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What a run came to. All of it is per node, the mean of all nodes, where not said otherwise.
+        /// What a run came to. All of it is per node, the mean of all nodes, where not said
+        /// otherwise.
         #[derive(Debug, Clone, Default)]
         pub struct Measured {
             $($(#[$doc])* pub $name: f64,)*

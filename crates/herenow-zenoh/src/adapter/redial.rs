@@ -1,7 +1,7 @@
 //! Dials again the peers that were found through others and lost.
 //!
-//! zenoh dials again the peers that it was told by address, for ever, but not those that it heard of
-//! from other peers: two nodes that lose their link, while both keep one to a third, would stay
+//! zenoh dials again the peers that it was told by address, for ever, but not those that it heard
+//! of from other peers: two nodes that lose their link, while both keep one to a third, would stay
 //! apart. The node that had dialled knows the address, so it is the one that dials again.
 
 use std::collections::HashMap;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use herenow_protocol::{ChannelId, JoinOutcome, JoinRequest, MessageRef, Payload, Serializer};
-use herenow_pubsub::{Payload as Outgoing, Sink};
+use herenow_pubsub::{Payload as Outgoing, Sink, client_text};
 use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
@@ -132,7 +132,10 @@ impl Session {
         match &call {
             Call::Join(_) => {
                 let sink: Arc<dyn Sink> = slot.lane.clone();
-                let attachment = self.shared.pubsub.attach(slot.lane.topic(), sink);
+                let attachment = self
+                    .shared
+                    .pubsub
+                    .attach_shared(slot.lane.topic().clone(), sink);
                 channel.socket().set_subscriber(attachment.id());
                 slot.attachment = Some(attachment);
             }
@@ -188,7 +191,7 @@ impl Session {
         match sent {
             Ok(()) | Err(PushError::Closed) => true,
             Err(error @ (PushError::Json(_) | PushError::Encode(_))) => {
-                tracing::error!(topic = &**lane.topic(), %error, "reply not encodable");
+                tracing::error!(topic = %client_text(lane.topic()), %error, "reply not encodable");
                 false
             }
         }
@@ -198,7 +201,7 @@ impl Session {
         let slot = &self.slots[at];
         let id = slot.id;
         self.shared.metrics.crashes.increment();
-        tracing::error!(topic = &**slot.lane.topic(), "channel panicked");
+        tracing::error!(topic = %client_text(slot.lane.topic()), "channel panicked");
         match slot.stage {
             Stage::Joining(_) => self.settle(id, JoinOutcome::Crashed),
             Stage::Open => self.begin_end(id, Reason::Crashed),
@@ -235,14 +238,14 @@ impl Session {
             self.send(&close);
         }
         self.replay.extend(held);
-        let topic = &**self.slots[at].lane.topic();
+        let topic = client_text(self.slots[at].lane.topic());
         if is_joined {
-            tracing::debug!(topic, "joined");
+            tracing::debug!(%topic, "joined");
             self.shared.metrics.joins.increment();
             self.shared.metrics.channels.increment();
             self.slots[at].lane.release();
         } else {
-            tracing::debug!(topic, "join refused");
+            tracing::debug!(%topic, "join refused");
             self.shared.metrics.refused_joins.increment();
             let slot = self.slots.remove(at);
             slot.lane.refuse();

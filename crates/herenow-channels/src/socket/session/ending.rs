@@ -11,6 +11,7 @@
 use std::task::{Context, Poll};
 
 use herenow_protocol::{ChannelId, MessageRef};
+use herenow_pubsub::client_text;
 
 use super::super::slot::{Replaced, Stage, Task, Work};
 use super::Session;
@@ -79,7 +80,7 @@ impl Session {
         let timeout = self.shared.config.terminate_timeout;
         let is_there = self.find(id).is_some();
         let deadline = is_there.then(|| Box::pin(tokio::time::sleep(timeout)));
-        tracing::debug!(topic = &**lane.topic(), "duplicate join");
+        tracing::debug!(topic = %client_text(lane.topic()), "duplicate join");
         Some(Replaced { lane, deadline })
     }
 
@@ -97,7 +98,7 @@ impl Session {
         };
         if deadline.as_mut().poll(context).is_ready() {
             let old = replaced.lane.slot();
-            tracing::warn!(topic = &**replaced.lane.topic(), "replaced channel cut off");
+            tracing::warn!(topic = %client_text(replaced.lane.topic()), "replaced channel cut off");
             self.finish(context, old);
         }
     }

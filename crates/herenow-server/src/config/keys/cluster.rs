@@ -63,7 +63,7 @@ pub(super) static CLUSTER_KEYS: &[Key<ServerConfig>] = &[
         name: "cluster.listen",
         help: "where to listen to other nodes, for zenoh; a list, or given again",
         kind: Kind::Texts {
-            expected: "addresses such as \"tcp/10.0.0.1:7447\", or \"tls/…\" with cluster.tls_cert",
+            expected: "a list of addresses such as [\"tcp/10.0.0.1:7447\"], or [\"tls/…\"] with cluster.tls_cert",
             check: is_endpoint,
             get: |config| config.cluster.listen.clone(),
             set: |config, addresses| config.cluster.listen = addresses,
@@ -73,7 +73,7 @@ pub(super) static CLUSTER_KEYS: &[Key<ServerConfig>] = &[
         name: "cluster.peers",
         help: "other nodes to connect to, for zenoh; a list, or given again; one that all have in common is enough",
         kind: Kind::Texts {
-            expected: "addresses such as \"tcp/10.0.0.2:7447\", or \"tls/…\" with cluster.tls_cert",
+            expected: "a list of addresses such as [\"tcp/10.0.0.2:7447\"], or [\"tls/…\"] with cluster.tls_cert",
             check: is_endpoint,
             get: |config| config.cluster.peers.clone(),
             set: |config, addresses| config.cluster.peers = addresses,
@@ -213,6 +213,8 @@ fn without_password(url: &str) -> String {
         (None, Some((_, host))) => host.to_owned(),
         (_, None) => url.to_owned(),
     };
-    let parts: Vec<String> = url.split(',').map(shown).collect();
+    let parts = url.split(',').map(shown);
+    let without_query = |text: String| text.split('?').next().unwrap_or_default().to_owned();
+    let parts: Vec<String> = parts.map(without_query).collect();
     parts.join(",")
 }

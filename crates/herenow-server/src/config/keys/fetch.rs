@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::identity::is_some_text;
 use super::{DAY, GIB, YEAR};
 use crate::config::kind::{Key, Kind};
-use crate::config::{Secret, ServerConfig, fetch};
+use crate::config::{Secret, ServerConfig, fetch, url};
 
 /// Where fields come from, and what is shown there.
 pub(super) static FETCH_KEYS: &[Key<ServerConfig>] = &[
@@ -40,10 +40,10 @@ pub(super) static FETCH_KEYS: &[Key<ServerConfig>] = &[
     Key {
         name: "fetch.url",
         help: "where fields are asked for over HTTP instead, by POST of {\"topic\", \"keys\"}",
-        kind: Kind::MaybeText {
-            expected: "a URL such as \"https://app.example.com/herenow/fields\", without a password",
-            check: fetch::is_callback_url,
-            show: |config| config.fetch.url.clone(),
+        kind: Kind::Url {
+            expected: "a URL such as \"https://app.example.com/herenow/fields\", without a user or a password",
+            check: url::is_bare_http,
+            get: |config| config.fetch.url.as_deref(),
             set: |config, url| config.fetch.url = Some(url),
         },
     },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::DAY;
 use crate::config::kind::{Key, Kind};
-use crate::config::{Secret, ServerConfig, jwt};
+use crate::config::{Secret, ServerConfig, url};
 
 pub(super) static IDENTITY_KEYS: &[Key<ServerConfig>] = &[
     Key {
@@ -38,10 +38,10 @@ pub(super) static IDENTITY_KEYS: &[Key<ServerConfig>] = &[
     Key {
         name: "jwt.jwks_url",
         help: "where to fetch public keys from, as a JWKS",
-        kind: Kind::MaybeText {
-            expected: "a URL such as \"https://example.com/.well-known/jwks.json\"",
-            check: jwt::is_http_url,
-            show: |config| config.jwt.jwks_url.clone(),
+        kind: Kind::Url {
+            expected: "a URL such as \"https://example.com/.well-known/jwks.json\", without a user or a password",
+            check: url::is_bare_http,
+            get: |config| config.jwt.jwks_url.as_deref(),
             set: |config, url| config.jwt.jwks_url = Some(url),
         },
     },
@@ -65,7 +65,7 @@ pub(super) static IDENTITY_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "jwt.jwks_cooldown",
-        help: "time between two fetches that tokens with unknown keys ask for",
+        help: "time between two fetches that tokens ask for, which are not signed by a key that is here",
         kind: Kind::Duration {
             min: Duration::from_millis(100),
             max: DAY,

@@ -1,11 +1,10 @@
 //! Keys of what one client may have and send: `[limits]`, rates of `[socket]`, trusted proxies of
-//! `[http]`; and of what is shown of the server: `[metrics]`
-//! and `[otel]`.
+//! `[http]`; and of what is shown of the server: `[metrics]` and `[otel]`.
 
 use herenow_channels::{ForwardedHeader, TrustedProxies};
 
-use crate::config::ServerConfig;
 use crate::config::kind::{Key, Kind};
+use crate::config::{ServerConfig, url};
 
 /// The highest rate and burst that can be asked for.
 const MAX_RATE: usize = 10_000_000;
@@ -80,6 +79,26 @@ pub(super) static LIMIT_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
+        name: "limits.user_rate",
+        help: "new connections of one user in a second, by its token; more are answered 429, or the join with the token is refused; 0: no limit",
+        kind: Kind::Count {
+            min: 0,
+            max: MAX_RATE,
+            get: |config| config.limits.user_rate.per_second as usize,
+            set: |config, count| config.limits.user_rate.per_second = narrow(count),
+        },
+    },
+    Key {
+        name: "limits.user_burst",
+        help: "new connections of one user at once, after a time without any",
+        kind: Kind::Count {
+            min: 1,
+            max: MAX_RATE,
+            get: |config| config.limits.user_rate.burst as usize,
+            set: |config, count| config.limits.user_rate.burst = narrow(count),
+        },
+    },
+    Key {
         name: "limits.max_addresses",
         help: "addresses without a connection whose rate is remembered; more are let in without a look at it",
         kind: Kind::Count {
@@ -87,6 +106,16 @@ pub(super) static LIMIT_KEYS: &[Key<ServerConfig>] = &[
             max: 100_000_000,
             get: |config| config.limits.max_addresses,
             set: |config, count| config.limits.max_addresses = count,
+        },
+    },
+    Key {
+        name: "limits.max_users",
+        help: "users without a connection whose rate is remembered; more are let in without a look at it",
+        kind: Kind::Count {
+            min: 1_000,
+            max: 100_000_000,
+            get: |config| config.limits.max_users,
+            set: |config, count| config.limits.max_users = count,
         },
     },
     Key {
@@ -140,10 +169,10 @@ pub(super) static LIMIT_KEYS: &[Key<ServerConfig>] = &[
     Key {
         name: "otel.endpoint",
         help: "where traces go: the URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; the program must be built with --features otel",
-        kind: Kind::MaybeText {
-            expected: "a URL that begins with http:// or https://",
-            check: |text| text.starts_with("http://") || text.starts_with("https://"),
-            show: |config| config.observe.traces.endpoint.clone(),
+        kind: Kind::Url {
+            expected: "a URL that begins with http:// or https://, without a user or a password",
+            check: url::is_bare_http,
+            get: |config| config.observe.traces.endpoint.as_deref(),
             set: |config, url| config.observe.traces.endpoint = Some(url),
         },
     },

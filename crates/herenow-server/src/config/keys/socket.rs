@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use herenow_protocol::JoinRefCheck;
+use herenow_pubsub::MAX_TOPIC_BYTES;
 
 use super::{DAY, GIB, YEAR, at_least_one};
 use crate::config::kind::{Key, Kind, SwitchOrTexts};
@@ -79,6 +80,16 @@ pub(super) static SOCKET_KEYS: &[Key<ServerConfig>] = &[
             max: GIB,
             get: |config| config.socket.max_message_bytes,
             set: |config, bytes| config.socket.max_message_bytes = bytes,
+        },
+    },
+    Key {
+        name: "socket.max_topic_bytes",
+        help: "longest topic that can be joined; presence.max_topic_bytes holds as well where there is presence",
+        kind: Kind::Size {
+            min: 1,
+            max: MAX_TOPIC_BYTES,
+            get: |config| config.socket.max_topic_bytes,
+            set: |config, bytes| config.socket.max_topic_bytes = bytes,
         },
     },
     Key {
@@ -187,7 +198,7 @@ pub(super) static LONGPOLL_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "longpoll.max_body_bytes",
-        help: "largest body of a request; a larger one is answered 400",
+        help: "largest body of a request; a larger one is answered 400, with a text that names this",
         kind: Kind::Size {
             min: 1024,
             max: GIB,

@@ -30,6 +30,14 @@ pub(super) static SUPABASE_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
+        name: "supabase.presence_enabled",
+        help: "whether a join that says nothing of presence wants to know who is here; one that names a key does in any case",
+        kind: Kind::Switch {
+            get: |config| Some(config.supabase.presence_enabled),
+            set: |config, on| config.supabase.presence_enabled = on,
+        },
+    },
+    Key {
         name: "supabase.trust_presence_key",
         help: "whether clients choose the keys of their presences (presence.key), as with Supabase; without it, the key is the token's sub",
         kind: Kind::Switch {

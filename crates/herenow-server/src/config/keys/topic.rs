@@ -6,7 +6,7 @@ use herenow_presence::{BigRoom, Window};
 
 use super::{DAY, GIB, MAX_WINDOW, at_least_one};
 use crate::config::kind::{Key, Kind};
-use crate::config::{TopicConfig, WhenBig, fetch};
+use crate::config::{TopicConfig, WhenBig, fetch, url};
 
 /// Keys of one entry of `[[topics]]`.
 pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
@@ -107,10 +107,10 @@ pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
     Key {
         name: "fetch_url",
         help: "what fetch.url is, for these topics only; that one or fetch.query if left out",
-        kind: Kind::MaybeText {
-            expected: "a URL such as \"https://app.example.com/herenow/fields\", without a password",
-            check: fetch::is_callback_url,
-            show: |topic| topic.fetch.url.clone(),
+        kind: Kind::Url {
+            expected: "a URL such as \"https://app.example.com/herenow/fields\", without a user or a password",
+            check: url::is_bare_http,
+            get: |topic| topic.fetch.url.as_deref(),
             set: |topic, url| topic.fetch.url = Some(url),
         },
     },

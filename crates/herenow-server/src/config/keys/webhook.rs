@@ -16,10 +16,10 @@ pub(crate) static TARGET_KEYS: &[Key<WebhookTarget>] = &[
     Key {
         name: "url",
         help: "where to post events",
-        kind: Kind::Text {
+        kind: Kind::Url {
             expected: "a URL such as \"https://example.com/herenow\", without a user, a password or a fragment",
             check: webhook::is_url,
-            get: |target| target.url.clone(),
+            get: |target| Some(&target.url),
             set: |target, url| target.url = url,
         },
     },
@@ -78,10 +78,10 @@ pub(super) static WEBHOOK_KEYS: &[Key<ServerConfig>] = &[
     Key {
         name: "webhook.urls",
         help: "where to post what happens: who joins and leaves, and which topics become occupied and vacated; each URL gets all of it, and those with filters of their own are [[webhooks]]",
-        kind: Kind::Texts {
+        kind: Kind::Urls {
             expected: "a list of URLs such as \"https://example.com/herenow\", without a user, a password or a fragment",
             check: webhook::is_url,
-            get: |config| config.webhook.urls.clone(),
+            get: |config| &config.webhook.urls,
             set: |config, texts| config.webhook.urls = texts,
         },
     },
@@ -203,7 +203,7 @@ pub(super) static WEBHOOK_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "webhook.max_attempts",
-        help: "how often a request to a webhook is tried before its events are lost",
+        help: "how often a webhook may refuse a request before its events are lost; no answer, 429, 502, 503 and 504 refuse nothing",
         kind: Kind::Count {
             min: 1,
             max: 1_000_000,

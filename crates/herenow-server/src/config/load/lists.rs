@@ -42,6 +42,14 @@ static WEBHOOK_LIST: List<WebhookTarget> = List {
     rule: "by their names they are told apart",
 };
 
+/// What an entry of a list can be, in TOML.
+pub(super) fn example(name: &str) -> &'static str {
+    match name {
+        TOPICS => "pattern = \"room:*\", presence = true",
+        _ => "url = \"https://example.com/joins\"",
+    }
+}
+
 impl Loader {
     /// Reads a list, which replaces the one of a source below as a whole.
     pub(super) fn read_list(

@@ -29,6 +29,7 @@ impl Loader {
         let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Default);
         self.errors.extend(api::check(&mut self.config, &origin));
         self.errors.extend(fetch::check(&self.config, &origin));
+        self.errors.extend(jwt::check(&self.config, &origin));
         self.errors.extend(webhook::check(&self.config, &origin));
         self.errors
             .extend(webhook::check_targets(&mut self.config, &origin));

@@ -11,11 +11,18 @@ const MAX_HIDDEN: usize = 500_000;
 /// How long they are, at least; a node that is down for longer is forgotten by its peers as well.
 const HIDDEN_TIME: Duration = Duration::from_secs(20 * 60);
 
-/// Presences that this node said had left because their node is down, and whether it told so.
+/// Presences that have left because their node is down, and who told so.
 pub(super) struct Hidden {
-    young: HashMap<MetaRef, bool>,
-    old: HashMap<MetaRef, bool>,
+    young: HashMap<MetaRef, ToldBy>,
+    old: HashMap<MetaRef, ToldBy>,
     since: Instant,
+}
+
+/// Who told that a presence had left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ToldBy {
+    ThisNode,
+    Another,
 }
 
 impl Hidden {
@@ -27,16 +34,16 @@ impl Hidden {
         }
     }
 
-    pub(super) fn put(&mut self, meta_ref: MetaRef, is_told: bool) {
+    pub(super) fn put(&mut self, meta_ref: MetaRef, by: ToldBy) {
         if self.since.elapsed() > HIDDEN_TIME || self.young.len() >= MAX_HIDDEN {
             self.old = std::mem::take(&mut self.young);
             self.since = Instant::now();
         }
-        self.young.insert(meta_ref, is_told);
+        self.young.insert(meta_ref, by);
     }
 
-    /// Returns whether this node told that the presence had left, if it had.
-    pub(super) fn take(&mut self, meta_ref: MetaRef) -> Option<bool> {
+    /// Returns who told that the presence had left, if it had.
+    pub(super) fn take(&mut self, meta_ref: MetaRef) -> Option<ToldBy> {
         if self.young.is_empty() && self.old.is_empty() {
             return None;
         }

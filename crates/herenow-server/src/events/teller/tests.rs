@@ -1,6 +1,6 @@
 //! Who tells what, and how often.
 
-use herenow_presence::{Presence, PresenceConfig};
+use herenow_presence::{Here, Presence, PresenceConfig};
 use herenow_pubsub::{MemoryCluster, PubSub};
 use serde_json::{Value, json};
 
@@ -98,6 +98,25 @@ impl Node {
     }
 }
 
+/// Three nodes, of which the last has a presence in each of some topics; all of it was told.
+async fn three_and_topics(cluster: &MemoryCluster, n_topics: usize) -> ([Node; 3], Vec<Here>) {
+    let nodes = ["a", "b", "c"].map(|name| Node::start(cluster, name));
+    for node in &nodes {
+        node.knows(3).await;
+    }
+    let mut here = Vec::new();
+    for n in 0..n_topics {
+        let topic = format!("room:{n}");
+        let tracked = nodes[2].presence.track_on(&topic, "ada", json!({})).await;
+        here.push(tracked.unwrap());
+    }
+    for node in &nodes {
+        node.sees(n_topics).await;
+        node.told();
+    }
+    (nodes, here)
+}
+
 #[tokio::test(start_paused = true)]
 async fn srv_703_what_a_dead_node_was_to_tell_of_another_one_is_told_by_its_successor() {
     let cluster = MemoryCluster::new();
@@ -157,20 +176,8 @@ async fn srv_703_what_a_dead_node_was_to_tell_of_another_one_is_told_by_its_succ
 #[tokio::test(start_paused = true)]
 async fn srv_704_who_told_that_users_of_a_node_had_left_tells_that_they_are_back() {
     let cluster = MemoryCluster::new();
-    let nodes = ["a", "b", "c"].map(|name| Node::start(&cluster, name));
+    let (nodes, _here) = three_and_topics(&cluster, 20).await;
     let [a, b, c] = &nodes;
-    for node in &nodes {
-        node.knows(3).await;
-    }
-    let mut here = Vec::new();
-    for n in 0..20 {
-        let topic = format!("room:{n}");
-        here.push(c.presence.track_on(&topic, "ada", json!({})).await.unwrap());
-    }
-    for node in &nodes {
-        node.sees(20).await;
-        node.told();
-    }
     cluster.partition(&["c"]);
     a.sees(0).await;
     b.sees(0).await;
@@ -201,4 +208,34 @@ async fn srv_704_who_told_that_users_of_a_node_had_left_tells_that_they_are_back
         assert!(back.iter().all(|(.., reason)| reason == "node_up"));
     }
     assert_eq!(c.told(), [], "they were there all the while");
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1714_who_leaves_as_its_node_says_good_bye_is_told_once_by_that_node() {
+    let (nodes, here) = three_and_topics(&MemoryCluster::new(), 40).await;
+    drop(here);
+    nodes[2].presence.say_bye().await;
+    let mut told = Vec::new();
+    for node in &nodes {
+        node.sees(0).await;
+        told.push(node.told());
+    }
+    let lefts = |told: &[(String, String, String)]| {
+        let is_left = |(event, ..): &&(String, String, String)| event == "left";
+        told.iter().filter(is_left).count()
+    };
+    assert_eq!(
+        (lefts(&told[0]), lefts(&told[1]), lefts(&told[2])),
+        (0, 0, 40)
+    );
+    let mut told = told.concat();
+    told.sort();
+    let mut expected = Vec::new();
+    for n in 0..40 {
+        for event in ["left", "topic_vacated"] {
+            expected.push((event.to_owned(), format!("room:{n}"), "left".to_owned()));
+        }
+    }
+    expected.sort();
+    assert_eq!(told, expected, "each once");
 }

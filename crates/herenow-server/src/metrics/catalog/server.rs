@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Metric, Read, Unit, by_word, counter, counters, gauge, gauges, histogram};
+use super::{
+    Metric, Read, Unit, by_word, counter, counters, gauge, gauges, histogram, maybe_gauge,
+};
 
 pub(super) static METRICS: &[Metric] = &[
     gauge(
@@ -62,14 +64,25 @@ pub(super) static METRICS: &[Metric] = &[
         "tls_handshakes",
         "Handshakes of TLS, by result; those that took too long or were broken off failed",
         &["result"],
-        |s| outcomes(&s.tls.handshakes, &s.tls.failed_handshakes),
+        |s| outcomes(&s.api.tls.handshakes, &s.api.tls.failed_handshakes),
     ),
     counters(
         "tls_reloads",
         "Attempts to take a new certificate of TLS, by result",
         &["result"],
-        |s| outcomes(&s.tls.reloads, &s.tls.failed_reloads),
+        |s| outcomes(&s.api.tls.reloads, &s.api.tls.failed_reloads),
     ),
+    gauge(
+        "tls_reload_failing",
+        "1 while the last attempt to take a new certificate of TLS has failed",
+        |s| f64::from(u8::from(s.api.tls.is_failing())),
+    ),
+    maybe_gauge(
+        "tls_certificate_not_after",
+        "When the certificate of TLS ends, in seconds since 1970; nothing without TLS",
+        |s| s.api.tls.ends().map(|ends| ends as f64),
+    )
+    .seconds(),
     counters(
         "api_requests",
         "Requests to the HTTP API, by method, route and class of status",
@@ -83,6 +96,15 @@ pub(super) static METRICS: &[Metric] = &[
                 }));
             }
             counts
+        },
+    ),
+    counters(
+        "api_refusals",
+        "Requests to the HTTP API, the dashboard and the metrics that were not let in, by why",
+        &["reason"],
+        |s| {
+            let refusals = s.api.access.refusals();
+            refusals.map(|(why, n)| (vec![why.to_owned()], n)).collect()
         },
     ),
     histogram(
@@ -103,9 +125,16 @@ pub(super) static METRICS: &[Metric] = &[
         "Presences of backends refused for api.max_leases",
         |s| load(&s.api.people.stats().n_refused),
     ),
-    counter("evictions", "Users evicted through the API", |s| {
-        load(&s.api.people.stats().n_evicted)
-    }),
+    counter(
+        "lease_messages_dropped",
+        "Messages of other nodes about leases and evictions that found no room in the queue",
+        |s| load(&s.api.people.stats().n_dropped),
+    ),
+    counter(
+        "evictions",
+        "Evictions that this node was asked for, through the API or the dashboard",
+        |s| load(&s.api.people.stats().n_evicted),
+    ),
 ];
 
 fn load(counter: &AtomicU64) -> u64 {

@@ -1,6 +1,7 @@
 //! Metrics of connections, what travels over them, and what was dropped.
 
 use super::{Metric, by_word, counter, counters, gauge, histogram};
+use crate::limits::Named;
 
 pub(super) static METRICS: &[Metric] = &[
     gauge(
@@ -35,6 +36,11 @@ pub(super) static METRICS: &[Metric] = &[
                 ("token_expired", s.tokens.expired()),
             ])
         },
+    ),
+    counter(
+        "channels_expired",
+        "Channels of the Supabase dialect told that their own token has expired",
+        |s| s.tokens.expired_channels(),
     ),
     gauge("channels", "Channels joined now", |s| {
         s.sockets.channels.value() as f64
@@ -122,13 +128,36 @@ pub(super) static METRICS: &[Metric] = &[
         &["limit"],
         |s| {
             let counts = s.limits.counts();
-            by_word([
+            let mut refusals = by_word([
+                ("http.max_header_bytes", s.heads.over_bytes()),
+                ("http.max_headers", s.heads.over_headers()),
+                ("jwt.max_token_bytes", s.tokens.long_tokens()),
+                ("longpoll.max_body_bytes", s.sockets.over_body_bytes.value()),
+                ("longpoll.max_sessions", s.sockets.over_max_sessions.value()),
+                ("socket.max_arrivals", s.sockets.busy_connects.value()),
+                ("socket.max_channels", s.sockets.over_max_channels.value()),
+                ("socket.max_frame_bytes", s.sockets.over_frame_bytes.value()),
+                (
+                    "socket.max_message_bytes",
+                    s.sockets.over_message_bytes.value(),
+                ),
                 ("socket.message_rate", s.sockets.limited_messages.value()),
                 ("socket.join_rate", s.sockets.limited_joins.value()),
                 ("limits.sockets_per_address", counts.sockets_per_address),
                 ("limits.sockets_per_user", counts.sockets_per_user),
                 ("limits.handshake_rate", counts.handshake_rate),
-            ])
+                ("limits.user_rate", counts.user_rate),
+            ]);
+            refusals.extend(s.limits.named().map(|(limit, n)| {
+                // Some of what is over these is counted where it is found.
+                let n_others = match limit {
+                    Named::SocketTopic => s.sockets.over_topic_bytes.value(),
+                    Named::Key => s.tokens.long_keys(),
+                    _ => 0,
+                };
+                (vec![limit.to_string()], n + n_others)
+            }));
+            refusals
         },
     ),
     gauge(
@@ -136,9 +165,12 @@ pub(super) static METRICS: &[Metric] = &[
         "Addresses that the limits remember",
         |s| s.limits.n_addresses() as f64,
     ),
+    gauge("limiter_users", "Users that the limits remember", |s| {
+        s.limits.n_users() as f64
+    }),
     counter(
         "limiter_overflows",
-        "Handshakes let in without a look at their rate, because limits.max_addresses were remembered",
+        "Connections let in without a look at their rate, because limits.max_addresses or limits.max_users were remembered",
         |s| s.limits.counts().overflows,
     ),
 ];
