@@ -222,6 +222,25 @@ test("SRV-808 a lost connection is told with the time of what is shown, and heal
   isClean((complaint) => /ERR_|WebSocket/u.test(complaint));
 });
 
+test("SRV-1735 an overview whose first figures have not come says of nobody that they are missing", async (context) => {
+  const own = await startServer(context);
+  const { open, isClean, context: inner } = await operator(context, browser);
+  let [n_held, isHolding] = [0, true];
+  await inner.routeWebSocket(/dashboard\/socket/u, (page) => {
+    page.connectToServer().onMessage((frame) => (isHolding && String(frame).includes('"figures",') ? (n_held += 1) : page.send(frame)));
+  });
+  const page = await open(own);
+  const [nobody, noWarning] = ["Nobody is present anywhere.", "Nothing was warned of in the last 15 minutes."].map((text) => page.locator("main").getByText(text));
+  await live(page);
+  await until("two figures are held back", () => n_held >= 2);
+  assert.equal(await page.title(), "herenow");
+  assert.deepEqual([await nobody.isVisible(), await noWarning.isVisible()], [false, false]);
+  isHolding = false;
+  await nobody.waitFor(PATIENT);
+  await noWarning.waitFor(PATIENT);
+  isClean();
+});
+
 test("SRV-1720 a server that hangs is lost to the page as well, and is live again when it goes on", async (context) => {
   const own = await startServer(context);
   const { open, isClean } = await operator(context, browser);

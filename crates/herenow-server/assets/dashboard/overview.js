@@ -114,13 +114,14 @@ export class OverviewView {
     const topicList = el("ol.topics", { "aria-label": "Topics by size" });
     this.#topics = new Keyed(topicList, () => topicRow(this.#page.memory));
     parts.topicsTally = el("span.tally", {}, "");
-    parts.noTopics = el("p.empty", {}, "Nobody is present anywhere. As soon as a client joins a topic, the topic is listed here.");
+    // Until the first figures have come, nothing is known, and so nothing is said to be missing.
+    parts.noTopics = el("p.empty", { hidden: true }, "Nobody is present anywhere. As soon as a client joins a topic, the topic is listed here.");
     parts.moreTopics = el("p.note", {});
     const topics = el("section.card.wide", { "aria-labelledby": "topics-title" }, el("h2", { id: "topics-title" }, "Topics by size ", parts.topicsTally), topicList, parts.noTopics, parts.moreTopics);
 
     const warningList = el("ol.warnings", { "aria-label": "Warnings, the latest first" });
     this.#warnings = new Keyed(warningList, warningRow);
-    parts.noWarnings = el("p.empty.good", {}, "Nothing was warned of in the last 15 minutes.");
+    parts.noWarnings = el("p.empty.good", { hidden: true }, "Nothing was warned of in the last 15 minutes.");
     const warnings = el("section.card", { "aria-labelledby": "warnings-title" }, el("h2", { id: "warnings-title" }, "Recent warnings"), warningList, parts.noWarnings);
 
     return el("div.overview", {}, hero, parts.outages, nodes, el("div.columns", {}, topics, warnings));
@@ -142,8 +143,10 @@ export class OverviewView {
   }
 
   tick() {
-    this.#showOutages();
-    this.#showWarnings();
+    if (this.#page.memory.latest !== null) {
+      this.#showOutages();
+      this.#showWarnings();
+    }
   }
 
   #showTotals(latest, totals) {
