@@ -13,6 +13,9 @@ const newest = await import("phoenix");
 const seven = await import("phoenix-1.7");
 const require = createRequire(import.meta.url);
 
+/** How long an answer may take: longer than the clients' own ten seconds, for machines that are busy. */
+const ANSWER_MS = 30_000;
+
 /** The client libraries by the name their tests use. */
 export const LIBRARIES = { "1.8": newest, "1.7": seven };
 
@@ -173,7 +176,7 @@ export class Tab {
   push(event, payload = {}) {
     return new Promise((resolve, reject) => {
       this.channel
-        .push(event, payload)
+        .push(event, payload, ANSWER_MS)
         .receive("ok", (response) => resolve({ status: "ok", response }))
         .receive("error", (response) => resolve({ status: "error", response }))
         .receive("timeout", () => reject(new Error(`no reply to ${event}`)));

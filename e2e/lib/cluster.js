@@ -8,7 +8,7 @@ import { until } from "./until.js";
 
 const NAMES = ["a", "b", "c"];
 const HEALTH_MS = 25;
-const READY_MS = 20000;
+const READY_MS = 60000;
 
 /** Starts the engine and its nodes, all with these further arguments, and ends them with the test. */
 export async function startCluster(context, engine, further = []) {

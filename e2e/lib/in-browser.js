@@ -42,7 +42,7 @@ export function openTab(library, { transport, vsn, original, topic, user }) {
   }
   channel.join().receive("ok", () => (tab.joins += 1));
   tab.users = () => Object.keys(tab.here).sort().join();
-  tab.push = (event, payload) => new Promise((resolve, reject) => channel.push(event, payload).receive("ok", resolve).receive("error", reject).receive("timeout", () => reject(new Error("timeout"))));
+  tab.push = (event, payload) => new Promise((resolve, reject) => channel.push(event, payload, 30_000).receive("ok", resolve).receive("error", reject).receive("timeout", () => reject(new Error("timeout"))));
   tab.binary = async (event, values) => {
     const response = await tab.push(event, new Uint8Array(values).buffer);
     return response instanceof ArrayBuffer ? [...new Uint8Array(response)] : response;

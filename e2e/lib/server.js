@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { until } from "./until.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const START_MS = 15000;
+const START_MS = 60000;
 const STOP_MS = 40000;
 const OUTPUT_CHUNKS = 200;
 

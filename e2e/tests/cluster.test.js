@@ -13,7 +13,7 @@ const SOCKETS = COMBINATIONS.filter(({ transport }) => transport === "WebSocket"
 /** The pauses are the library's own, as an application has them. */
 const STOCK = { reconnectAfterMs: undefined, rejoinAfterMs: undefined };
 const N_USERS = 36;
-const SETTLED_MS = 20000;
+const SETTLED_MS = 60000;
 
 async function rollingRestart(context, engine) {
   const nodes = await startCluster(context, engine);

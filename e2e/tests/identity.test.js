@@ -72,7 +72,7 @@ test("SRV-649 when a token ends, the client comes back with the next one by itse
   for (const library of Object.keys(LIBRARIES)) {
     await context.test(`phoenix ${library}`, async (inner) => {
       const next = token("--sub", "ada");
-      const first = token("--sub", "ada", "--ttl", "5s");
+      const first = token("--sub", "ada", "--ttl", "15s");
       const clients = COMBINATIONS.filter((one) => one.library === library).map((combination) => {
         let isAsked = false;
         const params = () => ({ token: isAsked ? next : ((isAsked = true), first) });
@@ -97,7 +97,7 @@ test("SRV-649 when a token ends, the client comes back with the next one by itse
 
 test("SRV-641 a new token pushed on a channel keeps the connection", async (context) => {
   const long = token("--sub", "ada");
-  const short = { token: token("--sub", "ada", "--ttl", "5s") };
+  const short = { token: token("--sub", "ada", "--ttl", "15s") };
   const start = (combination, options) => {
     const client = new Client(server.ws, combination, { params: short, ...options });
     context.after(() => client.close());

@@ -38,8 +38,10 @@ test("SRV-210 a connection that breaks is a leave, and its client comes back by 
     const ada = await connect().join(topic, { user_id: "ada" });
     const grace = await connect({ reconnectAfterMs: () => 300 }).join(topic, { user_id: "grace" });
     await ada.sees("ada", "grace");
+    const n_events = ada.events.length;
     grace.client.break();
-    await ada.sees("ada");
+    // What was told, and not what is shown for a moment: a busy machine may look too late.
+    await until("ada is told that grace has left", () => ada.events.slice(n_events).some(({ event, payload }) => event === "presence_diff" && payload.leaves.grace));
     await grace.joined(2);
     await ada.sees("ada", "grace");
     await grace.sees("ada", "grace");
@@ -137,11 +139,11 @@ test("SRV-215 the last client that spoke vsn 1.0.0 by itself shares a room with 
 });
 
 test("JC-13 a join that is answered is sent once", async (context) => {
-  const client = new Client(server.ws, COMBINATIONS[0], { timeout: 2_000 });
+  const client = new Client(server.ws, COMBINATIONS[0], { timeout: 10_000 });
   context.after(() => client.close());
   const tab = await client.join(topicOf(), { user_id: "ada" });
   // Longer than the join's own time-out, after which an unanswered join would be sent again.
-  await pause(2_500);
+  await pause(10_500);
   assert.equal(tab.channel.state, "joined");
   assert.equal(client.frames.sent.length, 1);
 });
@@ -239,6 +241,13 @@ test("JS-36 a push on an open socket is sent as the encoded message", async (con
 test("JS-41 heartbeats are sent and answered, so the connection stays", async (context) => {
   const client = new Client(server.ws, COMBINATIONS[0], { heartbeatIntervalMs: 60 });
   context.after(() => client.close());
+  // The interval is also how long the client waits for an answer, for which a busy machine may need longer.
+  const beat = client.socket.sendHeartbeat.bind(client.socket);
+  client.socket.sendHeartbeat = () => {
+    client.socket.heartbeatIntervalMs = 30_000;
+    beat();
+    client.socket.heartbeatIntervalMs = 60;
+  };
   const beats = () => client.frames.sent.filter((frame) => frame.includes('"heartbeat"'));
   await until("four heartbeats", () => beats().length >= 4);
   assert.match(beats()[0], /^\[null,"\d+","phoenix","heartbeat",\{\}\]$/u);
@@ -271,8 +280,9 @@ test("JS-68 ping tells the round trip to the server", async (context) => {
   const client = new Client(server.ws);
   context.after(() => client.close());
   await until("open", () => client.socket.isConnected());
+  const before = Date.now();
   const trip = await new Promise((resolve) => assert.equal(client.socket.ping(resolve), true));
-  assert.ok(trip >= 0 && trip < 2000, `${trip} ms`);
+  assert.ok(trip >= 0 && trip <= Date.now() - before, `${trip} ms`);
 });
 
 test("JZ-3 a binary push is encoded as the server reads it", async (context) => {

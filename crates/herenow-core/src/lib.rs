@@ -44,6 +44,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod ids;
+mod pattern;
 mod time;
 mod row;
 mod diff;
@@ -72,6 +73,7 @@ pub use ids::{
 };
 pub use liveness::PeerStatus;
 pub use message::{NodeHeartbeat, ShardMessage};
+pub use pattern::{first_match, is_pattern, matches_pattern};
 pub use row::{MAX_META_BYTES, Meta, Row, Version};
 pub use shard::{
     Output, PeerEvent, PeerView, Shard, ShardMemory, ShardStats, TrackError, UpdateError,

@@ -37,6 +37,7 @@ use crate::diff::{Change, LeaveReason};
 use crate::grace::{End, Grace};
 use crate::ids::{Key, Topic};
 use crate::index::{Index, SlotId};
+use crate::pattern::first_match;
 use crate::row::Row;
 use crate::time::MonoTime;
 
@@ -417,13 +418,7 @@ impl Readers {
 
     /// Returns the grace of a topic, if it has one: that of the first pattern that matches.
     fn grace_of(&self, topic: &Topic) -> Option<Grace> {
-        let topic = topic.as_str();
-        let matches = |pattern: &str| match pattern.strip_suffix('*') {
-            Some(prefix) => topic.starts_with(prefix),
-            None => pattern == topic,
-        };
-        let found = self.graces.iter().find(|(pattern, _)| matches(pattern));
-        let grace = found.map(|(_, grace)| *grace);
+        let grace = first_match(&self.graces, topic.as_str()).copied();
         grace.filter(|grace| !grace.period.is_zero())
     }
 

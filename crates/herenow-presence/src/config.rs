@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::time::Duration;
 
-use herenow_core::ShardConfig;
+use herenow_core::{ShardConfig, first_match};
 
 /// The settings of one [`Presence`](crate::Presence). Start from the default and change fields.
 #[derive(Debug, Clone)]
@@ -128,15 +128,6 @@ impl PresenceConfig {
     pub(crate) fn big_room_of(&self, topic: &str) -> &BigRoom {
         first_match(&self.big_rooms, topic).unwrap_or(&self.big_room)
     }
-}
-
-fn first_match<'a, T>(patterns: &'a [(String, T)], topic: &str) -> Option<&'a T> {
-    let matches = |pattern: &str| match pattern.strip_suffix('*') {
-        Some(prefix) => topic.starts_with(prefix),
-        None => pattern == topic,
-    };
-    let found = patterns.iter().find(|(pattern, _)| matches(pattern));
-    found.map(|(_, value)| value)
 }
 
 /// How long the diffs of a topic wait to be sent as one, by its number of subscribers.

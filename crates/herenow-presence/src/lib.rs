@@ -87,7 +87,10 @@ pub use diff::{Event, PresenceDiff};
 pub use errors::{NameError, TrackError, UpdateError};
 pub use fetch::{Fetch, FetchError};
 pub use group::{Entry, PresenceMeta, Presences, StateParts};
-pub use herenow_core::{Grace, Key, LeaveReason, MetaRef, NodeName, ShardConfig, Topic};
+pub use herenow_core::{
+    Grace, Key, LeaveReason, MetaRef, NodeName, ShardConfig, Topic, first_match, is_pattern,
+    matches_pattern,
+};
 pub use meta::MetaError;
 pub use metrics::PresenceStats;
 pub use modes::{Mode, ModeNews, PRESENCE_COUNT, PRESENCE_MODE};

@@ -1,7 +1,9 @@
 //! The suite that every [`Adapter`] must pass, as one function per row of the PUB area.
 //!
-//! An adapter's tests implement [`Harness`] and call each function from a test of its own, or all
-//! of them by [`check_all`]. A check that fails panics with what it waited for.
+//! An adapter's tests implement [`Harness`] and make a test of each function by
+//! [`adapter_suite!`](crate::adapter_suite) and
+//! [`adapter_outage_suite!`](crate::adapter_outage_suite), or call all of them by [`check_all`]. A check that fails
+//! panics with what it waited for.
 
 mod recorder;
 mod limits;
@@ -60,6 +62,109 @@ pub trait Harness: Send + Sync {
 
 /// What a [`Harness`] does in its own time.
 pub type Step<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Makes a test of each check that needs no outage: `adapter_suite!(#[tokio::test] Broker::started().await)`, where the
+/// [`Harness`] is made anew in each test, which may await.
+#[macro_export]
+macro_rules! adapter_suite {
+    (#[$test:meta] $harness:expr) => {
+        #[$test]
+        async fn pub_01_broadcast_reaches_every_other_node() {
+            $crate::conformance::broadcast_reaches_every_other_node(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_02_broadcast_is_not_echoed() {
+            $crate::conformance::broadcast_is_not_echoed(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_03_send_reaches_one_node() {
+            $crate::conformance::send_reaches_one_node(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_04_send_to_an_unknown_node_vanishes() {
+            $crate::conformance::send_to_an_unknown_node_vanishes(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_05_messages_of_one_sender_keep_their_order() {
+            $crate::conformance::messages_of_one_sender_keep_their_order(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_06_large_and_empty_messages_arrive_whole() {
+            $crate::conformance::large_and_empty_messages_arrive_whole(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_07_clusters_do_not_hear_each_other() {
+            $crate::conformance::clusters_do_not_hear_each_other(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_08_close_loses_nothing_accepted() {
+            $crate::conformance::close_loses_nothing_accepted(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_09_a_closed_adapter_refuses() {
+            $crate::conformance::a_closed_adapter_refuses(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_10_a_name_can_come_back() {
+            $crate::conformance::a_name_can_come_back(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_11_peers_are_reported() {
+            $crate::conformance::peers_are_reported(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_100_subjects_of_any_text_arrive_as_sent() {
+            $crate::conformance::subjects_of_any_text_arrive_as_sent(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_101_names_of_any_text_work() {
+            $crate::conformance::names_of_any_text_work(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_102_messages_of_every_size_arrive_or_are_refused() {
+            $crate::conformance::messages_of_every_size_arrive_or_are_refused(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_103_messages_to_one_node_keep_their_order() {
+            $crate::conformance::messages_to_one_node_keep_their_order(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_104_close_loses_nothing_of_a_burst() {
+            $crate::conformance::close_loses_nothing_of_a_burst(&$harness).await;
+        }
+    };
+}
+
+/// The rest of [`adapter_suite!`](crate::adapter_suite), of engines whose harness can make an outage.
+#[macro_export]
+macro_rules! adapter_outage_suite {
+    (#[$test:meta] $harness:expr) => {
+        #[$test]
+        async fn pub_105_an_outage_heals_by_itself() {
+            $crate::conformance::an_outage_heals_by_itself(&$harness).await;
+        }
+
+        #[$test]
+        async fn pub_106_publishing_never_blocks_in_an_outage() {
+            $crate::conformance::publishing_never_blocks_in_an_outage(&$harness).await;
+        }
+    };
+}
 
 /// Runs every check, one after the other.
 pub async fn check_all(harness: &dyn Harness) {

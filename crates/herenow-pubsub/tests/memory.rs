@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use herenow_pubsub::conformance::{self, Harness, Step};
-use herenow_pubsub::{Adapter, MemoryCluster, Payload, PubSub, Subscription};
+use herenow_pubsub::conformance::{Harness, Step};
+use herenow_pubsub::{Adapter, MemoryCluster, Payload, PubSub, Subscription, adapter_suite};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -49,95 +49,10 @@ impl Memory {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn pub_01_broadcast_reaches_every_other_node() {
-    conformance::broadcast_reaches_every_other_node(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_02_broadcast_is_not_echoed() {
-    conformance::broadcast_is_not_echoed(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_03_send_reaches_one_node() {
-    conformance::send_reaches_one_node(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_04_send_to_an_unknown_node_vanishes() {
-    conformance::send_to_an_unknown_node_vanishes(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_05_messages_of_one_sender_keep_their_order() {
-    conformance::messages_of_one_sender_keep_their_order(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_06_large_and_empty_messages_arrive_whole() {
-    conformance::large_and_empty_messages_arrive_whole(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_07_clusters_do_not_hear_each_other() {
-    conformance::clusters_do_not_hear_each_other(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_08_close_loses_nothing_accepted() {
-    conformance::close_loses_nothing_accepted(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_09_a_closed_adapter_refuses() {
-    conformance::a_closed_adapter_refuses(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_10_a_name_can_come_back() {
-    conformance::a_name_can_come_back(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_11_peers_are_reported() {
-    conformance::peers_are_reported(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_100_subjects_of_any_text_arrive_as_sent() {
-    conformance::subjects_of_any_text_arrive_as_sent(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_101_names_of_any_text_work() {
-    conformance::names_of_any_text_work(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_102_messages_of_every_size_arrive_or_are_refused() {
-    conformance::messages_of_every_size_arrive_or_are_refused(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_103_messages_to_one_node_keep_their_order() {
-    conformance::messages_to_one_node_keep_their_order(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_104_close_loses_nothing_of_a_burst() {
-    conformance::close_loses_nothing_of_a_burst(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_105_an_outage_heals_by_itself() {
-    conformance::an_outage_heals_by_itself(&Memory::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn pub_106_publishing_never_blocks_in_an_outage() {
-    conformance::publishing_never_blocks_in_an_outage(&Memory::default()).await;
-}
+adapter_suite!(
+    #[tokio::test(start_paused = true)]
+    Memory::default()
+);
 
 #[tokio::test(start_paused = true)]
 async fn pub_12_cuts_are_one_way_and_heal() {

@@ -33,7 +33,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use herenow_presence::{Fetch, FetchError, Key, Presence, PresenceConfig, Topic};
+use herenow_presence::{Fetch, FetchError, Key, Presence, PresenceConfig, Topic, first_match};
 use herenow_pubsub::{AdapterError, Link, LinkError};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
@@ -45,6 +45,7 @@ pub(crate) use self::counters::SourceStats;
 use self::link::Heard;
 pub(crate) use self::link::Scope;
 use self::source::{Ask, Source};
+use crate::cluster::json;
 use crate::config::{FetchConfig, FieldsFrom, ServerConfig};
 use crate::outage::Outage;
 
@@ -205,7 +206,7 @@ impl Fields {
         self.0.forget(scope);
         self.0.remember(scope, Instant::now());
         match self.0.attached.get() {
-            Some((_, link)) => link.broadcast(scope.encode()),
+            Some((_, link)) => link.broadcast(json::encode(scope)),
             None => Ok(()),
         }
     }
@@ -228,12 +229,8 @@ impl Fields {
 
 impl Inner {
     fn source(&self, topic: &str) -> Option<&Source> {
-        let mut matching = self.topics.iter();
-        let found = matching.find(|(pattern, _)| match pattern.strip_suffix('*') {
-            Some(prefix) => topic.starts_with(prefix),
-            None => pattern == topic,
-        });
-        let at = found.map_or(self.general, |(_, source)| *source)?;
+        let found = first_match(&self.topics, topic).copied();
+        let at = found.unwrap_or(self.general)?;
         Some(&self.sources[at])
     }
 
@@ -269,7 +266,7 @@ impl Inner {
         let mut forgotten = self.forgotten.lock().clone();
         forgotten.retain(|(at, _)| now - *at <= FORGOTTEN_FOR);
         for (_, scope) in forgotten {
-            if let Err(error) = link.send(peer, scope.encode()) {
+            if let Err(error) = link.send(peer, json::encode(&scope)) {
                 tracing::warn!(peer, %error, "could not tell again which fields to forget");
             }
         }

@@ -84,12 +84,13 @@ impl TestsFound {
     }
 }
 
-/// Returns whether an attribute is `#[test]` or ends in it, as `#[tokio::test(…)]` does.
+/// Returns whether an attribute is `#[test]` or ends in it, as `#[tokio::test(…)]` does, and as a
+/// macro's `#[$test]` stands for.
 fn marks_test(attribute: &[Spanned<'_>]) -> bool {
     let path_end = attribute
         .iter()
         .skip(2)
-        .position(|token| token.ident().is_none() && !token.is(':'));
+        .position(|token| token.ident().is_none() && !token.is(':') && !token.is('$'));
     let path = &attribute[2..path_end.map_or(attribute.len(), |end| end + 2)];
     path.last().and_then(|token| token.ident()) == Some("test")
 }
@@ -118,10 +119,11 @@ mod tests {
         found.add_rust(
             "#[test] fn a() {} #[tokio::test(flavor = \"multi_thread\")] async fn b() {}\n\
              #[test]\n#[allow(x)]\npub fn c() {}\n#[cfg(test)] fn d() {} fn e() {}\n\
-             // #[test] fn f() {}\nproptest! { #[test] fn g(x in 0..3) {} }",
+             // #[test] fn f() {}\nproptest! { #[test] fn g(x in 0..3) {} }\n\
+             macro_rules! suite { (#[$test:meta]) => { #[$test] async fn h() {} } }",
         );
         let names: Vec<_> = found.names.iter().map(String::as_str).collect();
-        assert_eq!(names, ["a", "b", "c", "g"]);
+        assert_eq!(names, ["a", "b", "c", "g", "h"]);
     }
 
     #[test]

@@ -59,22 +59,25 @@ export class Keyed {
   show(items, keyOf) {
     const before = this.#known;
     this.#known = new Map();
-    let at = this.#parent.firstElementChild;
     for (const item of items) {
       const key = keyOf(item);
       const entry = before.get(key) ?? this.#make(item);
       before.delete(key);
       entry.update(item);
       this.#known.set(key, entry);
+    }
+    // First, so that nothing that stays is moved only because something above it goes: it would lose the focus.
+    for (const gone of before.values()) {
+      gone.element.remove();
+      gone.close?.();
+    }
+    let at = this.#parent.firstElementChild;
+    for (const entry of this.#known.values()) {
       if (entry.element === at) {
         at = at.nextElementSibling;
       } else {
         this.#parent.insertBefore(entry.element, at);
       }
-    }
-    for (const gone of before.values()) {
-      gone.element.remove();
-      gone.close?.();
     }
   }
 }

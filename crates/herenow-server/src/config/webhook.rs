@@ -219,12 +219,6 @@ pub(super) fn is_url(text: &str) -> bool {
     is_http && !has_credentials && url.fragment().is_none()
 }
 
-/// Tells whether `text` is a topic, or the beginning of one and `*`.
-pub(super) fn is_pattern(text: &str) -> bool {
-    let prefix = text.strip_suffix('*').unwrap_or(text);
-    !text.is_empty() && !prefix.contains('*')
-}
-
 /// Tells whether a webhook can be called `text`: a name is never the number of a place.
 pub(super) fn is_name(text: &str) -> bool {
     let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::figures::Figures;
+use crate::cluster::json;
 
 /// Messages that wait for the gatherer at most; one more is dropped, and asked for again a second
 /// later.
@@ -21,13 +22,6 @@ pub(super) enum Message {
     Look,
     /// How the sender does.
     Figures(Box<Figures>),
-}
-
-impl Message {
-    pub(super) fn encode(&self) -> Bytes {
-        let json = serde_json::to_vec(self).expect("figures have texts for keys");
-        json.into()
-    }
 }
 
 /// Takes what other nodes send, with the sender's name, and queues it for the gatherer.
@@ -53,17 +47,10 @@ impl Receiver for Heard {
             );
             return;
         }
-        match serde_json::from_slice(&bytes) {
-            Ok(message) => {
-                let dropped = self.0.try_send((from.to_owned(), message)).is_err();
-                if dropped {
-                    tracing::debug!(peer = from, max = MAX_HEARD, "figures dropped");
-                }
-            }
-            Err(error) => {
-                // Not its text, which can repeat what was sent.
-                let (line, column) = (error.line(), error.column());
-                tracing::warn!(peer = from, line, column, "figures not understood");
+        if let Some(message) = json::decode(from, &bytes, "figures") {
+            let dropped = self.0.try_send((from.to_owned(), message)).is_err();
+            if dropped {
+                tracing::debug!(peer = from, max = MAX_HEARD, "figures dropped");
             }
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use herenow_pubsub::Receiver;
 
 use super::Inner;
+use crate::cluster::json;
 
 /// Which fields are to be forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -17,13 +18,6 @@ pub(crate) enum Scope {
     /// Those that are shown in one topic.
     Topic(String),
     All,
-}
-
-impl Scope {
-    pub(super) fn encode(&self) -> Bytes {
-        let json = serde_json::to_vec(self).expect("a scope is a text or two");
-        json.into()
-    }
 }
 
 /// Forgets what other nodes have forgotten.
@@ -38,22 +32,9 @@ impl Heard {
 
 impl Receiver for Heard {
     fn receive(&self, from: &str, _subject: &str, bytes: Bytes) {
-        match serde_json::from_slice(&bytes) {
-            Ok(scope) => {
-                if let Some(inner) = self.0.upgrade() {
-                    inner.forget(&scope);
-                }
-            }
-            Err(error) => {
-                // Not its text, which can repeat what was sent.
-                let (line, column) = (error.line(), error.column());
-                tracing::warn!(
-                    peer = from,
-                    line,
-                    column,
-                    "message about fields not understood"
-                );
-            }
+        let scope = json::decode(from, &bytes, "message about fields");
+        if let Some((scope, inner)) = scope.zip(self.0.upgrade()) {
+            inner.forget(&scope);
         }
     }
 

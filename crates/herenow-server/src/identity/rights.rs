@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use herenow_presence::{is_pattern, matches_pattern};
+
 /// Topics that no client can join: those of connections' ids, on which they are told to end.
 pub(crate) const USER_PREFIX: &str = "herenow:user:";
 /// What the rooms of the Supabase dialect's private channels begin with. They can be entered by
@@ -117,24 +119,19 @@ impl Topics {
     /// The topics of `patterns`; `None` if one of them has a `*` that is not its last character,
     /// or is empty.
     pub fn of<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        let checked = |pattern: &'a str| {
-            let prefix = pattern.strip_suffix('*').unwrap_or(pattern);
-            let is_pattern = !pattern.is_empty() && !prefix.contains('*');
-            is_pattern.then(|| Box::from(pattern))
-        };
+        let checked = |pattern: &'a str| is_pattern(pattern).then(|| Box::from(pattern));
         let patterns: Option<Vec<Box<str>>> = patterns.into_iter().map(checked).collect();
         Some(Self::Of(patterns?.into()))
     }
 
     /// Tells whether `topic` is one of these. Linear in the patterns.
     pub fn contain(&self, topic: &str) -> bool {
-        let matches = |pattern: &str| match pattern.strip_suffix('*') {
-            Some(prefix) => topic.starts_with(prefix),
-            None => topic == pattern,
-        };
         match self {
             Self::All => true,
-            Self::Of(patterns) => patterns.iter().any(|pattern| matches(pattern)),
+            Self::Of(patterns) => {
+                let mut patterns = patterns.iter();
+                patterns.any(|pattern| matches_pattern(pattern, topic))
+            }
         }
     }
 }

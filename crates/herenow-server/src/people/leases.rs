@@ -16,6 +16,7 @@ use super::link::{Arrival, Claim, End, MAX_BATCH, Message, Stamp};
 use super::orders::Orders;
 use super::{Change, Held, Name, ONLINE_AT, PeopleError, Stats};
 use crate::clock::since_1970;
+use crate::cluster::json;
 use crate::identity;
 
 /// How long a lease that another node has now is kept, for its presence to be seen here before.
@@ -255,7 +256,7 @@ impl Leases {
     /// Tells a node, or all others, that this one has these leases.
     fn tell_claims(&self, to: Option<&str>, claims: Vec<Claim>) {
         for claims in claims.chunks(MAX_BATCH) {
-            let claims = Message::Held(claims.to_vec()).encode();
+            let claims = json::encode(&Message::Held(claims.to_vec()));
             // Not told, the others keep theirs until it runs out, or is renewed here.
             let _refused = match to {
                 Some(peer) => self.link.send(peer, claims),
@@ -271,13 +272,13 @@ impl Leases {
         self.tell_claims(Some(peer), claims);
         for orders in self.orders.again(Instant::now()) {
             // Not told, it is with the next turn for all.
-            let _refused = self.link.send(peer, orders.encode());
+            let _refused = self.link.send(peer, json::encode(&orders));
         }
     }
 
     fn tell_again(&mut self) {
         for orders in self.orders.again(Instant::now()) {
-            let _refused = self.link.broadcast(orders.encode());
+            let _refused = self.link.broadcast(json::encode(&orders));
         }
     }
 
@@ -320,7 +321,7 @@ impl Leases {
     /// [`AdapterError`] if the others cannot be told; then nothing is ended here either.
     async fn end_all(&mut self, end: End) -> Result<(), AdapterError> {
         let message = self.orders.message(end.clone());
-        self.link.broadcast(message.encode())?;
+        self.link.broadcast(json::encode(&message))?;
         let now = Instant::now();
         self.orders.remember(end.clone(), now);
         self.carry_out(end, now).await;

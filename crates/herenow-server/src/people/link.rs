@@ -9,6 +9,7 @@ use herenow_pubsub::Receiver;
 use tokio::sync::mpsc;
 
 use super::{Name, Stats};
+use crate::cluster::json;
 
 /// Arrivals that wait for the task at most; one more is dropped.
 const MAX_HEARD: usize = 4_096;
@@ -62,13 +63,6 @@ pub(super) enum Message {
     },
 }
 
-impl Message {
-    pub(super) fn encode(&self) -> Bytes {
-        let json = serde_json::to_vec(self).expect("a message has texts for keys");
-        json.into()
-    }
-}
-
 /// What comes over the link.
 #[derive(Debug)]
 pub(super) enum Arrival {
@@ -103,25 +97,15 @@ impl Heard {
 
 impl Receiver for Heard {
     fn receive(&self, from: &str, _subject: &str, bytes: Bytes) {
-        match serde_json::from_slice(&bytes) {
-            Ok(message) => {
-                let peer = from.to_owned();
-                let arrival = Arrival::Message {
+        if let Some(message) = json::decode(from, &bytes, "message about leases") {
+            let peer = from.to_owned();
+            self.queue(
+                from,
+                Arrival::Message {
                     from: peer,
                     message,
-                };
-                self.queue(from, arrival);
-            }
-            Err(error) => {
-                // Not its text, which can repeat what was sent.
-                let (line, column) = (error.line(), error.column());
-                tracing::warn!(
-                    peer = from,
-                    line,
-                    column,
-                    "message about leases not understood"
-                );
-            }
+                },
+            );
         }
     }
 
@@ -142,16 +126,16 @@ mod tests {
         let (heard, mut messages) = Heard::new(stats.clone());
         let message = Message::Held(Vec::new());
         for _ in 0..MAX_HEARD {
-            heard.receive("b", "people", message.encode());
+            heard.receive("b", "people", json::encode(&message));
         }
         let n_dropped = || stats.n_dropped.load(Ordering::Relaxed);
         assert_eq!(n_dropped(), 0);
         for _ in 0..3 {
-            heard.receive("b", "people", message.encode());
+            heard.receive("b", "people", json::encode(&message));
         }
         assert_eq!(n_dropped(), 3);
         assert!(messages.try_recv().is_ok());
-        heard.receive("b", "people", message.encode());
+        heard.receive("b", "people", json::encode(&message));
         assert_eq!((messages.len(), n_dropped()), (MAX_HEARD, 3));
     }
 }

@@ -12,7 +12,7 @@ use std::mem;
 use std::time::Duration;
 
 use herenow_core::{
-    Change, Key, LeaveReason, MonoTime, NodeName, PeerStatus, Shard, Topic, Version,
+    Change, Key, LeaveReason, MonoTime, NodeName, PeerStatus, Shard, Topic, Version, first_match,
 };
 
 use super::{View, Violation};
@@ -162,12 +162,8 @@ fn check_shown(view: View<'_>, place: &Place, known: Told) -> Result<(), Violati
 }
 
 fn grace_of(view: View<'_>, topic: &Topic) -> (Duration, bool) {
-    let mut graces = view.cluster.config().graces.iter();
-    let found = graces.find(|(pattern, _)| match pattern.strip_suffix('*') {
-        Some(prefix) => topic.as_str().starts_with(prefix),
-        None => pattern == topic.as_str(),
-    });
-    found.map_or((Duration::ZERO, false), |(_, grace)| {
+    let found = first_match(&view.cluster.config().graces, topic.as_str());
+    found.map_or((Duration::ZERO, false), |grace| {
         (grace.period, grace.on_node_down)
     })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herenow_presence::{BigRoom, Window};
+use herenow_presence::{BigRoom, Window, is_pattern};
 
 use super::{DAY, GIB, MAX_WINDOW, at_least_one};
 use crate::config::kind::{Key, Kind};
@@ -205,9 +205,3 @@ pub(crate) static TOPIC_KEYS: &[Key<TopicConfig>] = &[
 
 /// The longest grace.
 const MAX_GRACE: Duration = Duration::from_secs(60 * 60);
-
-/// Tells whether `text` is a topic, or the beginning of one and a `*`, that a route can have.
-fn is_pattern(text: &str) -> bool {
-    let prefix = text.strip_suffix('*').unwrap_or(text);
-    !text.is_empty() && !prefix.contains('*')
-}

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use herenow_presence::is_pattern;
+
 use super::{DAY, GIB};
 use crate::config::kind::{Key, Kind};
 use crate::config::{EVENT_WORDS, Secret, ServerConfig, WebhookTarget, webhook};
@@ -38,7 +40,7 @@ pub(crate) static TARGET_KEYS: &[Key<WebhookTarget>] = &[
         help: "which topics it hears of: topics, or beginnings of topics and `*`; without, as webhook.topics",
         kind: Kind::Texts {
             expected: TOPICS_FORM,
-            check: webhook::is_pattern,
+            check: is_pattern,
             get: |target| target.topics.clone().unwrap_or_default(),
             set: |target, texts| target.topics = Some(texts),
         },
@@ -116,7 +118,7 @@ pub(super) static WEBHOOK_KEYS: &[Key<ServerConfig>] = &[
         help: "which topics webhooks hear of: topics, or beginnings of topics and `*`",
         kind: Kind::Texts {
             expected: TOPICS_FORM,
-            check: webhook::is_pattern,
+            check: is_pattern,
             get: |config| config.webhook.topics.clone(),
             set: |config, texts| config.webhook.topics = texts,
         },

@@ -1,22 +1,19 @@
-//! What goes wrong with a broker, and what the adapter makes of it, against a real `nats-server`.
-#![allow(clippy::unwrap_used)]
-
-mod support;
+//! What goes wrong with a broker, and what the adapter makes of it.
 
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use herenow_nats::{ConnectError, Credentials, Identity, NatsAdapter, Tls};
+use herenow_pubsub::broker::{ConnectError, Credentials, Identity, Tls};
 use herenow_pubsub::{Adapter, AdapterError};
 use parking_lot::Mutex;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::time::{Instant, sleep, timeout};
 
-use support::{Broker, DEADLINE};
+use super::tls::{authority, folder};
+use super::{Broker, DEADLINE};
+use crate::engine::{self, BrokerAdapter, SCHEME, USER};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pub_110_a_killed_broker_is_found_again() {
@@ -65,16 +62,16 @@ async fn pub_111_a_broker_absent_at_the_start_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pub_112_wrong_credentials_are_a_clear_error() {
-    let broker = Broker::started_with(&["--user", "me", "--pass", "se@cret"]).await;
+    let broker = Broker::started_with(engine::WITH_PASSWORD).await;
     let with = |password: &str| {
         let mut config = broker.config("a");
         config.credentials = Some(Credentials {
-            user: Some("me".into()),
+            user: USER.map(str::to_owned),
             password: password.into(),
         });
-        NatsAdapter::connect(config)
+        BrokerAdapter::connect(config)
     };
-    let without = NatsAdapter::connect(broker.config("a")).await;
+    let without = BrokerAdapter::connect(broker.config("a")).await;
     for error in [without.unwrap_err(), with("wrong").await.unwrap_err()] {
         assert!(
             matches!(error, ConnectError::Credentials { .. }),
@@ -89,35 +86,14 @@ async fn pub_112_wrong_credentials_are_a_clear_error() {
         assert!(!text.contains("wrong"), "{text}");
     }
     assert!(with("se@cret").await.unwrap().stats().n_refused == 0);
+    let user = USER.unwrap_or_default();
     let a = broker
         .node("a", |config| {
-            config.url = format!("nats://me:se%40cret@127.0.0.1:{}", broker.port)
+            config.url = format!("{SCHEME}://{user}:se%40cret@127.0.0.1:{}", broker.port)
         })
         .await;
     a.until("a connection", |stats| stats.is_connected).await;
     assert!(!format!("{:?}", a.adapter).contains("cret"));
-}
-
-/// The server is not held up either: what comes over the bound is dropped on this side.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn pub_113_a_slow_receiver_holds_nobody_up() {
-    let broker = Broker::started().await;
-    let a = broker.node("a", |_| {}).await;
-    let b = broker.node("b", |config| {
-        config.inbox_messages = NonZeroUsize::new(16).unwrap()
-    });
-    let b = b.await;
-    a.say_until_heard("before", &b).await;
-    b.inbox.hold_up();
-    for n in 0..1_000 {
-        a.say(&format!("flood {n}"));
-    }
-    a.until("all sent", |stats| stats.n_sent >= 1_000).await;
-    b.until("losses", |stats| stats.n_lost > 0).await;
-    b.inbox.let_go();
-    a.say_until_heard("after", &b).await;
-    assert_eq!(b.stats().n_reconnects, 0);
-    assert_eq!((a.stats().n_lost, a.stats().n_refused), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,38 +120,13 @@ async fn pub_114_close_without_a_broker_ends_in_time_and_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pub_115_the_limit_of_a_message_is_named() {
-    let folder = folder("limit");
-    let file = folder.join("server.conf");
-    std::fs::write(&file, "max_payload: 65536\n").unwrap();
-    let broker = Broker::started_with(&["--config", file.to_str().unwrap()]).await;
-    let a = broker.node("a", |_| {}).await;
-    let refused = a.adapter.broadcast("s", Bytes::from(vec![0; 65_536]));
-    // One byte each: version, length of the name, name, subject; two: length of the subject;
-    // eight: the number of the process.
-    let (len, max) = (65_550, 65_536);
-    assert_eq!(refused, Err(AdapterError::TooLarge { len, max }));
-    a.adapter
-        .broadcast("s", Bytes::from(vec![0; 65_522]))
-        .unwrap();
-    a.until("the largest sent", |stats| stats.n_sent == 1).await;
-    assert_eq!(a.stats().n_refused, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn pub_116_what_is_no_frame_is_counted_and_survived() {
     let broker = Broker::started().await;
     let a = broker.node("a", |_| {}).await;
     let b = broker.node("b", |_| {}).await;
     a.say_until_heard("before", &b).await;
-    let client = async_nats::connect(broker.config("x").url).await.unwrap();
-    for text in ["", "\u{1}", "\u{1}\u{9}short", "{\"json\":true}"] {
-        client
-            .publish("herenow.herenow.all", text.into())
-            .await
-            .unwrap();
-    }
-    client.flush().await.unwrap();
+    let texts = ["", "\u{1}", "\u{1}\u{9}short", "{\"json\":true}"];
+    engine::publish(&broker.config("x").url, &texts).await;
     b.until("four of them", |stats| stats.n_malformed == 4)
         .await;
     a.say_until_heard("after", &b).await;
@@ -187,17 +138,7 @@ async fn pub_117_tls_trusts_the_authority_that_it_is_given_and_no_other() {
     authority(&folder, "ca", &["server", "client"]);
     authority(&folder, "other", &[]);
     let of = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let arguments = [
-        "--tls",
-        "--tlscert",
-        &of("server.pem"),
-        "--tlskey",
-        &of("server.key"),
-        "--tlsverify",
-        "--tlscacert",
-        &of("ca.pem"),
-    ];
-    let broker = Broker::started_with(&arguments).await;
+    let broker = engine::broker_with_tls(&of("server.pem"), &of("server.key"), &of("ca.pem")).await;
     let tls = |ca: &str| Tls {
         ca: Some(folder.join(ca)),
         identity: Some(Identity {
@@ -214,7 +155,7 @@ async fn pub_117_tls_trusts_the_authority_that_it_is_given_and_no_other() {
     a.say_until_heard("in private", &b).await;
     let mut config = broker.config("c");
     config.tls = Some(tls("other.pem"));
-    let error = NatsAdapter::connect(config).await.unwrap_err();
+    let error = BrokerAdapter::connect(config).await.unwrap_err();
     assert!(matches!(error, ConnectError::Untrusted { .. }), "{error:?}");
 }
 
@@ -293,38 +234,5 @@ impl Write for Log {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-/// Returns an empty folder for one test.
-fn folder(test: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("nats")
-        .join(test);
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
-
-/// Writes an authority's certificate, and certificates of its with their keys.
-fn authority(folder: &Path, name: &str, subjects: &[&str]) {
-    let mut of_authority = CertificateParams::new([]).unwrap();
-    of_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    of_authority
-        .distinguished_name
-        .push(DnType::CommonName, name);
-    let key = KeyPair::generate().unwrap();
-    let issuer = CertifiedIssuer::self_signed(of_authority, key).unwrap();
-    let write = |name: String, text: String| std::fs::write(folder.join(name), text).unwrap();
-    write(format!("{name}.pem"), issuer.pem());
-    for subject in subjects {
-        let key = KeyPair::generate().unwrap();
-        let mut of_subject = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-        of_subject
-            .distinguished_name
-            .push(DnType::CommonName, *subject);
-        let certificate = of_subject.signed_by(&key, &issuer).unwrap();
-        write(format!("{subject}.pem"), certificate.pem());
-        write(format!("{subject}.key"), key.serialize_pem());
     }
 }

@@ -1,122 +1,32 @@
-//! A `nats-server` for one test, adapters that know where it is, and receivers.
-#![allow(dead_code)] // Each test binary uses its own part.
+//! [`Node`] and [`Inbox`]: a started adapter, and what it got.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use herenow_nats::{BrokerStats, NatsAdapter, NatsConfig};
-use herenow_pubsub::conformance::{BrokerProcess, Harness, Step};
+use herenow_pubsub::broker::BrokerStats;
 use herenow_pubsub::{Adapter, Receiver};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A real server; the suite's harness.
-pub(crate) struct Broker {
-    process: tokio::sync::Mutex<BrokerProcess>,
-    pub(crate) port: u16,
-}
-
-impl Broker {
-    pub(crate) async fn started() -> Self {
-        Self::started_with(&[]).await
-    }
-
-    pub(crate) async fn started_with(more: &[&str]) -> Self {
-        BrokerProcess::started("nats-server", "nats-server", arguments, more)
-            .await
-            .into()
-    }
-
-    /// Not there until [`start`](Self::start).
-    pub(crate) fn absent() -> Self {
-        BrokerProcess::prepare("nats-server", "nats-server", arguments, &[]).into()
-    }
-
-    pub(crate) async fn start(&self) {
-        self.process.lock().await.start().await;
-    }
-
-    pub(crate) async fn kill(&self) {
-        self.process.lock().await.kill();
-    }
-
-    pub(crate) fn config(&self, node: &str) -> NatsConfig {
-        let mut config = NatsConfig::new(node);
-        config.url = format!("nats://127.0.0.1:{}", self.port);
-        config
-    }
-
-    /// Returns a started adapter with the settings that `change` leaves.
-    pub(crate) async fn node(&self, name: &str, change: impl FnOnce(&mut NatsConfig)) -> Node {
-        let mut config = self.config(name);
-        change(&mut config);
-        let adapter = NatsAdapter::connect(config).await.unwrap();
-        let inbox = Arc::new(Inbox::default());
-        adapter.start(inbox.clone());
-        Node { adapter, inbox }
-    }
-}
-
-impl From<BrokerProcess> for Broker {
-    fn from(process: BrokerProcess) -> Self {
-        Self {
-            port: process.port(),
-            process: process.into(),
-        }
-    }
-}
-
-fn arguments(port: u16) -> Vec<String> {
-    vec![
-        "--addr".into(),
-        "127.0.0.1".into(),
-        "--port".into(),
-        port.to_string(),
-    ]
-}
-
-impl Harness for Broker {
-    fn adapter<'a>(&'a self, cluster: &'a str, node: &'a str) -> Step<'a, Arc<dyn Adapter>> {
-        Box::pin(async move {
-            let mut config = self.config(node);
-            config.cluster = cluster.into();
-            let adapter: Arc<dyn Adapter> = NatsAdapter::connect(config).await.unwrap();
-            adapter
-        })
-    }
-
-    fn deadline(&self) -> Duration {
-        DEADLINE
-    }
-
-    fn reports_peers(&self) -> bool {
-        false
-    }
-
-    fn begin_outage<'a>(&'a self, _cluster: &'a str) -> Step<'a, bool> {
-        Box::pin(async {
-            self.kill().await;
-            true
-        })
-    }
-
-    fn end_outage<'a>(&'a self, _cluster: &'a str) -> Step<'a, ()> {
-        Box::pin(self.start())
-    }
-}
+use super::DEADLINE;
+use crate::engine::BrokerAdapter;
 
 /// A started adapter and what it got.
 pub(crate) struct Node {
-    pub(crate) adapter: Arc<NatsAdapter>,
+    pub(crate) adapter: Arc<BrokerAdapter>,
     pub(crate) inbox: Arc<Inbox>,
 }
 
 impl Node {
+    pub(super) fn started(adapter: Arc<BrokerAdapter>) -> Self {
+        let inbox = Arc::new(Inbox::default());
+        adapter.start(inbox.clone());
+        Self { adapter, inbox }
+    }
+
     pub(crate) fn stats(&self) -> BrokerStats {
         self.adapter.stats()
     }
