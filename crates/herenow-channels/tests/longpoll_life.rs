@@ -251,7 +251,7 @@ async fn soc_141_a_message_over_the_limit_of_messages_ends_the_session() {
     let mut ends = pubsub.subscribe("terminated");
     let mut config = SocketConfig::default();
     config.max_message_bytes = 200;
-    let sockets = sockets(&pubsub).config(config).long_poll(short_window());
+    let sockets = sockets(&pubsub).config(config);
     let mut client = LongPollClient::open(start(sockets).await, "2.0.0").await;
     client.join(&join()).await;
     let message = |len| json!(["1", "2", "room:lobby", "new_msg", { "body": "a".repeat(len) }]);
@@ -266,9 +266,7 @@ async fn soc_405_a_callback_that_never_ends_does_not_keep_a_session_that_is_over
     let mut config = SocketConfig::default();
     config.terminate_timeout = Duration::from_millis(50);
     config.close_timeout = Duration::from_millis(50);
-    let sockets = sockets(&PubSub::local())
-        .config(config)
-        .long_poll(short_window());
+    let sockets = sockets(&PubSub::local()).config(config);
     let handle = sockets.clone();
     let mut client = LongPollClient::open(start(sockets).await, "2.0.0").await;
     client.join(&join()).await;
@@ -299,7 +297,7 @@ async fn soc_406_a_message_is_taken_as_soon_as_a_busy_channel_has_caught_up() {
     let sockets = Sockets::new(&PubSub::local())
         .channel("room:*", move || Gate(its_gate.clone()))
         .config(config)
-        .long_poll(short_window());
+        .long_poll(LongPollConfig::default());
     let handle = sockets.clone();
     let mut client = LongPollClient::open(start(sockets).await, "2.0.0").await;
     assert_eq!(client.post(&join()).await, 200);

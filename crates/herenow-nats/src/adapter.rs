@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, PublishErrorKind, Subscriber};
+use async_nats::{Client, PublishErrorKind, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::select;
 use herenow_pubsub::broker::{BrokerStats, ConnectError, Mailroom, Outgoing};
 use herenow_pubsub::{Adapter, AdapterError, Closing, Receiver};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -105,19 +107,25 @@ impl Adapter for NatsAdapter {
             tracing::error!(node = self.mailroom.node(), "the adapter was started twice");
             return;
         }
-        let all = self.checked.subject_of_all();
-        let own = self.checked.subject_of_node(self.node_name());
-        let mut tasks = self.tasks.lock();
-        for subject in [all, own] {
-            let (client, mailroom) = (self.client.clone(), self.mailroom.clone());
-            tasks.spawn(async move { receive(&client, subject, &mailroom).await });
-        }
+        let (subscribed, is_subscribed) = oneshot::channel();
+        let listener = Listener {
+            own: self.checked.subject_of_node(self.node_name()),
+            all: self.checked.subject_of_all(),
+            mailroom: self.mailroom.clone(),
+            client: self.client.clone(),
+        };
         let sender = Sender {
             checked: self.checked.clone(),
             mailroom: self.mailroom.clone(),
             client: self.client.clone(),
         };
-        tasks.spawn(sender.run());
+        let mut tasks = self.tasks.lock();
+        tasks.spawn(listener.run(subscribed));
+        tasks.spawn(async move {
+            // An error means that there is no subscription, which is logged.
+            let _ = is_subscribed.await;
+            sender.run().await;
+        });
     }
 
     fn broadcast(&self, subject: &str, bytes: Bytes) -> Result<(), AdapterError> {
@@ -149,20 +157,43 @@ impl fmt::Debug for NatsAdapter {
     }
 }
 
-/// Hands what comes on a subject to the receiver, until the client is closed.
-async fn receive(client: &Client, subject: String, mailroom: &Mailroom) {
-    let mut subscriber: Subscriber = match client.subscribe(subject).await {
-        Ok(subscriber) => subscriber,
-        Err(error) => {
-            tracing::error!(node = mailroom.node(), %error, "cannot subscribe");
-            return std::future::pending().await;
+/// The task that hands what comes to the receiver.
+struct Listener {
+    own: String,
+    all: String,
+    mailroom: Arc<Mailroom>,
+    client: Client,
+}
+
+impl Listener {
+    /// Runs until it is dropped: only the sender's end is an end.
+    ///
+    /// It listens to what is for this node alone before it listens to what is for all, and
+    /// `subscribed` comes after both: a node that hears others, or that others hear, can be
+    /// answered.
+    async fn run(self, subscribed: oneshot::Sender<()>) {
+        match self.subscribe().await {
+            Ok((own, all)) => {
+                // An error means that the sender is gone, and this task will be.
+                let _ = subscribed.send(());
+                let mut messages = select(own, all);
+                while let Some(message) = messages.next().await {
+                    self.mailroom.take_in(&message.payload);
+                }
+            }
+            Err(error) => {
+                tracing::error!(node = self.mailroom.node(), %error, "cannot subscribe");
+                drop(subscribed);
+            }
         }
-    };
-    while let Some(message) = subscriber.next().await {
-        mailroom.take_in(&message.payload);
+        std::future::pending().await
     }
-    // Only the sender's end is an end.
-    std::future::pending().await
+
+    async fn subscribe(&self) -> Result<(Subscriber, Subscriber), SubscribeError> {
+        let own = self.client.subscribe(self.own.clone()).await?;
+        let all = self.client.subscribe(self.all.clone()).await?;
+        Ok((own, all))
+    }
 }
 
 /// The task that hands the queue to the client.

@@ -20,7 +20,8 @@ use crate::config::{ClusterConfig, Discovery, Engine, ServerConfig};
 
 /// How often it is looked whether the rows of the first peers are here.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
-/// So long after the first peer has spoken, all that are there have; or after a heartbeat period.
+/// So long after the first peer has spoken, all that are there have; or after a heartbeat period, if
+/// that is shorter.
 const ANSWER_TIME: Duration = Duration::from_millis(150);
 /// How long the good-byes, and what is queued before them, may take to leave.
 const BYE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -150,9 +151,15 @@ impl Cluster {
             }
             let first_seen = *first_seen.get_or_insert_with(Instant::now);
             // Every node answers the first heartbeat of a newcomer with one of its own, a hundredth
-            // of a period later: once one has been heard, the others follow soon.
+            // of a period later: once one has been heard, the others follow soon. One that was
+            // given by its address is waited for until it must have spoken by itself.
+            let patience = if n_complete < self.n_given {
+                self.heartbeat_period + ANSWER_TIME
+            } else {
+                self.heartbeat_period.min(ANSWER_TIME)
+            };
             let has_all_given = self.n_given > 0 && n_complete >= self.n_given;
-            if has_all_given || first_seen.elapsed() > self.heartbeat_period.min(ANSWER_TIME) {
+            if has_all_given || first_seen.elapsed() > patience {
                 return n_complete;
             }
         }

@@ -127,15 +127,16 @@ async fn srv_667_a_lease_that_runs_out_is_a_leave_and_one_that_is_renewed_is_not
     let rig = Rig::with(&[("api.min_lease", "1s")]).await;
     let mut ada = join(&rig, "room:1", "ada").await;
     let path = |key: &str| format!("/api/topics/room:1/presences/{key}");
-    let short = json!({ "lease_seconds": 1 });
-    assert_eq!(send(&rig, "PUT", &path("short"), &short).await.status, 201);
-    assert_eq!(
-        send(&rig, "PUT", &path("renewed"), &short).await.status,
-        201
-    );
-    let long = json!({ "lease_seconds": 600 });
-    assert_eq!(send(&rig, "PUT", &path("renewed"), &long).await.status, 200);
-    for key in ["short", "renewed"] {
+    let lease = |seconds| json!({ "lease_seconds": seconds });
+    for (key, seconds, status) in [
+        ("renewed", 10, 201),
+        ("renewed", 600, 200),
+        ("short", 1, 201),
+    ] {
+        let answer = send(&rig, "PUT", &path(key), &lease(seconds)).await;
+        assert_eq!(answer.status, status, "{key}");
+    }
+    for key in ["renewed", "short"] {
         assert!(ada.event("presence_diff").await["joins"][key].is_object());
     }
     let diff = ada.event("presence_diff").await;

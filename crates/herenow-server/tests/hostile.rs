@@ -165,7 +165,7 @@ async fn srv_47_odd_types_and_events_before_the_join_are_answered_or_ignored() {
 
 #[tokio::test]
 async fn srv_48_a_request_that_never_ends_is_given_up() {
-    let rig = Rig::with(&[("http.header_timeout", "200ms")]).await;
+    let rig = Rig::with(&[("http.header_timeout", "2s")]).await;
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
     stream
         .write_all(b"GET /socket/websocket HTTP/1.1\r\nhost: x\r\nx-a: ")

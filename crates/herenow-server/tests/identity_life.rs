@@ -61,7 +61,7 @@ async fn renew(client: &mut Client, payload: Value) -> Value {
 #[tokio::test]
 async fn srv_640_when_the_token_ends_channels_are_told_and_the_socket_is_closed() {
     let rig = rig().await;
-    let ada = client(&rig, &token("ada", 4, json!({}))).await;
+    let ada = client(&rig, &token("ada", 8, json!({}))).await;
     let mut ada = ada
         .joined(ROOM, json!({}))
         .await
@@ -235,7 +235,7 @@ async fn srv_644_a_long_poll_session_ends_with_its_token() {
     let rig = rig().await;
     let path = format!(
         "/socket/longpoll?vsn=2.0.0&token={}",
-        token("ada", 4, json!({}))
+        token("ada", 8, json!({}))
     );
     let session = rig.get(&path).await.json();
     let header = format!(

@@ -152,10 +152,10 @@ async fn srv_52_stopping_closes_sockets_with_1012_and_refuses_new_ones() {
 
 #[tokio::test]
 async fn srv_53_while_draining_readyz_is_false_and_healthz_true() {
-    let flags = [("socket.close_timeout", "30s"), ("drain.total", "500ms")];
+    let flags = [("socket.close_timeout", "30s"), ("drain.total", "30s")];
     let mut rig = Rig::with(&flags).await;
     // A client that does not answer the close keeps the drain waiting.
-    let _deaf = rig.connect("").await.joined("room:1", json!({})).await;
+    let deaf = rig.connect("").await.joined("room:1", json!({})).await;
     rig.ask_to_stop();
     let answer = within(async {
         loop {
@@ -174,14 +174,15 @@ async fn srv_53_while_draining_readyz_is_false_and_healthz_true() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("503"), "{error}");
+    drop(deaf);
     rig.stop().await;
 }
 
 #[tokio::test]
 async fn srv_1265_while_draining_no_token_of_a_client_opens_the_door() {
-    let flags = [("socket.close_timeout", "30s"), ("drain.total", "500ms")];
+    let flags = [("socket.close_timeout", "30s"), ("drain.total", "30s")];
     let mut rig = Rig::with(&flags).await;
-    let _deaf = rig.connect("").await.joined("room:1", json!({})).await;
+    let deaf = rig.connect("").await.joined("room:1", json!({})).await;
     rig.ask_to_stop();
     within(async { while rig.get("/readyz").await.status == 200 {} }).await;
     // What is no session that lives is a newcomer's, whatever it has for a token.
@@ -203,6 +204,7 @@ async fn srv_1265_while_draining_no_token_of_a_client_opens_the_door() {
     // A path of the dialect that ends in the same word is no long poll.
     let path = "/realtime/v1/api/broadcast/room:1/events/longpoll?token=x";
     assert_eq!(rig.http("POST", path, "", "{}").await.status, 503);
+    drop(deaf);
     rig.stop().await;
 }
 

@@ -319,7 +319,7 @@ async fn srv_1634_a_new_token_counts_and_a_bad_one_ends_the_channel() {
 #[tokio::test]
 async fn srv_1635_a_channel_ends_with_its_token_unless_there_is_a_new_one() {
     let rig = rig().await;
-    let short = |name: &str| hs256(&json!({ "sub": name, "exp": in_seconds(3) }));
+    let short = |name: &str| hs256(&json!({ "sub": name, "exp": in_seconds(8) }));
     let (mut ada, mut grace) = (connect(&rig, &anon()).await, connect(&rig, &anon()).await);
     joined(&mut ada, TOPIC, with(Some(&short("ada")), json!({}))).await;
     joined(&mut grace, TOPIC, with(Some(&short("grace")), json!({}))).await;

@@ -368,10 +368,7 @@ async fn srv_906_the_oldest_version_of_tls_can_be_chosen() {
 async fn srv_907_who_does_not_finish_the_handshake_is_closed_and_counts_as_one() {
     let authority = Authority::new("srv-907");
     authority.install();
-    let limits = [
-        ("http.header_timeout", "200ms"),
-        ("http.max_handshakes", "1"),
-    ];
+    let limits = [("http.header_timeout", "3s"), ("http.max_handshakes", "1")];
     let rig = server(&authority, &limits).await;
     let silent = TcpStream::connect(rig.address).await.unwrap();
     // There is room for one: this is answered only when that one is gone.

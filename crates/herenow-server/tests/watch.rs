@@ -9,8 +9,10 @@
 mod rig;
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::process::Command;
 
+use herenow_pubsub::conformance::reserve_port;
 use herenow_server::watch::{self, Output, WatchError, WatchOptions};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -103,8 +105,9 @@ async fn srv_65_watch_shows_who_is_here_and_then_what_happens() {
 
 #[tokio::test]
 async fn srv_66_watch_outlives_the_server() {
-    let rig = Rig::start().await;
-    let address = rig.address;
+    // A port that nobody else gets meanwhile.
+    let address = (Ipv4Addr::LOCALHOST, reserve_port()).into();
+    let rig = Rig::at(address).await;
     let mut watch = Watch::start(&rig.url());
     watch.expect("connected", json!({ "count": 0 })).await;
     rig.stop().await;

@@ -112,7 +112,7 @@ async fn srv_684_a_webhook_hears_of_all_that_happens_in_order_and_why() {
 #[tokio::test]
 async fn srv_685_what_fails_is_tried_again_under_its_number_and_nothing_is_lost_or_out_of_order() {
     let receiver = Receiver::start(Mood::Refuses(500)).await;
-    let rig = start(&receiver, &[("webhook.timeout", "200ms")]).await;
+    let rig = start(&receiver, &[("webhook.timeout", "3s")]).await;
     put(&rig, "room:1", "ada", "0").await;
     let failed = receiver
         .until("two attempts", |requests| requests.len() >= 2)

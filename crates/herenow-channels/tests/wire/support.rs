@@ -31,7 +31,7 @@ impl Channel for Room {
         match params.optional::<String>("how").ok().flatten().as_deref() {
             Some("refuse") => return Err(Refused::reply(json!({ "action": "ignore" }))),
             Some("crash") => panic!("as the client asked"),
-            Some("slow") => tokio::time::sleep(Duration::from_millis(100)).await,
+            Some("slow") => tokio::time::sleep(Duration::from_secs(1)).await,
             Some("plain") => return Ok(Joined::reply(json!({ "action": "ok" }))),
             _ => {}
         }

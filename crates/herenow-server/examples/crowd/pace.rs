@@ -68,7 +68,7 @@ impl Side {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             say(&mut self.times);
         }
-        self.cpu.push(server::cpu() - cpu);
+        self.cpu.push(server::cpu_since(cpu));
     }
 
     fn report(&mut self, what: &str, n: usize) {

@@ -109,7 +109,7 @@ impl Room {
             self.read_joining();
             self.joining.is_empty()
         });
-        let (took, cpu) = (began.elapsed(), server::cpu() - cpu);
+        let (took, cpu) = (began.elapsed(), server::cpu_since(cpu));
         let per_second = n_ticks as f64 / took.as_secs_f64();
         let [p50, p99, most] = [50, 99, 100].map(|part| percentile(&mut self.times, part));
         println!(
@@ -232,6 +232,11 @@ impl Room {
     /// Has one more come, and waits until everybody has been told of how many there are then, with
     /// a sample of who is there.
     fn check_counts(&mut self, mut list: BTreeSet<String>) {
+        // What was told of others, who have left since, is read and over.
+        self.server.flush();
+        for member in &mut self.members {
+            member.client.read(|_| {});
+        }
         let user = self.n_users;
         let _newcomer = self.server.join_wave(user..user + 1, join, |_, _| {});
         list.insert(user_id(user));

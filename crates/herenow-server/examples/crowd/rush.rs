@@ -98,7 +98,7 @@ fn measured(what: &str, is_done: impl FnMut() -> bool) -> Took {
     until(what, is_done);
     Took {
         wall: began.elapsed(),
-        cpu: server::cpu() - cpu,
+        cpu: server::cpu_since(cpu),
     }
 }
 

@@ -50,6 +50,12 @@ pub(crate) fn cpu() -> Duration {
     cpu_of(THREAD)
 }
 
+/// Returns the CPU time since there was `before` of it. That of a server that has ended meanwhile is
+/// not counted any more, so it may be none.
+pub(crate) fn cpu_since(before: Duration) -> Duration {
+    cpu().saturating_sub(before)
+}
+
 /// Waits until no server has anything to do, and returns the CPU time of all.
 pub(crate) fn settled_cpu() -> Duration {
     let (mut before, mut n_same) = (cpu(), 0);

@@ -100,7 +100,7 @@ impl Noisy {
             "{what}: {} readers, p50 {p50:.2?}, p99 {p99:.2?}, {:.1?} of the server's CPU; MiB \
              resident every 2 s: {memory:?}; {} of {} slow ones closed",
             self.readers.len(),
-            server::cpu() - cpu,
+            server::cpu_since(cpu),
             n_closed.count(),
             self.stopped.len()
         );

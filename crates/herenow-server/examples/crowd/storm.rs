@@ -165,7 +165,7 @@ fn come(way: &Way, crowd: &mut [Comer], wish: Wish, mut regulars: Option<&mut Re
     });
     Took {
         wall: began.elapsed(),
-        cpu: server::cpu() - cpu,
+        cpu: server::cpu_since(cpu),
         n_busy,
     }
 }

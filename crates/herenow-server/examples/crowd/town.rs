@@ -120,7 +120,7 @@ impl Town {
             self.come_back();
             self.n_answers == self.n_beats && self.coming.is_empty()
         });
-        let (took, cpu) = (began.elapsed(), server::cpu() - cpu);
+        let (took, cpu) = (began.elapsed(), server::cpu_since(cpu));
         let core = cpu.as_secs_f64() / took.as_secs_f64() * 100.0;
         println!(
             "{what}, {took:.0?}: {} heartbeats answered, {} left and joined; {core:.1} % of a core \

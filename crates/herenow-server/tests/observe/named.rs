@@ -289,7 +289,7 @@ async fn srv_1276_a_broadcast_over_the_rate_is_answered_only_if_it_is_acknowledg
     let call = json!({ "type": "broadcast", "event": "note", "payload": {} });
     for is_acknowledged in [false, true] {
         let mut ada = in_room(&rig, json!({ "broadcast": { "ack": is_acknowledged } })).await;
-        for n in 0..15 {
+        for n in 0..17 {
             let push = json!([
                 format!("j:{ROOM}"),
                 format!("b{n}"),

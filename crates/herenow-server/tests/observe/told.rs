@@ -162,7 +162,7 @@ async fn srv_1152_the_metrics_say_what_sources_of_fields_answered_and_what_they_
     let url = callback(&status).await;
     let rig = Rig::with(&[
         ("fetch.url", &url),
-        ("fetch.deadline", "300ms"),
+        ("fetch.deadline", "3s"),
         ("fetch.ttl", "0s"),
         ("fetch.max_failures", "2"),
         ("fetch.min_pause", "1h"),

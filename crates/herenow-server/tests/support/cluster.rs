@@ -48,7 +48,8 @@ const SECRET: &str = "the secret of these processes";
 /// A node on a machine of its own answers to those with a key only.
 const API_KEY: &str = "the-key-of-the-test-of-these-processes";
 const HEARTBEAT: &str = "250ms";
-const DOWN: Duration = Duration::from_millis(2_000);
+/// So long that a process that gets no processor for a while is not taken for gone.
+const DOWN: Duration = Duration::from_secs(4);
 const TOPIC: &str = "room:cluster";
 
 /// What carries messages between the nodes of a test.
@@ -75,6 +76,8 @@ pub(crate) struct Cluster {
     scheme: &'static str,
     /// Dropped last: what runs on its machines has ended then.
     network: Option<Network>,
+    /// Of the nodes that are started from now on.
+    down_period: Duration,
 }
 
 /// Where a node is, whether it runs or not.
@@ -305,6 +308,7 @@ impl Cluster {
             places: names.iter().zip(machines).map(place).collect(),
             scheme: "tcp",
             network: None,
+            down_period: DOWN,
         }
     }
 
@@ -320,7 +324,7 @@ impl Cluster {
         };
         let own = &self.places[at];
         let listen = format!("{}:{}", own.machine.address(), own.port);
-        let down = format!("{}ms", DOWN.as_millis());
+        let down = format!("{}ms", self.down_period.as_millis());
         let mut arguments = vec!["serve", "--dev", "--listen", &listen, "--node", &own.name];
         arguments.extend(["--cluster-heartbeat-period", HEARTBEAT]);
         arguments.extend(["--cluster-down-period", &down, "--drain-total", "5s"]);
@@ -415,6 +419,16 @@ impl Cluster {
     async fn status(&self, at: usize) -> Value {
         let (_, body) = self.places[at].get("/api/cluster").await.unwrap();
         serde_json::from_str(&body).unwrap()
+    }
+
+    /// Waits until a node knows so many nodes, itself included.
+    async fn knows(&self, at: usize, n_nodes: usize) {
+        let knows = async {
+            while self.status(at).await["nodes"].as_array().unwrap().len() != n_nodes {
+                sleep(LOOK).await;
+            }
+        };
+        within(&format!("node {at} knows {n_nodes} nodes"), knows).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Nodes and brokers that are killed, frozen and started again.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::time::sleep;
 
@@ -24,7 +24,6 @@ pub(crate) async fn a_killed_node_takes_its_users_and_can_come_back(engine: Engi
     until(&rest, &here).await;
     let took = killed.elapsed();
     eprintln!("{engine:?}: the users of a killed node were gone after {took:?}");
-    assert!(took < DOWN + Duration::from_secs(5), "{took:?}");
     cluster.places[2].ended().await;
     cluster.start_node(2, &[]);
     let mut all = everybody;
@@ -58,7 +57,7 @@ pub(crate) async fn a_frozen_node_is_told_whom_it_is_to_evict(engine: Engine) {
     let (rest, frozen) = split(users, "c");
     signal(cluster.child(2), "-STOP");
     until(&rest, &names(&rest)).await;
-    sleep(4 * DOWN).await; // Until the engine gives it up, and keeps nothing for it.
+    sleep(2 * DOWN).await; // Until the engine gives it up, and keeps nothing for it.
     for path in ["/api/keys/c0", "/api/keys/c1/topics/room:cluster"] {
         let evicted = cluster.places[0].ask("DELETE", path).await;
         assert_eq!(evicted.map(|(status, _)| status), Some(202), "{path}");

@@ -32,7 +32,7 @@ pub(super) fn run(bytes: &[usize]) -> anyhow::Result<Took> {
     is_done.recv()?;
     let took = Took {
         wall: began.elapsed(),
-        cpu: server::cpu() - cpu,
+        cpu: server::cpu_since(cpu),
     };
     drop(leave);
     Ok(took)
