@@ -1,5 +1,6 @@
 //! A long run of everything that goes wrong: users who come, change and go on a cluster of three
-//! real nodes, nodes that are killed, frozen and restarted, and hostile clients all the while.
+//! real nodes, a backend that evicts them and holds guests by leases, nodes that are killed, frozen
+//! and restarted, and hostile clients all the while.
 //!
 //! `cargo xtask soak` runs it for an hour; `--minutes`, `--users`, `--seed` and `--folder` change
 //! that. Every [`REST`] the users hold still, and then every client's list has to be exactly who is
@@ -9,6 +10,8 @@
 //! folder.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "soak/backend.rs"]
+mod backend;
 #[path = "soak/crowd.rs"]
 mod crowd;
 #[path = "soak/faults.rs"]
@@ -27,6 +30,7 @@ use oorandom::Rand32;
 use tokio::runtime::Builder;
 use tokio::time::sleep;
 
+use self::backend::Backend;
 use self::crowd::Crowd;
 use self::faults::Faults;
 use self::hostile::Hostile;
@@ -37,6 +41,8 @@ use self::nodes::{Engine, Nodes};
 const REST: Duration = Duration::from_secs(120);
 /// Between two things that a user does.
 const PACE: Duration = Duration::from_millis(12);
+/// Things that users do between two that the backend does.
+const BACKEND_EVERY: usize = 10;
 /// How much more memory the node that is never restarted may have in the last quarter of the run
 /// than in the second.
 const MAX_GROWTH: f64 = 1.15;
@@ -96,20 +102,27 @@ async fn soak(options: &Options) {
     let hostile = Hostile::start(&nodes, options.seed);
     let mut random = Rand32::new(options.seed);
     let mut crowd = Crowd::new(options.users);
+    let mut backend = Backend::default();
     let mut faults = Faults::default();
     let began = Instant::now();
     let length = Duration::from_secs(options.minutes * 60);
     let mut rested = began;
     while began.elapsed() < length {
         crowd.do_something(&nodes, &mut random).await;
+        if crowd.counts().1.is_multiple_of(BACKEND_EVERY) {
+            backend.do_something(&nodes, &mut random).await;
+        }
         faults.go_on(&mut nodes, &mut random).await;
         if rested.elapsed() >= REST {
             faults.mend(&mut nodes).await;
-            let took = crowd.is_whole().await;
-            let (n_users, n_acts) = crowd.counts();
+            let guests = backend.renew(&nodes, &mut random).await;
+            let took = crowd.is_whole(guests).await;
+            let (n_users, n_acts, n_evicted) = crowd.counts();
             println!(
-                "{:>5} s: {n_users} users after {n_acts} acts, every list right after {:.2} s; {}",
+                "{:>5} s: {n_users} users and {} guests after {n_acts} acts and {n_evicted} \
+                 evictions, every list right after {:.2} s; {}",
                 began.elapsed().as_secs(),
+                guests.len(),
                 took.as_secs_f64(),
                 hostile.report()
             );
@@ -118,10 +131,18 @@ async fn soak(options: &Options) {
         sleep(PACE).await;
     }
     faults.mend(&mut nodes).await;
-    crowd.is_whole().await;
-    println!("{}; {}", faults.report(), hostile.report());
+    crowd
+        .is_whole(backend.renew(&nodes, &mut random).await)
+        .await;
+    println!(
+        "{}; {}; {}",
+        faults.report(),
+        backend.report(),
+        hostile.report()
+    );
     hostile.stop().await;
     crowd.leave().await;
+    backend.leave(&nodes, &mut random).await;
     nodes.are_empty().await;
     println!("all have left, and no node has a presence or a socket");
     let record = meter.stop().await;

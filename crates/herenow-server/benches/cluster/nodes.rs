@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use herenow_pubsub::conformance::reserve_port;
+use oorandom::Rand32;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -191,11 +192,24 @@ impl Nodes {
         answer.split(' ').nth(1)?.parse().ok()
     }
 
-    /// Returns the answer of a node, with its head.
     async fn get(&self, at: usize, path: &str) -> Option<String> {
+        self.ask(at, "GET", path, "").await
+    }
+
+    /// Returns the answer of a node, with its head. A `body` is JSON.
+    pub(crate) async fn ask(
+        &self,
+        at: usize,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Option<String> {
         let mut stream = TcpStream::connect(self.url(at)).await.ok()?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let n_bytes = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {n_bytes}\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;
@@ -250,6 +264,18 @@ impl Nodes {
 
     pub(crate) fn len(&self) -> usize {
         self.places.len()
+    }
+
+    /// Any node that is well.
+    pub(crate) fn any_well(&self, random: &mut Rand32) -> usize {
+        let well: Vec<usize> = (0..self.len()).filter(|&at| self.is_well(at)).collect();
+        let n_well = u32::try_from(well.len()).unwrap();
+        well[random.rand_range(0..n_well) as usize]
+    }
+
+    /// Whether a node has a process, frozen or not.
+    pub(crate) fn is_there(&self, at: usize) -> bool {
+        self.places[at].process.is_some()
     }
 
     /// Whether a node runs.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::backend::{Guest, evict};
 use crate::nodes::Nodes;
 
 /// How long a list may take to be right once nothing changes, or an answer to come. A client whose
@@ -27,6 +28,9 @@ pub(crate) struct Crowd {
     n_wanted: usize,
     /// Names of those who left, most of whom come back.
     gone: Vec<String>,
+    /// Those who were evicted while their node was frozen, which does not know of it yet.
+    evicted: Vec<User>,
+    n_evicted: usize,
     n_names: usize,
     n_acts: usize,
 }
@@ -34,6 +38,8 @@ pub(crate) struct Crowd {
 struct User {
     name: String,
     room: String,
+    /// Which node they are on.
+    at: usize,
     list: watch::Receiver<List>,
     sender: ChannelSender,
     client: Client,
@@ -52,17 +58,21 @@ impl Crowd {
             users: Vec::new(),
             n_wanted,
             gone: Vec::new(),
+            evicted: Vec::new(),
+            n_evicted: 0,
             n_names: 0,
             n_acts: 0,
         }
     }
 
-    /// Somebody comes, goes (in order or by losing their connection), or changes their status.
+    /// Somebody comes, goes (in order, by losing their connection, or evicted), or changes their
+    /// status.
     pub(crate) async fn do_something(&mut self, nodes: &Nodes, random: &mut Rand32) {
         self.n_acts += 1;
         let is_full = self.users.len() >= self.n_wanted;
         match random.rand_range(0..10) {
-            0..3 if is_full => self.leave_in_order(random).await,
+            0 if is_full => self.evict(nodes, random).await,
+            1..3 if is_full => self.leave_in_order(random).await,
             3..5 if is_full => self.get_lost(random),
             0..5 => self.come(nodes, random).await,
             _ => self.change(random),
@@ -71,8 +81,7 @@ impl Crowd {
 
     /// A user joins on a node that is well.
     async fn come(&mut self, nodes: &Nodes, random: &mut Rand32) {
-        let well: Vec<usize> = (0..nodes.len()).filter(|&at| nodes.is_well(at)).collect();
-        let node = well[pick(random, well.len())];
+        let at = nodes.any_well(random);
         let is_back = !self.gone.is_empty() && random.rand_range(0..3) > 0;
         let name = if is_back {
             self.gone.swap_remove(pick(random, self.gone.len()))
@@ -80,9 +89,9 @@ impl Crowd {
             self.n_names += 1;
             format!("user-{}", self.n_names)
         };
-        let room = format!("room:soak-{}", random.rand_range(0..N_ROOMS));
-        let url = format!("ws://{}/socket", nodes.url(node));
-        match timeout(PATIENCE, User::join(&url, &name, &room)).await {
+        let room = room(random);
+        let url = format!("ws://{}/socket", nodes.url(at));
+        match timeout(PATIENCE, User::join(&url, at, &name, &room)).await {
             Ok(Some(user)) => self.users.push(user),
             // Its node was full of something else for so long that the user gave up.
             Ok(None) => self.gone.push(name),
@@ -96,6 +105,33 @@ impl Crowd {
         // Ends what the user does, and with it the channel.
         user.task.abort();
         let _in_time = timeout(IMPATIENCE, user.client.clone().disconnect()).await;
+    }
+
+    /// The backend makes somebody go. Whose node is not there is not asked for: they may come back
+    /// to its next life.
+    async fn evict(&mut self, nodes: &Nodes, random: &mut Rand32) {
+        let at = pick(random, self.users.len());
+        if !nodes.is_there(self.users[at].at) {
+            return;
+        }
+        let user = self.users.swap_remove(at);
+        evict(nodes, nodes.any_well(random), &user.name).await;
+        self.n_evicted += 1;
+        self.evicted.push(user);
+        self.evicted_have_gone(|user| nodes.is_well(user.at)).await;
+    }
+
+    /// Waits until these have been told to go, though they did not ask for it.
+    async fn evicted_have_gone(&mut self, is_asked: impl Fn(&User) -> bool) {
+        for mut user in self.evicted.extract_if(.., |user| is_asked(user)) {
+            let ended = timeout(PATIENCE, &mut user.task).await;
+            assert!(
+                ended.is_ok(),
+                "{} was evicted, and is still there",
+                user.name
+            );
+            self.gone.push(user.name.clone());
+        }
     }
 
     fn get_lost(&mut self, random: &mut Rand32) {
@@ -116,12 +152,17 @@ impl Crowd {
         });
     }
 
-    /// Waits until every list is exactly who is there, and every socket has answered.
-    pub(crate) async fn is_whole(&self) -> Duration {
+    /// Waits until every list is exactly who is there, with the backend's guests, and every socket
+    /// has answered.
+    pub(crate) async fn is_whole(&mut self, guests: &[Guest]) -> Duration {
         let began = Instant::now();
+        self.evicted_have_gone(|_| true).await;
         for user in &self.users {
             let others = self.users.iter().filter(|other| other.room == user.room);
-            let expected: List = others.map(|other| (other.name.clone(), 1)).collect();
+            let guests = guests.iter().filter(|guest| guest.room == user.room);
+            let names = others.map(|other| other.name.clone());
+            let names = names.chain(guests.map(|guest| guest.name.clone()));
+            let expected: List = names.map(|name| (name, 1)).collect();
             let mut list = user.list.clone();
             let right = timeout(PATIENCE, list.wait_for(|list| *list == expected)).await;
             if !right.is_ok_and(|open| open.is_ok()) {
@@ -144,9 +185,9 @@ impl Crowd {
         began.elapsed()
     }
 
-    /// How many there are, and how much they did.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.users.len(), self.n_acts)
+    /// How many there are, how much they did, and how many were evicted.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        (self.users.len(), self.n_acts, self.n_evicted)
     }
 
     /// Everybody leaves.
@@ -160,7 +201,7 @@ impl Crowd {
 
 impl User {
     /// Returns nobody if the node does not take them in.
-    async fn join(url: &str, name: &str, room: &str) -> Option<Self> {
+    async fn join(url: &str, at: usize, name: &str, room: &str) -> Option<Self> {
         let mut config = ClientConfig::default();
         config.rejoin_after = Backoff::from_millis(&[100, 500], 1_000);
         let client = Client::connect(url, config).await.ok()?;
@@ -179,12 +220,18 @@ impl User {
         Some(Self {
             name: name.to_owned(),
             room: room.to_owned(),
+            at,
             list,
             sender,
             client,
             task,
         })
     }
+}
+
+/// One of the rooms.
+pub(crate) fn room(random: &mut Rand32) -> String {
+    format!("room:soak-{}", random.rand_range(0..N_ROOMS))
 }
 
 fn difference(these: &List, those: &List) -> Vec<(String, usize)> {
@@ -196,7 +243,7 @@ fn difference(these: &List, those: &List) -> Vec<(String, usize)> {
         .collect()
 }
 
-fn pick(random: &mut Rand32, len: usize) -> usize {
+pub(crate) fn pick(random: &mut Rand32, len: usize) -> usize {
     let len = u32::try_from(len).unwrap();
     random.rand_range(0..len) as usize
 }
