@@ -8,7 +8,8 @@
 //! that knows of a claim makes a later one, whatever the clocks say.
 //!
 //! What is to end on all nodes, a lease or whatever a user has, is told to them as an order, and
-//! again to a node that could not be talked to for a while. So are the leases that a node holds.
+//! again to a node that could not be talked to for a while. So are the leases that a node holds, and
+//! as no broker says who is back, each of them about once a minute to all.
 //!
 //! ```text
 //! routes ── command ──▶ inbox (bounded) ──▶ the task: leases, by topic and key, and by end
@@ -439,6 +440,25 @@ mod tests {
         let shown = shown(&a);
         assert_eq!((&shown[0], shown.len()), (&own, 2));
         assert_eq!(shown[1].1["device"], Value::Null);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1751_a_lease_keeps_its_meta_also_at_a_node_that_missed_how_it_began() {
+        let cluster = MemoryCluster::new();
+        let a = Node::start(&cluster, "a").await;
+        let b = Node::start(&cluster, "b").await;
+        let meta = json!({ "device": "phone", "online_at": "5" });
+        let change = Change::Set(meta.as_object().cloned().unwrap());
+        cluster.partition(&["b"]);
+        a.people.hold(name(), change, MINUTE).await.unwrap();
+        cluster.heal(); // And nobody says that b is back.
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            a.people.renew(name(), Change::Keep, None).await.unwrap();
+        }
+        b.people.hold(name(), Change::Keep, MINUTE).await.unwrap();
+        settled().await;
+        assert_eq!(shown(&a), [("b".to_owned(), meta)]);
     }
 
     #[tokio::test(start_paused = true)]

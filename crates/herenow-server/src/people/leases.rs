@@ -23,6 +23,12 @@ use crate::identity;
 const MOVING_TIME: Duration = Duration::from_millis(100);
 /// How often all nodes are told again what is to end: a broker does not say who is back.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
+/// How often they are told again of a lease, for those who did not hear how it began.
+const CLAIM_AGAIN: Duration = Duration::from_mins(1);
+/// How often they are told of the leases that are due.
+const CLAIM_TICK: Duration = Duration::from_secs(5);
+/// Ticks in which all leases must be told of at least.
+const CLAIM_TICKS: usize = 12;
 
 /// What the task is asked to do.
 #[derive(Debug)]
@@ -76,6 +82,8 @@ struct Lease {
     /// When a backend asked for it last.
     asked: Instant,
     stamp: Stamp,
+    /// When all others were told of it last.
+    told: Instant,
     /// Whether another node has it now, and this one waits to see it there.
     is_moved: bool,
 }
@@ -107,6 +115,8 @@ impl Leases {
     ) {
         let mut again = interval(TELL_AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut claims = interval(CLAIM_TICK);
+        claims.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = self.ends.first_key_value().map(|((at, _), _)| *at);
             let due = async {
@@ -126,6 +136,7 @@ impl Leases {
                 },
                 () = due => self.expire(),
                 _ = again.tick() => self.tell_again(),
+                _ = claims.tick() => self.tell_claims_again(),
             }
             self.stats
                 .n_leases
@@ -191,6 +202,7 @@ impl Leases {
             ends: self.next_end(&name, lease),
             asked: Instant::now(),
             stamp: self.next_stamp(&name),
+            told: Instant::now(),
             is_moved: false,
         };
         self.tell_claims(None, vec![new.claim(&name)]);
@@ -224,6 +236,9 @@ impl Leases {
         // let go: this one was asked last.
         held.stamp = stamp;
         let is_news = std::mem::take(&mut held.is_moved) || is_elsewhere || is_changed;
+        if is_news {
+            held.told = held.asked;
+        }
         let claim = held.claim(name);
         self.ends_in(name, answer.lease);
         if is_news {
@@ -257,7 +272,7 @@ impl Leases {
     fn tell_claims(&self, to: Option<&str>, claims: Vec<Claim>) {
         for claims in claims.chunks(MAX_BATCH) {
             let claims = json::encode(&Message::Held(claims.to_vec()));
-            // Not told, the others keep theirs until it runs out, or is renewed here.
+            // Not told, the others keep theirs until it runs out, or they are told again.
             let _refused = match to {
                 Some(peer) => self.link.send(peer, claims),
                 None => self.link.broadcast(claims),
@@ -280,6 +295,23 @@ impl Leases {
         for orders in self.orders.again(Instant::now()) {
             let _refused = self.link.broadcast(json::encode(&orders));
         }
+    }
+
+    /// Tells all nodes again of the leases that they were not told of for a while. One that did not
+    /// hear of a lease lets it move without its meta, and no broker says who was away.
+    fn tell_claims_again(&mut self) {
+        let now = Instant::now();
+        // Of many that began together not all at once.
+        let max = MAX_BATCH.max(self.held.len().div_ceil(CLAIM_TICKS));
+        let is_due = |lease: &Lease| !lease.is_moved && now - lease.told >= CLAIM_AGAIN;
+        let held = self.held.iter_mut();
+        let due = held.filter(|(_, lease)| is_due(lease)).take(max);
+        let claims = due.map(|(name, lease)| {
+            lease.told = now;
+            lease.claim(name)
+        });
+        let claims = claims.collect();
+        self.tell_claims(None, claims);
     }
 
     fn next_end(&mut self, name: &Name, lease: Duration) -> (Instant, u64) {
@@ -511,5 +543,51 @@ mod tests {
         };
         leases.on_claims("b", vec![Claim { stamp, ..claim }]);
         assert!(leases.held[&name].is_moved);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1751_each_lease_is_told_of_again_about_once_a_minute_and_not_all_at_once() {
+        let cluster = MemoryCluster::new();
+        let (a, b) = (
+            PubSub::new(cluster.adapter("a")),
+            PubSub::new(cluster.adapter("b")),
+        );
+        let stats = Arc::<Stats>::default();
+        let (deaf, _arrivals) = Heard::new(stats.clone());
+        let (heard, mut arrivals) = Heard::new(stats.clone());
+        let _link = b.link("people", Arc::new(heard)).unwrap();
+        let link = a.link("people", Arc::new(deaf)).unwrap();
+        let mut leases = Leases::new(Presence::new(&a), link, 1_000, stats);
+        let mut told = async || {
+            let mut told = Vec::new();
+            // Time in which all that was sent arrives; it is paused time.
+            while let Ok(Some(arrival)) =
+                tokio::time::timeout(Duration::from_millis(1), arrivals.recv()).await
+            {
+                if let Arrival::Message { message, .. } = arrival
+                    && let Message::Held(claims) = message
+                {
+                    told.push(claims.len());
+                }
+            }
+            told
+        };
+        let n_leases = 2 * MAX_BATCH + 1;
+        for n in 0..n_leases {
+            let (topic, key) = ("room:1".to_owned(), format!("user {n}"));
+            let name = Name { topic, key };
+            let hour = Some(Duration::from_hours(1));
+            leases.begin(name, Change::Keep, hour).await.unwrap();
+        }
+        assert_eq!(told().await, vec![1; n_leases]);
+        leases.tell_claims_again();
+        assert!(told().await.is_empty());
+        for _ in 0..2 {
+            tokio::time::advance(CLAIM_AGAIN).await;
+            for expected in [vec![MAX_BATCH], vec![MAX_BATCH], vec![1], vec![]] {
+                leases.tell_claims_again();
+                assert_eq!(told().await, expected);
+            }
+        }
     }
 }
