@@ -2,7 +2,7 @@
 //!
 //! An order is remembered for [`MAX_AGE`], and told again to who may have missed it. It must not end
 //! what came after it: a node carries out each order once, by the number that its giver gave it, and
-//! none that is older than the node's own life.
+//! none that is older than the node's own life, or of a life of its giver before the known one.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -17,6 +17,9 @@ const MAX_ORDERS: usize = 4_096;
 /// For how long: with the default of `cluster.permdown_period` (20 minutes) who is away for longer
 /// is forgotten by the others, too.
 const MAX_AGE: Duration = Duration::from_mins(20);
+/// For how long after a node was heard a message of an earlier life of it is one that was late.
+/// After that its clock may have been set back, by which lives ascend.
+const MAX_LATE: Duration = Duration::from_mins(5);
 /// Nodes whose orders are told apart from those carried out; the one not heard for longest makes
 /// room.
 const MAX_GIVERS: usize = 1_024;
@@ -111,7 +114,10 @@ impl Orders {
         now: Instant,
     ) -> Vec<(End, Instant)> {
         let own_age = now - self.began;
-        let done = self.done_for(from, life, now);
+        let Some(done) = self.done_for(from, life, now) else {
+            tracing::debug!(peer = from, "orders of an earlier life ignored");
+            return Vec::new();
+        };
         let is_new = |order: &Order| done.is_new(order.number);
         let new: Vec<Order> = orders.into_iter().filter(is_new).collect();
         let mut given = Vec::new();
@@ -131,7 +137,9 @@ impl Orders {
         Message::Orders { life, orders }
     }
 
-    fn done_for(&mut self, from: &str, life: String, now: Instant) -> &mut Done {
+    /// Returns what was carried out for a node in this life of it; `None` if it has a later one. To
+    /// begin anew for the earlier one, and again for the later, would carry out all twice.
+    fn done_for(&mut self, from: &str, life: String, now: Instant) -> Option<&mut Done> {
         if !self.done.contains_key(from) && self.done.len() >= MAX_GIVERS {
             let oldest = self.done.iter().min_by_key(|(_, done)| done.heard);
             if let Some(oldest) = oldest.map(|(node, _)| node.clone()) {
@@ -146,11 +154,12 @@ impl Orders {
         };
         match self.done.get(from) {
             Some(done) if done.life == new.life => {}
+            Some(done) if done.life > new.life && now - done.heard < MAX_LATE => return None,
             _ => _ = self.done.insert(from.to_owned(), new),
         }
         let done = self.done.get_mut(from).expect("it is there or put there");
         done.heard = now;
-        done
+        Some(done)
     }
 }
 
@@ -213,6 +222,31 @@ mod tests {
             a.again(at(20) + MAX_AGE + Duration::from_secs(1))
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn srv_1753_a_late_message_of_an_earlier_life_makes_no_order_be_carried_out_twice() {
+        let began = Instant::now();
+        let mut b = Orders::new(began);
+        let mut take = |life: &str, at| {
+            let (number, age_ms, end) = (1, 0, evict(1));
+            let order = Order {
+                number,
+                age_ms,
+                end,
+            };
+            b.take("a", life.to_owned(), vec![order], at).len()
+        };
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(take("1", at(1)), 1);
+        assert_eq!(take("2", at(10)), 1);
+        assert_eq!(take("1", at(11)), 0);
+        assert_eq!(take("2", at(40)), 0);
+        // A node whose clock was set back is heard, when its former life has not been for a while.
+        let silent = at(40) + MAX_LATE;
+        assert_eq!(take("1", silent - Duration::from_secs(1)), 0);
+        assert_eq!(take("1", silent), 1);
+        assert_eq!(take("1", silent), 0);
     }
 
     #[test]
