@@ -8,6 +8,9 @@ use herenow_protocol::JoinRefCheck;
 use crate::dialect::Dialect;
 use crate::rate::Rate;
 
+/// The setting's name for [`SocketConfig::max_message_bytes`], as a client over it is told.
+pub(crate) const MAX_MESSAGE_BYTES: &str = "socket.max_message_bytes";
+
 /// Limits of one mount of sockets.
 ///
 /// Every field is a bound that a client can run into; what happens then is said with it.
@@ -18,7 +21,8 @@ pub struct SocketConfig {
     /// Largest WebSocket frame from a client, 8,000,000 bytes: as much as a message, so that every
     /// message may come in one frame. A larger one closes with 1009.
     pub max_frame_bytes: usize,
-    /// Largest message put together from frames, 8,000,000 bytes. A larger one closes with 1009.
+    /// Largest message put together from frames, 8,000,000 bytes. A larger one closes with 1009;
+    /// over long poll it ends the session and is answered 408, with a text that names this.
     pub max_message_bytes: usize,
     /// Channels that one connection may have joined, 100. One more is refused with the reason
     /// `too many channels joined, the limit is 100 (socket.max_channels)`.

@@ -18,6 +18,7 @@ use http::{Extensions, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::session::too_large;
 use super::token::is_well_formed;
 use super::{Handle, LongPoll, OpenError};
 use crate::arrival::NoNewcomers;
@@ -133,7 +134,7 @@ impl LongPollRoute {
         }
         match self.accept(&session, Encoded::text(body)).await {
             Ok(()) => answer(&PollAnswer::Accepted, ""),
-            Err(refused) => answer(&refused, ""),
+            Err(refused) => refused,
         }
     }
 
@@ -161,18 +162,26 @@ impl LongPollRoute {
                 }
             };
             if let Err(refused) = self.accept(session, frame).await {
-                return answer(&refused, "");
+                return refused;
             }
         }
         answer(&PollAnswer::Accepted, "")
     }
 
     /// Waits until the session has accepted a frame, for a window at most. If it ends meanwhile,
-    /// the answer is the same, and comes at once: the reference's client waits for the window.
-    async fn accept(&self, session: &Handle, frame: Encoded) -> Result<(), PollAnswer> {
+    /// the answer is the same, and comes at once: the reference's client waits for the window. That
+    /// client looks at the status only, so what the frame was too large for can stand beside it.
+    async fn accept(&self, session: &Handle, frame: Encoded) -> Result<(), Response> {
+        let too_large = too_large(&frame, self.shared.config.max_message_bytes);
         let accepted = tokio::time::timeout(self.longpoll.config().window, session.accept(frame));
         let accepted = accepted.await.ok().flatten();
-        accepted.ok_or(PollAnswer::TimedOut)
+        accepted.ok_or_else(|| match too_large {
+            Some(reason) => {
+                let body = serde_json::json!({ "status": 408, "reason": reason });
+                json(StatusCode::OK, body.to_string())
+            }
+            None => answer(&PollAnswer::TimedOut, ""),
+        })
     }
 
     /// Answers a request that is denied before it is known whose it is. One that polls counts as a

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{LongPoll, SessionId};
 use crate::auth::Transport;
+use crate::config::MAX_MESSAGE_BYTES;
 use crate::frame::Frame;
 use crate::reason::CloseOrder;
 use crate::socket::Session;
@@ -293,14 +294,24 @@ impl SessionTask {
 
 /// Tells whether a frame is no larger than messages may be; orders the session to close if it is.
 fn is_within_limit(session: &Session, frame: &Encoded) -> bool {
-    let (len, max) = (frame.bytes.len(), session.shared().config.max_message_bytes);
-    if len > max {
-        session.shared().metrics.client_errors.increment();
-        let text = format!("message is {len} bytes, over max_message_bytes, {max}");
-        let order = CloseOrder::client_error(CloseCode::TOO_BIG, text);
-        session.mailbox().order_close(order);
-    }
-    len <= max
+    let shared = session.shared();
+    let Some(text) = too_large(frame, shared.config.max_message_bytes) else {
+        return true;
+    };
+    shared.metrics.client_errors.increment();
+    shared.metrics.over_message_bytes.increment();
+    let order = CloseOrder::client_error(CloseCode::TOO_BIG, text);
+    let (code, text) = (order.code.0, order.close_text());
+    tracing::debug!(code, text, "client error");
+    session.mailbox().order_close(order);
+    false
+}
+
+/// What is said of a frame that is larger than messages may be; `None` if it is not.
+pub(super) fn too_large(frame: &Encoded, max: usize) -> Option<String> {
+    let len = frame.bytes.len();
+    let text = || format!("the message is {len} bytes, the limit is {max} ({MAX_MESSAGE_BYTES})");
+    (len > max).then(text)
 }
 
 /// Runs the channels until there are frames, if someone waits for them, or the session is over, or

@@ -7,14 +7,13 @@ use herenow_protocol::{CloseCode, Encoded};
 use tungstenite::error::{CapacityError, Error};
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
-use crate::config::SocketConfig;
+use crate::config::{MAX_MESSAGE_BYTES, SocketConfig};
 use crate::metrics::Metrics;
 use crate::reason::CloseOrder;
 
 /// A close code that is reserved and must not be sent (RFC 6455, section 7.4.1).
 const FORBIDDEN_CODE: u16 = 1004;
 
-const MAX_MESSAGE_BYTES: &str = "socket.max_message_bytes";
 const MAX_FRAME_BYTES: &str = "socket.max_frame_bytes";
 
 /// Reads a client's frames and puts its messages together.

@@ -153,6 +153,27 @@ async fn srv_1273_a_body_and_a_session_of_long_poll_over_their_limits_are_counte
 }
 
 #[tokio::test]
+async fn srv_1754_a_message_over_its_limit_by_long_poll_is_counted_and_told_the_limit() {
+    let rig = Rig::with(&[("socket.max_message_bytes", "200B")]).await;
+    let path = "/socket/longpoll?vsn=2.0.0";
+    let batch = "content-type: application/x-ndjson\r\n";
+    for (n_refused, content_type) in [(1.0, ""), (2.0, batch)] {
+        let session = rig.get(path).await.json();
+        let token = session["token"].as_str().unwrap();
+        let headers = format!("x-phoenix-longpoll-token: {token}\r\n{content_type}");
+        let body = format!("[{}]", "1".repeat(298));
+        let answer = rig.http("POST", path, &headers, &body).await;
+        let reason = "the message is 300 bytes, the limit is 200 (socket.max_message_bytes)";
+        let told = json!({ "status": 408, "reason": reason });
+        assert_eq!((answer.status, answer.json()), (200, told));
+        assert_eq!(refused(&rig, "socket.max_message_bytes").await, n_refused);
+        let gone = rig.http("POST", path, &headers, "[]").await;
+        assert_eq!(gone.json(), json!({ "status": 410 }));
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn srv_1274_joins_and_messages_over_their_limits_are_counted_by_their_names() {
     let topics =
         r#"[{ pattern = "room:*", presence = true, broadcast = true, max_payload_bytes = "20B" }]"#;

@@ -74,7 +74,7 @@ pub(super) static SOCKET_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "socket.max_message_bytes",
-        help: "largest message put together from frames; a larger one closes the connection with 1009",
+        help: "largest message put together from frames; a larger one closes the connection with 1009, or ends the session of long poll",
         kind: Kind::Size {
             min: 125,
             max: GIB,
