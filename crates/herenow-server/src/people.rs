@@ -8,8 +8,8 @@
 //! that knows of a claim makes a later one, whatever the clocks say.
 //!
 //! What is to end on all nodes, a lease or whatever a user has, is told to them as an order, and
-//! again to a node that could not be talked to for a while. So are the leases that a node holds, and
-//! as no broker says who is back, each of them about once a minute to all.
+//! again to a node that could not be talked to for a while. So are the leases that a node holds,
+//! and as no broker says who is back, each of them about once a minute to all.
 //!
 //! ```text
 //! routes ── command ──▶ inbox (bounded) ──▶ the task: leases, by topic and key, and by end
@@ -85,6 +85,32 @@ pub(crate) enum Change {
     Set(Map<String, Value>),
     /// Merge this into it, field by field; a null removes the field.
     Merge(Map<String, Value>),
+}
+
+impl Change {
+    /// Returns a meta with this change. The time at which the user came stays, unless the backend
+    /// sets it.
+    fn applied_to(self, mut meta: Map<String, Value>) -> Map<String, Value> {
+        match self {
+            Self::Keep => {}
+            Self::Set(mut new) => {
+                if let Some(online_at) = meta.remove(ONLINE_AT) {
+                    new.entry(ONLINE_AT).or_insert(online_at);
+                }
+                meta = new;
+            }
+            Self::Merge(patch) => {
+                for (field, value) in patch {
+                    if value.is_null() {
+                        meta.remove(&field);
+                    } else {
+                        meta.insert(field, value);
+                    }
+                }
+            }
+        }
+        meta
+    }
 }
 
 /// A presence that is held now.
@@ -192,8 +218,9 @@ impl People {
         held
     }
 
-    /// Ends a presence that this node holds, with what another node may hold of the same name; false
-    /// if this one holds none.
+    /// Ends a presence that this node holds, or that is in grace here and is known to have been
+    /// held for a backend, with what another node may hold of the same name; false if there is
+    /// none.
     pub(crate) async fn end(&self, name: Name) -> Result<bool, PeopleError> {
         let (answer, answered) = oneshot::channel();
         self.ask(Command::End { name, answer })?;
@@ -257,7 +284,9 @@ impl People {
 
 #[cfg(test)]
 mod tests {
-    use herenow_presence::{Event, PresenceMeta, Watch, WatchEvent};
+    use herenow_presence::{
+        Event, Grace, LeaveReason, PresenceConfig, PresenceMeta, Watch, WatchEvent,
+    };
     use herenow_pubsub::{MemoryCluster, PubSub};
     use serde_json::json;
 
@@ -273,7 +302,20 @@ mod tests {
 
     impl Node {
         async fn start(cluster: &MemoryCluster, node: &str) -> Self {
-            let presence = Presence::new(&PubSub::new(cluster.adapter(node)));
+            Self::start_with(cluster, node, PresenceConfig::default()).await
+        }
+
+        /// With a grace of five minutes.
+        async fn with_grace(cluster: &MemoryCluster, node: &str) -> Self {
+            let mut config = PresenceConfig::default();
+            let grace = Grace::of(Duration::from_mins(5));
+            config.shard.graces = vec![("room:*".to_owned(), grace)];
+            Self::start_with(cluster, node, config).await
+        }
+
+        async fn start_with(cluster: &MemoryCluster, node: &str, config: PresenceConfig) -> Self {
+            let pubsub = PubSub::new(cluster.adapter(node));
+            let presence = Presence::builder(&pubsub).config(config).start().unwrap();
             let people = People::start(&presence, 10).unwrap();
             let mut watch = presence.watch("room:1");
             assert!(matches!(watch.next().await, WatchEvent::State(_)));
@@ -503,6 +545,55 @@ mod tests {
         cluster.report_seen("b");
         settled().await;
         assert_eq!((shown(&a), shown(&b)), (Vec::new(), Vec::new()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1752_the_end_of_a_lease_ends_its_grace_and_none_of_a_clients_own_presence() {
+        let cluster = MemoryCluster::new();
+        let a = Node::with_grace(&cluster, "a").await;
+        let b = Node::with_grace(&cluster, "b").await;
+        let counts = || (a.presence.count("room:1"), b.presence.count("room:1"));
+        // A client that was cut off, also one that comes after a lease of its key.
+        for _ in 0..2 {
+            let client = a.presence.track_on("room:1", "ada", json!({}));
+            let client = client.await.unwrap();
+            client.end_with(LeaveReason::Closed);
+            settled().await;
+            drop(client);
+            settled().await;
+            for node in [&a, &b] {
+                assert!(!node.people.end(name()).await.unwrap());
+                node.people.end_elsewhere(name()).await.unwrap();
+                settled().await;
+                assert_eq!(counts(), (1, 1));
+            }
+            // The lease takes the client's place, and is ended while in grace, on either node.
+            for node in [&a, &b] {
+                a.put("phone").await;
+                tokio::time::sleep(Duration::from_secs(63)).await;
+                assert_eq!(a.people.stats().n_leases.load(Ordering::Relaxed), 0);
+                assert_eq!(counts(), (1, 1));
+                assert!(node.people.end(name()).await.unwrap());
+                settled().await;
+                assert_eq!(counts(), (0, 0));
+                assert!(!node.people.end(name()).await.unwrap());
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1752_a_lease_in_grace_whose_node_is_gone_can_be_ended_by_who_knew_of_it() {
+        let cluster = MemoryCluster::new();
+        let a = Node::with_grace(&cluster, "a").await;
+        let b = Node::with_grace(&cluster, "b").await;
+        a.put("phone").await;
+        settled().await;
+        cluster.kill("a");
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(b.presence.count("room:1"), 1);
+        assert!(b.people.end(name()).await.unwrap());
+        settled().await;
+        assert_eq!(b.presence.count("room:1"), 0);
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ async fn start() -> Rig {
         { pattern = "room:brief", presence = true, broadcast = true, grace = "200ms" },
         { pattern = "room:*", presence = true, broadcast = true, grace = "1h" },
     ]"#;
-    Rig::with(&[("topics", topics)]).await
+    Rig::with(&[("topics", topics), ("api.min_lease", "1s")]).await
 }
 
 async fn join(rig: &Rig, topic: &str, key: &str) -> (Client, Value) {
@@ -49,10 +49,14 @@ async fn n_in_grace(rig: &Rig) -> u64 {
 
 /// Ends a client's connection as a lost network does, and waits until the server knows.
 async fn lose(rig: &Rig, client: Client) {
-    let before = n_in_grace(rig).await;
+    let n = n_in_grace(rig).await + 1;
     drop(client);
+    until_in_grace(rig, n).await;
+}
+
+async fn until_in_grace(rig: &Rig, n: u64) {
     let known = async {
-        while n_in_grace(rig).await == before {
+        while n_in_grace(rig).await != n {
             tokio::task::yield_now().await;
         }
     };
@@ -117,11 +121,7 @@ async fn srv_965_a_leave_is_told_at_once_and_a_lost_connection_after_the_grace()
 async fn srv_966_who_is_evicted_or_ended_by_a_backend_has_no_grace() {
     let rig = start().await;
     let (mut ada, _) = join(&rig, ROOM, "ada").await;
-    let ends = [
-        ("/api/keys/bob", 202),
-        ("/api/keys/bob/topics/room:1", 202),
-        ("/api/topics/room:1/presences/bob", 204),
-    ];
+    let ends = [("/api/keys/bob", 202), ("/api/keys/bob/topics/room:1", 202)];
     for (path, status) in ends {
         let (bob, _) = join(&rig, ROOM, "bob").await;
         assert_eq!(diff(&mut ada).await, (one("bob"), vec![]));
@@ -141,6 +141,28 @@ async fn srv_966_who_is_evicted_or_ended_by_a_backend_has_no_grace() {
         .http("DELETE", "/api/keys/bob/topics/room:1", "", "")
         .await;
     assert_eq!(evicted.status, 202);
+    assert_eq!(diff(&mut ada).await, (vec![], one("bob")));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1752_a_backend_ends_the_grace_of_its_own_presence_and_not_of_a_clients() {
+    let rig = start().await;
+    let (mut ada, _) = join(&rig, ROOM, "ada").await;
+    let (bob, _) = join(&rig, ROOM, "bob").await;
+    assert_eq!(diff(&mut ada).await, (one("bob"), vec![]));
+    lose(&rig, bob).await;
+    let path = "/api/topics/room:1/presences/bob";
+    let refused = rig.http("DELETE", path, "", "").await;
+    assert_eq!(refused.status, 404, "{refused:?}");
+    assert_eq!(rig.get(path).await.status, 200);
+    // A backend takes his place, and lets its lease run out.
+    let json = "content-type: application/json\r\n";
+    let put = rig.http("PUT", path, json, r#"{"lease_seconds": 1}"#).await;
+    assert_eq!(put.status, 201, "{put:?}");
+    assert_eq!(diff(&mut ada).await, (one("bob"), one("bob")));
+    until_in_grace(&rig, 1).await;
+    assert_eq!(rig.http("DELETE", path, "", "").await.status, 204);
     assert_eq!(diff(&mut ada).await, (vec![], one("bob")));
     rig.stop().await;
 }

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use herenow_presence::{LeaveReason, Topic};
+use herenow_presence::Topic;
 use herenow_pubsub::{MAX_EVENT_BYTES, Payload};
 use serde_json::{Map, Value, json};
 
@@ -90,7 +90,8 @@ pub(super) async fn patch(
     }
 }
 
-/// `DELETE /api/topics/{topic}/presences/{key}`: ends a presence that a node holds for a backend.
+/// `DELETE /api/topics/{topic}/presences/{key}`: ends a presence that a node holds for a backend,
+/// or held and that is in grace.
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     At((topic, key)): At<(String, String)>,
@@ -103,16 +104,11 @@ pub(super) async fn delete(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let nodes = api.people.other_nodes(&name);
-    let reason = LeaveReason::Left;
-    let was_in_grace = api.presence.end_grace(&name.topic, &name.key, reason).await;
-    if nodes.is_empty() && !was_in_grace {
+    if nodes.is_empty() {
         return Err(not_held(&api, &name));
     }
     let told = api.people.end_elsewhere(name.clone()).await;
     told.map_err(not_told)?;
-    if was_in_grace {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    }
     let asked = json!({
         "topic": name.topic, "key": name.key, "nodes": nodes, "detail": ASKED,
     });

@@ -1,8 +1,9 @@
-//! [`Elsewhere`]: which leases other nodes hold, as they have said.
+//! [`Elsewhere`]: which leases other nodes hold, as they have said, and which ran out here.
 //!
 //! It is what a lease that moves here takes along: a later stamp than the one that it had, and the
 //! meta, which the presence with its ref has. A client's own presence of the same key has another
-//! ref. Nodes do not tell when a lease ends: then nothing present has the ref any more.
+//! ref. Nodes do not tell when a lease ends: then nothing present has the ref any more, unless the
+//! topic has a grace, in which it is still shown.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use super::link::{Claim, Stamp};
 /// Leases known at most. With more in the cluster, some move without their meta.
 const MAX_KNOWN: usize = 65_536;
 
-/// The leases of other nodes.
+/// The leases that are not held here.
 #[derive(Debug, Default)]
 pub(super) struct Elsewhere(HashMap<Name, Known>);
 
@@ -26,7 +27,8 @@ struct Known {
 }
 
 impl Elsewhere {
-    /// Takes note of another node's claim, unless a later one is known.
+    /// Takes note of another node's claim, or of that of a lease that ran out here, unless a later
+    /// one is known.
     pub(super) fn note(&mut self, claim: Claim, presence: &Presence) {
         if !self.0.contains_key(&claim.name) {
             self.make_room(presence);
@@ -42,13 +44,12 @@ impl Elsewhere {
         }
     }
 
-    /// When another node got the lease, if one did.
+    /// When the lease came to the node that had it last.
     pub(super) fn stamp(&self, name: &Name) -> Option<&Stamp> {
         self.0.get(name).map(|known| &known.stamp)
     }
 
-    /// The meta of the presence that another node holds for this lease, without its refs; empty if
-    /// there is none.
+    /// The meta of the presence of this lease, without its refs; empty if there is none.
     pub(super) fn meta(&self, name: &Name, presence: &Presence) -> Map<String, Value> {
         let known = self.0.get(name);
         let meta = known.and_then(|known| known.find(name, presence));
@@ -57,6 +58,12 @@ impl Elsewhere {
         meta.remove("phx_ref");
         meta.remove("phx_ref_prev");
         meta
+    }
+
+    /// Whether the presence of this lease is still shown: there, or in grace.
+    pub(super) fn is_shown(&self, name: &Name, presence: &Presence) -> bool {
+        let known = self.0.get(name);
+        known.is_some_and(|known| known.find(name, presence).is_some())
     }
 
     /// Forgets leases that have ended, if there are many; if that does not help, all.

@@ -180,7 +180,7 @@ impl Leases {
         }
         // If it moves here, it takes along what it had there.
         let before = self.elsewhere.meta(&name, &self.presence);
-        let (lease, mut meta) = (lease.unwrap_or_default(), changed(before, change));
+        let (lease, mut meta) = (lease.unwrap_or_default(), change.applied_to(before));
         let now = Value::String(since_1970().as_secs().to_string());
         meta.entry(ONLINE_AT).or_insert(now);
         let here = self
@@ -219,7 +219,7 @@ impl Leases {
         let is_elsewhere = self.is_elsewhere(name);
         let stamp = self.next_stamp(name);
         let held = self.held.get_mut(name).ok_or(PeopleError::NotHeld)?;
-        let meta = changed(held.meta.clone(), change);
+        let meta = change.applied_to(held.meta.clone());
         let is_changed = meta != held.meta;
         if is_changed {
             held.phx_ref = held.here.update(&meta).await?.to_string();
@@ -336,14 +336,15 @@ impl Leases {
         Some(lease)
     }
 
-    /// Ends a lease that this node holds, and whatever another one may hold under its name.
+    /// Ends a lease that this node holds, or one that is in grace here, and whatever another node
+    /// may hold under its name.
     async fn end_own(&mut self, name: Name) -> Result<bool, PeopleError> {
-        let was_held = self.end(&name).await;
         let may_be_elsewhere = self.elsewhere.stamp(&name).is_some() || self.is_elsewhere(&name);
-        if was_held && may_be_elsewhere {
+        let was_here = self.end(&name).await || self.end_grace_of_lease(&name).await;
+        if was_here && may_be_elsewhere {
             self.end_all(End::Lease(name)).await?;
         }
-        Ok(was_held)
+        Ok(was_here)
     }
 
     /// Ends something here and on all other nodes.
@@ -370,11 +371,16 @@ impl Leases {
         }
     }
 
-    /// Lets a user go who is only held back from this node's readers.
-    async fn end_grace(&self, name: &Name, reason: LeaveReason) {
-        self.presence
-            .end_grace(&name.topic, &name.key, reason)
-            .await;
+    /// Lets a user go who is only held back from this node's readers. Returns whether it was.
+    async fn end_grace(&self, name: &Name, reason: LeaveReason) -> bool {
+        let (topic, key) = (&name.topic, &name.key);
+        self.presence.end_grace(topic, key, reason).await
+    }
+
+    /// The same if what is held back was a lease: a client's own is not a backend's to end.
+    async fn end_grace_of_lease(&self, name: &Name) -> bool {
+        let is_lease = self.elsewhere.is_shown(name, &self.presence);
+        is_lease && self.end_grace(name, LeaveReason::Left).await
     }
 
     fn expire(&mut self) {
@@ -384,11 +390,17 @@ impl Leases {
         {
             let name = entry.remove();
             // Its drop is the leave, with the reason `closed`.
-            let is_moved = self.held.remove(&name).is_some_and(|lease| lease.is_moved);
-            let (counter, what) = match is_moved {
+            let Some(lease) = self.held.remove(&name) else {
+                continue;
+            };
+            let (counter, what) = match lease.is_moved {
                 true => (&self.stats.n_moved, "a lease moved to another node"),
                 false => (&self.stats.n_expired, "a lease ran out"),
             };
+            if !lease.is_moved {
+                // It may be in grace now, where only its claim says that it is no client's own.
+                self.elsewhere.note(lease.claim(&name), &self.presence);
+            }
             counter.fetch_add(1, Ordering::Relaxed);
             let (topic, key) = (client_text(&name.topic), client_text(&name.key));
             tracing::debug!(%topic, %key, "{what}");
@@ -430,7 +442,7 @@ impl Leases {
             End::Lease(name) => {
                 if self.held.get(&name).is_none_or(|held| held.asked <= given) {
                     self.end(&name).await;
-                    self.end_grace(&name, LeaveReason::Left).await;
+                    self.end_grace_of_lease(&name).await;
                 }
             }
             End::User { key, topic } => self.evict(&key, topic, given).await,
@@ -477,29 +489,6 @@ impl Lease {
             phx_ref: self.phx_ref.clone(),
         }
     }
-}
-
-/// The meta after a change. The time at which the user came stays, unless the backend sets it.
-fn changed(mut meta: Map<String, Value>, change: Change) -> Map<String, Value> {
-    match change {
-        Change::Keep => {}
-        Change::Set(mut new) => {
-            if let Some(online_at) = meta.remove(ONLINE_AT) {
-                new.entry(ONLINE_AT).or_insert(online_at);
-            }
-            meta = new;
-        }
-        Change::Merge(patch) => {
-            for (field, value) in patch {
-                if value.is_null() {
-                    meta.remove(&field);
-                } else {
-                    meta.insert(field, value);
-                }
-            }
-        }
-    }
-    meta
 }
 
 #[cfg(test)]
