@@ -1,6 +1,5 @@
 //! The cluster as the server takes part in it: the engine, under seal, and how far it has come.
 
-pub(crate) mod json;
 mod peers;
 mod engine;
 

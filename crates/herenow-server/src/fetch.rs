@@ -45,8 +45,8 @@ pub(crate) use self::counters::SourceStats;
 use self::link::Heard;
 pub(crate) use self::link::Scope;
 use self::source::{Ask, Source};
-use crate::cluster::json;
 use crate::config::{FetchConfig, FieldsFrom, ServerConfig};
+use crate::links;
 use crate::outage::Outage;
 
 /// How long the start of the server waits for the sources.
@@ -206,7 +206,7 @@ impl Fields {
         self.0.forget(scope);
         self.0.remember(scope, Instant::now());
         match self.0.attached.get() {
-            Some((_, link)) => link.broadcast(json::encode(scope)),
+            Some((_, link)) => link.broadcast(links::encode(scope)),
             None => Ok(()),
         }
     }
@@ -266,7 +266,7 @@ impl Inner {
         let mut forgotten = self.forgotten.lock().clone();
         forgotten.retain(|(at, _)| now - *at <= FORGOTTEN_FOR);
         for (_, scope) in forgotten {
-            if let Err(error) = link.send(peer, json::encode(&scope)) {
+            if let Err(error) = link.send(peer, links::encode(&scope)) {
                 tracing::warn!(peer, %error, "could not tell again which fields to forget");
             }
         }

@@ -16,6 +16,8 @@ pub mod config;
 
 mod clock;
 
+mod links;
+
 pub mod traces;
 
 pub mod logging;

@@ -17,7 +17,7 @@ use super::figures::{Figures, Rates, rate};
 use super::link::{Heard, Message};
 use super::overview::{ClusterShown, NodeShown, Overview, RefusedShown};
 use crate::api::Api;
-use crate::cluster::json;
+use crate::links;
 
 /// How often the nodes are asked, and the dashboards told.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -186,7 +186,7 @@ impl Gathering {
     /// Asks the other nodes how they do.
     fn ask(&self) {
         // Refused: they are shown as silent after a while, and the engine says why in the log.
-        if let Err(error) = self.link.broadcast(json::encode(&Message::Look)) {
+        if let Err(error) = self.link.broadcast(links::encode(&Message::Look)) {
             tracing::debug!(%error, "nodes not asked for figures");
         }
     }
@@ -199,7 +199,7 @@ impl Gathering {
                     self.own.take(Figures::of(&self.api, &status));
                 }
                 let figures = Message::Figures(Box::new(self.own.figures.clone()));
-                if let Err(error) = self.link.send(&from, json::encode(&figures)) {
+                if let Err(error) = self.link.send(&from, links::encode(&figures)) {
                     tracing::debug!(peer = from, %error, "figures not sent");
                 }
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::figures::Figures;
-use crate::cluster::json;
+use crate::links;
 
 /// Messages that wait for the gatherer at most; one more is dropped, and asked for again a second
 /// later.
@@ -47,7 +47,7 @@ impl Receiver for Heard {
             );
             return;
         }
-        if let Some(message) = json::decode(from, &bytes, "figures") {
+        if let Some(message) = links::decode(from, &bytes, "figures") {
             let dropped = self.0.try_send((from.to_owned(), message)).is_err();
             if dropped {
                 tracing::debug!(peer = from, max = MAX_HEARD, "figures dropped");

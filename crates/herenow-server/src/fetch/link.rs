@@ -7,7 +7,7 @@ use bytes::Bytes;
 use herenow_pubsub::Receiver;
 
 use super::Inner;
-use crate::cluster::json;
+use crate::links;
 
 /// Which fields are to be forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -32,7 +32,7 @@ impl Heard {
 
 impl Receiver for Heard {
     fn receive(&self, from: &str, _subject: &str, bytes: Bytes) {
-        let scope = json::decode(from, &bytes, "message about fields");
+        let scope = links::decode(from, &bytes, "message about fields");
         if let Some((scope, inner)) = scope.zip(self.0.upgrade()) {
             inner.forget(&scope);
         }

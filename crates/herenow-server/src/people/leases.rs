@@ -16,8 +16,8 @@ use super::link::{Arrival, Claim, End, MAX_BATCH, Message, Stamp};
 use super::orders::Orders;
 use super::{Change, Held, Name, ONLINE_AT, PeopleError, Stats};
 use crate::clock::since_1970;
-use crate::cluster::json;
 use crate::identity;
+use crate::links;
 
 /// How long a lease that another node has now is kept, for its presence to be seen here before.
 const MOVING_TIME: Duration = Duration::from_millis(100);
@@ -271,7 +271,7 @@ impl Leases {
     /// Tells a node, or all others, that this one has these leases.
     fn tell_claims(&self, to: Option<&str>, claims: Vec<Claim>) {
         for claims in claims.chunks(MAX_BATCH) {
-            let claims = json::encode(&Message::Held(claims.to_vec()));
+            let claims = links::encode(&Message::Held(claims.to_vec()));
             // Not told, the others keep theirs until it runs out, or they are told again.
             let _refused = match to {
                 Some(peer) => self.link.send(peer, claims),
@@ -287,13 +287,13 @@ impl Leases {
         self.tell_claims(Some(peer), claims);
         for orders in self.orders.again(Instant::now()) {
             // Not told, it is with the next turn for all.
-            let _refused = self.link.send(peer, json::encode(&orders));
+            let _refused = self.link.send(peer, links::encode(&orders));
         }
     }
 
     fn tell_again(&mut self) {
         for orders in self.orders.again(Instant::now()) {
-            let _refused = self.link.broadcast(json::encode(&orders));
+            let _refused = self.link.broadcast(links::encode(&orders));
         }
     }
 
@@ -354,7 +354,7 @@ impl Leases {
     /// [`AdapterError`] if the others cannot be told; then nothing is ended here either.
     async fn end_all(&mut self, end: End) -> Result<(), AdapterError> {
         let message = self.orders.message(end.clone());
-        self.link.broadcast(json::encode(&message))?;
+        self.link.broadcast(links::encode(&message))?;
         let now = Instant::now();
         self.orders.remember(end.clone(), now);
         self.carry_out(end, now).await;

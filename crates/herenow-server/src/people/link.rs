@@ -9,7 +9,7 @@ use herenow_pubsub::Receiver;
 use tokio::sync::mpsc;
 
 use super::{Name, Stats};
-use crate::cluster::json;
+use crate::links;
 
 /// Arrivals that wait for the task at most; one more is dropped.
 const MAX_HEARD: usize = 4_096;
@@ -97,7 +97,7 @@ impl Heard {
 
 impl Receiver for Heard {
     fn receive(&self, from: &str, _subject: &str, bytes: Bytes) {
-        if let Some(message) = json::decode(from, &bytes, "message about leases") {
+        if let Some(message) = links::decode(from, &bytes, "message about leases") {
             let peer = from.to_owned();
             self.queue(
                 from,
@@ -126,16 +126,16 @@ mod tests {
         let (heard, mut messages) = Heard::new(stats.clone());
         let message = Message::Held(Vec::new());
         for _ in 0..MAX_HEARD {
-            heard.receive("b", "people", json::encode(&message));
+            heard.receive("b", "people", links::encode(&message));
         }
         let n_dropped = || stats.n_dropped.load(Ordering::Relaxed);
         assert_eq!(n_dropped(), 0);
         for _ in 0..3 {
-            heard.receive("b", "people", json::encode(&message));
+            heard.receive("b", "people", links::encode(&message));
         }
         assert_eq!(n_dropped(), 3);
         assert!(messages.try_recv().is_ok());
-        heard.receive("b", "people", json::encode(&message));
+        heard.receive("b", "people", links::encode(&message));
         assert_eq!((messages.len(), n_dropped()), (MAX_HEARD, 3));
     }
 }
