@@ -4,8 +4,11 @@
 //! key was forgotten: its answer does not count any more. Those who had boarded it before get what
 //! it read all the same, for want of anything newer; so do those whose answer the cache has no room
 //! for.
+//!
+//! A flight ends, or it is abandoned, for whoever asked has gone away. That an abandoned one has not
+//! read a key says nothing of the source, and those who are on it ask again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use herenow_presence::Key;
 use parking_lot::Mutex;
@@ -29,7 +32,7 @@ pub(super) struct Read {
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
-pub(super) struct Flights(Mutex<HashMap<Name, Seat>>);
+pub(super) struct Flights(Mutex<Board>);
 
 /// Whether a key is to be asked for.
 pub(super) enum Need {
@@ -39,80 +42,135 @@ pub(super) enum Need {
     Since(u64),
 }
 
-/// A place on a flight.
-#[derive(Debug, Clone)]
+/// A place on a flight, for some of its keys.
+#[derive(Debug)]
 pub(super) struct Seat {
-    /// How much had been forgotten when the flight began.
-    epoch: u64,
-    /// Its sender is dropped when the flight has ended.
-    landed: watch::Receiver<Reads>,
+    keys: Vec<Key>,
+    /// Its sender is dropped when the flight is over.
+    told: watch::Receiver<Told>,
 }
 
 /// Keys that one look-up asks for. They are off the list when it is dropped, whatever happens.
 #[derive(Debug)]
 pub(super) struct Flight<'a> {
     flights: &'a Flights,
+    number: u64,
     names: Vec<Name>,
-    reads: watch::Sender<Reads>,
+    told: watch::Sender<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    /// How many flights there were: each has a number of its own.
+    n_flights: u64,
+    gates: HashMap<Name, Gate>,
+}
+
+/// Where a flight is boarded.
+#[derive(Debug, Clone)]
+struct Gate {
+    number: u64,
+    /// How much had been forgotten when the flight began.
+    epoch: u64,
+    told: watch::Receiver<Told>,
+}
+
+/// What those who are on a flight are told.
+#[derive(Debug, Default)]
+struct Told {
+    reads: Reads,
+    /// Whether it has ended, and was not abandoned.
+    has_ended: bool,
 }
 
 impl Flights {
-    /// Parts `names` into those to ask for, which are on the new flight, and the flights that the
-    /// others are on. `epoch` is how much has been forgotten.
+    /// Parts `names` into those to ask for, which are on the new flight, and seats for the others
+    /// on theirs, each key on one. `epoch` is how much has been forgotten.
     pub(super) fn board(
         &self,
         epoch: u64,
         names: impl Iterator<Item = Name>,
-        need: impl Fn(&Name) -> Need,
+        mut need: impl FnMut(&Name) -> Need,
     ) -> (Flight<'_>, Vec<Seat>) {
-        let (reads, landed) = watch::channel(Reads::new());
-        let mut flight = Flight {
-            flights: self,
-            names: Vec::new(),
-            reads,
-        };
-        let mut others = Vec::<Seat>::new();
-        let mut flights = self.0.lock();
+        let (sender, told) = watch::channel(Told::default());
+        let mut own = Vec::new();
+        let mut seats = BTreeMap::<u64, Seat>::new();
+        let mut board = self.0.lock();
+        board.n_flights += 1;
+        let number = board.n_flights;
         for name in names {
             // Somebody's answer may have come since the look into the cache; it is kept before
             // their flight ends.
             let Need::Since(since) = need(&name) else {
                 continue;
             };
-            match flights.get(&name).filter(|seat| seat.epoch >= since) {
-                Some(seat) if others.iter().any(|other| other.is_beside(seat)) => {}
-                Some(seat) => others.push(seat.clone()),
+            match board.gates.get(&name).filter(|gate| gate.epoch >= since) {
+                Some(gate) => {
+                    let seat = seats.entry(gate.number).or_insert_with(|| gate.seat());
+                    seat.keys.push(name.key);
+                }
                 None => {
-                    let landed = landed.clone();
-                    flights.insert(name.clone(), Seat { epoch, landed });
-                    flight.names.push(name);
+                    let told = told.clone();
+                    let gate = Gate {
+                        number,
+                        epoch,
+                        told,
+                    };
+                    board.gates.insert(name.clone(), gate);
+                    own.push(name);
                 }
             }
         }
-        drop(flights);
-        (flight, others)
+        drop(board);
+        let flight = Flight {
+            flights: self,
+            number,
+            names: own,
+            told: sender,
+        };
+        (flight, seats.into_values().collect())
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
+        self.0.lock().gates.is_empty()
+    }
+}
+
+impl Gate {
+    fn seat(&self) -> Seat {
+        Seat {
+            keys: Vec::new(),
+            told: self.told.clone(),
+        }
     }
 }
 
 impl Seat {
-    /// Waits until the flight has ended, or until `deadline`.
-    pub(super) async fn landed(&mut self, deadline: Instant) {
-        // It ends with an error when the sender is gone, which is what is waited for.
-        let _ended = timeout_at(deadline, self.landed.wait_for(|_| false)).await;
+    /// Waits until the flight is over, or until `deadline`; then notes in `reads` what it was told
+    /// of the keys of this seat. Returns those that it was not told of because it was abandoned.
+    pub(super) async fn landed(mut self, deadline: Instant, reads: &mut Reads) -> Vec<Key> {
+        // It is an error when the sender is gone, which is what is waited for.
+        let over = timeout_at(deadline, self.told.wait_for(|_| false));
+        let is_over = over.await.is_ok();
+        let told = self.told.borrow();
+        let is_abandoned = is_over && !told.has_ended;
+        let mut unknown = Vec::new();
+        for key in self.keys {
+            match told.reads.get(&key) {
+                Some(read) => {
+                    reads.insert(key, read.clone());
+                }
+                None if is_abandoned => unknown.push(key),
+                None => {}
+            }
+        }
+        unknown
     }
 
-    /// What it was told of a key.
-    pub(super) fn read(&self, key: &Key) -> Option<Read> {
-        self.landed.borrow().get(key).cloned()
-    }
-
-    fn is_beside(&self, other: &Self) -> bool {
-        self.landed.same_channel(&other.landed)
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> &[Key] {
+        &self.keys
     }
 }
 
@@ -122,29 +180,33 @@ impl Flight<'_> {
         self.names.iter().map(|name| name.key.clone()).collect()
     }
 
-    /// A place on it, also after its end.
-    pub(super) fn seat(&self, epoch: u64) -> Seat {
-        let landed = self.reads.subscribe();
-        Seat { epoch, landed }
+    /// A place on it for all its keys, also after it is over.
+    pub(super) fn seat(&self) -> Seat {
+        Seat {
+            keys: self.keys(),
+            told: self.told.subscribe(),
+        }
     }
 
     /// Takes note of what it was told.
-    pub(super) fn tell(&self, read: impl Iterator<Item = (Key, Read)>) {
-        self.reads.send_modify(|reads| reads.extend(read));
+    pub(super) fn tell(&self, reads: impl Iterator<Item = (Key, Read)>) {
+        self.told.send_modify(|told| told.reads.extend(reads));
+    }
+
+    /// Ends it: what it was not told now, nobody on it will know. Without this it is abandoned.
+    pub(super) fn end(self) {
+        self.told.send_modify(|told| told.has_ended = true);
     }
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        let own = self.reads.subscribe();
-        let mut flights = self.flights.0.lock();
+        let mut board = self.flights.0.lock();
         for name in &self.names {
             // A later one can have the key by now.
-            if flights
-                .get(name)
-                .is_some_and(|seat| seat.landed.same_channel(&own))
-            {
-                flights.remove(name);
+            let gate = board.gates.get(name);
+            if gate.is_some_and(|gate| gate.number == self.number) {
+                board.gates.remove(name);
             }
         }
     }

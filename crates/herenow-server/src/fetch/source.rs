@@ -1,6 +1,6 @@
 //! [`Source`]: one place that fields come from, with all that stands before it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -169,8 +169,8 @@ impl Source {
         }
         let mut keys = look_up.missing.clone();
         loop {
-            self.await_answers(&mut look_up, &keys).await;
-            keys = self.forgotten_of(&mut look_up, keys);
+            let unknown = self.await_answers(&mut look_up, &keys).await;
+            keys = self.open_of(&mut look_up, keys, &unknown);
             if keys.is_empty() || Instant::now() >= look_up.deadline {
                 return self.take_what_there_is(look_up);
             }
@@ -192,27 +192,37 @@ impl Source {
     }
 
     /// Asks for those of `keys` that nobody asks for, and waits for the answers to the others.
-    async fn await_answers(&self, look_up: &mut LookUp<'_>, keys: &[Key]) {
+    /// Returns those that are not known because whoever asked for them has gone away.
+    async fn await_answers(&self, look_up: &mut LookUp<'_>, keys: &[Key]) -> HashSet<Key> {
         let (flight, mut seats) = self.board(look_up, keys);
         let mine = flight.keys();
         if !mine.is_empty() {
+            seats.push(flight.seat());
             self.ask_for(look_up, &mine, &flight).await;
-            seats.push(flight.seat(look_up.epoch));
         }
-        drop(flight);
-        for mut seat in seats {
-            seat.landed(look_up.deadline).await;
-            let read = |key: &Key| Some((key.clone(), seat.read(key)?));
-            look_up.reads.extend(keys.iter().filter_map(read));
+        flight.end();
+        let mut unknown = HashSet::new();
+        for seat in seats {
+            unknown.extend(seat.landed(look_up.deadline, &mut look_up.reads).await);
         }
+        unknown
     }
 
-    fn board(&self, look_up: &LookUp<'_>, keys: &[Key]) -> (Flight<'_>, Vec<Seat>) {
+    fn board(&self, look_up: &mut LookUp<'_>, keys: &[Key]) -> (Flight<'_>, Vec<Seat>) {
         let names = keys.iter().map(|key| self.name(look_up.topic, key));
         self.flights.board(look_up.epoch, names, |name| {
             let mut cache = self.cache.lock();
             match cache.get(look_up.topic, name, look_up.start) {
-                Known::Fresh(_) => Need::Known,
+                Known::Fresh(fields) => {
+                    // The cache can lose it to others while the rest is waited for.
+                    let is_overtaken = false;
+                    let read = Read {
+                        fields,
+                        is_overtaken,
+                    };
+                    look_up.reads.insert(name.key.clone(), read);
+                    Need::Known
+                }
                 Known::Stale(_) | Known::Nothing => {
                     Need::Since(cache.since(look_up.topic, &name.key))
                 }
@@ -220,14 +230,20 @@ impl Source {
         })
     }
 
-    /// Which of `keys` were forgotten while they were asked for, so that the answer did not count.
-    fn forgotten_of(&self, look_up: &mut LookUp<'_>, mut keys: Vec<Key>) -> Vec<Key> {
+    /// Which of `keys` are to be asked for again: the `unknown` ones, and those that were forgotten
+    /// while they were asked for, so that the answer did not count.
+    fn open_of(
+        &self,
+        look_up: &mut LookUp<'_>,
+        mut keys: Vec<Key>,
+        unknown: &HashSet<Key>,
+    ) -> Vec<Key> {
         let mut cache = self.cache.lock();
         let before = std::mem::replace(&mut look_up.epoch, cache.epoch());
         keys.retain(|key| {
             let name = self.name(look_up.topic, key);
             let is_forgotten = cache.since(look_up.topic, key) > before;
-            is_forgotten
+            (is_forgotten || unknown.contains(key))
                 && !matches!(
                     cache.get(look_up.topic, &name, look_up.start),
                     Known::Fresh(_)

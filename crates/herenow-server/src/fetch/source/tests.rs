@@ -1,4 +1,5 @@
-//! Look-ups that a forget overtakes, or that the cache has no room for, on paused time.
+//! Look-ups that a forget overtakes, that others wait for, or that the cache has no room for, on
+//! paused time.
 
 use std::sync::Arc;
 
@@ -194,4 +195,61 @@ async fn srv_1711_an_answer_is_shown_whole_though_the_cache_has_no_room_for_it()
     let stats = rig.source.stats();
     assert_eq!((stats.n_cached, stats.n_keys_answered), (2, 8));
     assert_eq!((stats.n_keys_stale, stats.n_keys_without), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1740_who_waits_for_a_look_up_that_is_given_up_asks_again() {
+    let rig = Rig::new(Duration::from_millis(300));
+    let gone = rig.look_up(&["ada", "bob"]);
+    rig.at(50).await;
+    let boarded = [rig.look_up(&["bob", "ada"]), rig.look_up(&["ada"])];
+    rig.at(150).await;
+    gone.abort();
+    for look_up in boarded {
+        assert_eq!(look_up.await.unwrap(), shown(OLD, 450));
+    }
+    assert_eq!(*rig.asked.lock(), [2, 2], "one of them asks for both");
+    assert!(rig.source.flights.is_empty());
+    let stats = rig.source.stats();
+    assert_eq!((stats.n_keys_without, stats.n_keys_answered), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1740_what_a_look_up_was_told_before_it_is_given_up_is_not_asked_again() {
+    let one_by_one = FetchConfig {
+        max_keys: 1,
+        max_cached: 1,
+        deadline: Duration::from_secs(1),
+        ..FetchConfig::default()
+    };
+    let rig = Rig::with(Duration::from_millis(200), &one_by_one);
+    let gone = rig.look_up(&["ada", "bob", "cy"]);
+    rig.at(50).await;
+    let boarded = rig.look_up(&["ada", "bob", "cy"]);
+    rig.at(500).await;
+    gone.abort();
+    assert_eq!(boarded.await.unwrap(), shown(OLD, 700));
+    assert_eq!(rig.asked.lock().len(), 4, "of the third key alone again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1742_each_key_is_read_on_the_one_flight_that_it_is_on() {
+    let rig = Rig::new(Duration::from_millis(300));
+    let topic = Topic::new("room:1").unwrap();
+    let room: Vec<Key> = (0..20)
+        .map(|n| Key::new(format!("u{n}")).unwrap())
+        .collect();
+    let mut flights = Vec::new();
+    // Each who joins looks up all who are there, and nobody has an answer yet.
+    for n_present in 1..=room.len() {
+        let names = room[..n_present]
+            .iter()
+            .map(|key| rig.source.name(&topic, key));
+        let (flight, seats) = rig.source.flights.board(0, names, |_| Need::Since(0));
+        let read: Vec<&[Key]> = seats.iter().map(Seat::keys).collect();
+        let others: Vec<&[Key]> = room[..n_present - 1].chunks(1).collect();
+        assert_eq!(read, others, "one key on each of the flights");
+        assert_eq!(flight.keys(), room[n_present - 1..n_present]);
+        flights.push(flight);
+    }
 }
