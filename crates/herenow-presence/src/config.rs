@@ -43,7 +43,8 @@ pub struct PresenceConfig {
     pub max_pending_changes: usize,
     /// How long a look-up of [`Fetch`](crate::Fetch) may hold a diff or a list. Default 1 s.
     pub fetch_deadline: Duration,
-    /// How long those who list an unchanged topic share one look-up. Default 10 s.
+    /// How long those who list an unchanged topic share one look-up; one that failed or is
+    /// incomplete for no longer than `fetch_deadline`. Default 10 s.
     pub fetch_max_age: Duration,
     /// Look-ups that run at the same time; the next ones wait, within their deadline. Default 32.
     pub max_fetches: NonZero<u32>,

@@ -37,8 +37,9 @@ const SMALL_MAP: usize = 64;
 ///
 /// Called for every diff that somebody listens to, with the keys that joined or left, and for a
 /// list with all keys of the topic. What it returns stands beside `metas` in the entry of the key;
-/// a key it does not return gets no fields. See [`PresenceConfig::fetch_deadline`] for what happens
-/// when it is late.
+/// a key it does not return gets no fields. When it fails, or is later than
+/// [`PresenceConfig::fetch_deadline`], the fields known last are shown; a hook that knows better
+/// what to show then fails with [`FetchError::incomplete`].
 ///
 /// [`PresenceConfig::fetch_deadline`]: crate::PresenceConfig::fetch_deadline
 ///
@@ -75,6 +76,8 @@ pub trait Fetch: Send + Sync + 'static {
 /// Why a look-up failed. Made from any error by `?`.
 pub struct FetchError {
     reason: String,
+    /// What to show all the same.
+    found: Option<FieldMap>,
 }
 
 impl FetchError {
@@ -82,6 +85,36 @@ impl FetchError {
     pub fn new(reason: impl fmt::Display) -> Self {
         Self {
             reason: reason.to_string(),
+            found: None,
+        }
+    }
+
+    /// Returns an error of a look-up that has an answer for some keys only, or an old one: what it
+    /// found is shown as it is, and whoever lists the topic
+    /// [`fetch_deadline`](crate::PresenceConfig::fetch_deadline) later has it looked up again.
+    ///
+    /// `found` may be empty; keys that it leaves out get no fields, not even those known last. It
+    /// is not counted as a failure, and logged at `debug` only: a hook that has a cache says itself
+    /// when its source is down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use herenow_presence::{FetchError, Key};
+    /// # fn fetched(known: HashMap<Key, serde_json::Value>) -> Result<(), FetchError> {
+    /// // The database is down.
+    /// Err(FetchError::incomplete("names are from the cache", known))
+    /// # }
+    /// # assert!(fetched(HashMap::new()).is_err());
+    /// ```
+    pub fn incomplete(reason: impl fmt::Display, found: HashMap<Key, impl Serialize>) -> Self {
+        match rendered(found) {
+            Ok(found) => Self {
+                reason: reason.to_string(),
+                found: Some(found),
+            },
+            Err(error) => error,
         }
     }
 }
@@ -117,13 +150,17 @@ impl<F: Fetch> ErasedFetch for F {
     fn look_up(self: Arc<Self>, topic: Topic, keys: Arc<[Key]>) -> LookUp {
         Box::pin(async move {
             let found = self.fetch(&topic, &keys).await?;
-            let mut fields = FieldMap::default();
-            for (key, value) in found {
-                fields.insert(key, meta::fields_without(&value, METAS)?);
-            }
-            Ok(fields)
+            rendered(found)
         })
     }
+}
+
+fn rendered(found: HashMap<Key, impl Serialize>) -> Result<FieldMap, FetchError> {
+    let mut fields = FieldMap::default();
+    for (key, value) in found {
+        fields.insert(key, meta::fields_without(&value, METAS)?);
+    }
+    Ok(fields)
 }
 
 /// Gives the memory of a map back that was much larger once.
@@ -136,8 +173,8 @@ fn shrink(known: &mut HashMap<Topic, FieldMap>) {
 /// What came of a look-up.
 pub(crate) struct Fetched {
     pub(crate) fields: FieldMap,
-    /// Whether it failed, so that these are what was known before.
-    pub(crate) is_known_only: bool,
+    /// Whether an answer is missing, so that the next one should ask again soon.
+    pub(crate) is_incomplete: bool,
 }
 
 /// The fetch hook of a presence system, and the fields known last.
@@ -174,23 +211,19 @@ impl Fetcher {
         if keys.is_empty() {
             return Fetched {
                 fields: FieldMap::default(),
-                is_known_only: false,
+                is_incomplete: false,
             };
         }
         let keys: Arc<[Key]> = keys.into();
         let epoch = self.epoch();
-        let looked_up = self.look_up(topic, &keys).await;
-        match looked_up {
-            Some(fields) => {
-                self.remember(views, topic, &fields, epoch);
-                Fetched {
-                    fields,
-                    is_known_only: false,
-                }
+        match self.look_up(topic, &keys).await {
+            Some(fetched) => {
+                self.remember(views, topic, &fetched.fields, epoch);
+                fetched
             }
             None => Fetched {
                 fields: self.known_fields(topic, &keys),
-                is_known_only: true,
+                is_incomplete: true,
             },
         }
     }
@@ -227,7 +260,8 @@ impl Fetcher {
         }
     }
 
-    async fn look_up(&self, topic: &Topic, keys: &Arc<[Key]>) -> Option<FieldMap> {
+    /// Looks fields up; `None` if that failed.
+    async fn look_up(&self, topic: &Topic, keys: &Arc<[Key]>) -> Option<Fetched> {
         self.metrics.n_fetches.count();
         let (hook, permits) = (self.hook.clone(), self.permits.clone());
         let (its_topic, its_keys) = (topic.clone(), keys.clone());
@@ -243,7 +277,26 @@ impl Fetcher {
         let looked_up = timeout(self.deadline, &mut task).await;
         self.metrics.fetches.observe(began.elapsed());
         match looked_up {
-            Ok(Ok(Ok(fields))) => return Some(fields),
+            Ok(Ok(Ok(fields))) => {
+                return Some(Fetched {
+                    fields,
+                    is_incomplete: false,
+                });
+            }
+            Ok(Ok(Err(FetchError {
+                reason,
+                found: Some(fields),
+            }))) => {
+                tracing::debug!(
+                    topic = %client_text(topic.as_str()),
+                    error = reason,
+                    "fetch incomplete"
+                );
+                return Some(Fetched {
+                    fields,
+                    is_incomplete: true,
+                });
+            }
             Ok(Ok(Err(error))) => {
                 self.metrics.n_fetch_errors.count();
                 tracing::warn!(topic = %client_text(topic.as_str()), %error, "fetch failed");

@@ -11,9 +11,11 @@
 //! ```
 //!
 //! A source is a query on the database or a callback; topics with the same one share it, with its
-//! cache. A look-up always ends within `fetch.deadline`, and never fails: what the source does not
-//! say in time is taken from the cache, however old (`fetch.max_stale`), or left out. So a diff is
-//! late by no more than the deadline, and while a source is known to be down it is not late at all.
+//! cache. A look-up always ends within `fetch.deadline`: what the source does not say in time is
+//! taken from the cache, however old (`fetch.max_stale`), or left out. So a diff is late by no more
+//! than the deadline, and while a source is known to be down it is not late at all. A look-up in
+//! which something is old or left out is incomplete: those who list an unchanged topic share it
+//! for a moment only, so that a list is whole again soon after the source is back.
 //!
 //! What is known can be forgotten, on all nodes: a key, a topic, or all ([`Fields::forget`]). What
 //! was forgotten is not shown to anybody who asks after that. A look-up that had begun before asks
@@ -281,9 +283,16 @@ impl Fetch for Fields {
         topic: &Topic,
         keys: &[Key],
     ) -> Result<HashMap<Key, Rendered>, FetchError> {
-        match self.0.source(topic.as_str()) {
-            Some(source) => Ok(source.fields(topic, keys).await),
-            None => Ok(HashMap::new()),
+        let Some(source) = self.0.source(topic.as_str()) else {
+            return Ok(HashMap::new());
+        };
+        let shown = source.fields(topic, keys).await;
+        match shown.n_unanswered {
+            0 => Ok(shown.fields),
+            n => {
+                let reason = format!("{n} keys without an answer, or with an old one");
+                Err(FetchError::incomplete(reason, shown.fields))
+            }
         }
     }
 }
@@ -313,9 +322,51 @@ fn rendered(json: String, max: usize) -> Option<Rendered> {
 
 #[cfg(test)]
 mod tests {
-    use herenow_pubsub::{MemoryCluster, PubSub};
+    use std::pin::Pin;
 
+    use herenow_pubsub::{MemoryCluster, PubSub};
+    use serde_json::json;
+
+    use super::source::{Answer, AskError};
     use super::*;
+
+    /// A source that is down, or says a name.
+    #[derive(Clone, Default)]
+    struct Fickle(Arc<Mutex<Option<&'static str>>>);
+
+    impl Ask for Fickle {
+        fn kind(&self) -> &'static str {
+            "fickle"
+        }
+
+        fn query(&self) -> Option<&str> {
+            None
+        }
+
+        fn is_by_topic(&self) -> bool {
+            false
+        }
+
+        fn check(&self) -> Pin<Box<dyn Future<Output = Result<bool, AskError>> + Send + '_>> {
+            Box::pin(async { Ok(true) })
+        }
+
+        fn ask<'a>(&'a self, _topic: &'a Topic, keys: &'a [Key]) -> Answer<'a> {
+            let name = *self.0.lock();
+            let answer = name.ok_or_else(|| AskError {
+                reason: "status 500".to_owned(),
+                is_wrong: false,
+            });
+            let fields = |name| json!({ "name": name }).to_string();
+            let found = |name| {
+                keys.iter()
+                    .map(|key| (key.to_string(), fields(name)))
+                    .collect()
+            };
+            let answer = answer.map(found);
+            Box::pin(async { answer })
+        }
+    }
 
     /// Two nodes, each with a source that is never asked.
     fn two_nodes(cluster: &MemoryCluster) -> Vec<(Fields, Presence)> {
@@ -352,6 +403,43 @@ mod tests {
             nodes[0].0.forget(&scope).unwrap();
             until_forgotten(source, before, &format!("{scope:?}")).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1741_a_list_has_its_names_again_soon_after_the_source_is_back() {
+        let (config, fickle) = (FetchConfig::default(), Fickle::default());
+        let source = Source::new("fetch.url".to_owned(), Box::new(fickle.clone()), &config);
+        let fields = Fields(Arc::new(Inner {
+            sources: vec![source],
+            topics: Vec::new(),
+            general: Some(0),
+            attached: OnceLock::new(),
+            forgotten: Mutex::default(),
+        }));
+        let mut shared = PresenceConfig::default();
+        Fields::configure(&config, &mut shared);
+        let soon = shared.fetch_deadline;
+        assert!(soon <= Duration::from_secs(2));
+        let builder = Presence::builder(&PubSub::local()).config(shared);
+        let presence = builder.fetch(fields).start().unwrap();
+        let here = presence.track_on("room:1", "ada", json!({}));
+        let _here = here.await.unwrap();
+        let name = async || json!(presence.list("room:1").await)["ada"]["name"].clone();
+
+        assert_eq!(name().await, Value::Null, "nothing is known");
+        *fickle.0.lock() = Some("Ada");
+        tokio::time::advance(soon).await;
+        assert_eq!(name().await, "Ada");
+
+        *fickle.0.lock() = None;
+        tokio::time::advance(config.ttl).await;
+        assert_eq!(name().await, "Ada", "it is old");
+        *fickle.0.lock() = Some("Countess");
+        tokio::time::advance(soon).await;
+        assert_eq!(name().await, "Countess");
+        *fickle.0.lock() = Some("Lovelace");
+        tokio::time::advance(soon).await;
+        assert_eq!(name().await, "Countess", "what is complete is kept");
     }
 
     #[tokio::test]

@@ -46,12 +46,11 @@ impl Presence {
                 .entries()
                 .for_each_key(|rows| keys.push(rows[0].key().clone()));
             let fetched = self.fetched(fetcher, snapshot.topic(), keys).await;
-            // After a failure the next one may try again soon.
+            // What is incomplete is looked up again soon.
             let config = self.config();
-            let max_age = if fetched.is_known_only {
-                config.fetch_deadline
-            } else {
-                config.fetch_max_age
+            let max_age = match fetched.is_incomplete {
+                true => config.fetch_deadline.min(config.fetch_max_age),
+                false => config.fetch_max_age,
             };
             Enriched::new(fetched.fields, Instant::now() + max_age, epoch)
         };

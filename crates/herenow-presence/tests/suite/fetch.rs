@@ -27,6 +27,8 @@ struct Extra {
 #[derive(Clone, Copy)]
 enum Mood {
     Fail,
+    /// The first of the keys has fields, and the others have no answer.
+    Halve,
     Panic,
     Stall,
     Block,
@@ -61,6 +63,12 @@ impl Fetch for Shared {
         match mood {
             None => {}
             Some(Mood::Fail) => return Err(FetchError::new("no database")),
+            Some(Mood::Halve) => {
+                let found = keys.iter().take(1);
+                let found = found.map(|key| (key.clone(), json!({"extra": "extra", "metas": 1})));
+                let found = found.collect();
+                return Err(FetchError::incomplete("one is enough", found));
+            }
             Some(Mood::Panic) => panic!("a bug in the hook"),
             Some(Mood::Stall) => std::future::pending().await,
             Some(Mood::Block) => {
@@ -378,4 +386,23 @@ async fn prs_102_a_look_up_that_nobody_waits_for_any_more_gives_its_place_back()
         with_extra("u2", &[name("u2")])
     );
     assert_eq!(presence.stats().n_fetch_late, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1741_an_incomplete_look_up_is_shown_as_it_is_and_shared_for_its_deadline_only() {
+    let (_, presence, extra) = start_with(|_| {});
+    let _ada = presence.track_on(TOPIC, "ada", name("a")).await.unwrap();
+    let _bob = presence.track_on(TOPIC, "bob", name("b")).await.unwrap();
+    extra.set(TOPIC, Some(Mood::Halve));
+    for _ in 0..2 {
+        let list = list_bare(&presence, TOPIC).await;
+        assert_eq!(list["ada"], with_extra("ada", &[name("a")])["ada"]);
+        assert_eq!(list["bob"], entry("bob", &[name("b")])["bob"]);
+        assert_eq!(extra.n_calls(), 1, "it is shared");
+    }
+    extra.set(TOPIC, None);
+    tokio::time::advance(PresenceConfig::default().fetch_deadline).await;
+    let list = list_bare(&presence, TOPIC).await;
+    assert_eq!(list["bob"], with_extra("bob", &[name("b")])["bob"]);
+    assert_eq!((extra.n_calls(), presence.stats().n_fetch_errors), (2, 0));
 }

@@ -68,6 +68,13 @@ pub(super) struct Source {
     counters: Counters,
 }
 
+/// What came of a look-up.
+pub(super) struct Shown {
+    pub(super) fields: HashMap<Key, Rendered>,
+    /// Keys of which there is no answer, or an old one only.
+    pub(super) n_unanswered: usize,
+}
+
 /// One look-up under way.
 struct LookUp<'a> {
     topic: &'a Topic,
@@ -146,7 +153,7 @@ impl Source {
     }
 
     /// Returns the fields of `keys`: from the cache, or asked for; never later than the deadline.
-    pub(super) async fn fields(&self, topic: &Topic, keys: &[Key]) -> HashMap<Key, Rendered> {
+    pub(super) async fn fields(&self, topic: &Topic, keys: &[Key]) -> Shown {
         count(&self.counters.n_look_ups, 1);
         let start = Instant::now();
         let mut look_up = LookUp {
@@ -165,7 +172,10 @@ impl Source {
             keys.len() - look_up.missing.len(),
         );
         if look_up.missing.is_empty() {
-            return look_up.found;
+            return Shown {
+                fields: look_up.found,
+                n_unanswered: 0,
+            };
         }
         let mut keys = look_up.missing.clone();
         loop {
@@ -330,7 +340,7 @@ impl Source {
 
     /// Completes a look-up with what the cache has by now, fresh or not, or else with what was read
     /// and is not kept: it was forgotten meanwhile, or there was no room.
-    fn take_what_there_is(&self, mut look_up: LookUp<'_>) -> HashMap<Key, Rendered> {
+    fn take_what_there_is(&self, mut look_up: LookUp<'_>) -> Shown {
         let (mut found, mut n_stale, mut n_without) = (look_up.found, 0, 0);
         let n_missing = look_up.missing.len();
         let mut cache = self.cache.lock();
@@ -365,7 +375,10 @@ impl Source {
         count(&self.counters.n_keys_answered, n_answered);
         count(&self.counters.n_keys_stale, n_stale);
         count(&self.counters.n_keys_without, n_without);
-        found
+        Shown {
+            fields: found,
+            n_unanswered: n_stale + n_without,
+        }
     }
 
     /// Forgets what is known of a scope.

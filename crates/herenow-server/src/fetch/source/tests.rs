@@ -84,7 +84,8 @@ impl Rig {
         let (source, start) = (self.source.clone(), self.start);
         let keys: Vec<Key> = keys.iter().map(|key| Key::new(*key).unwrap()).collect();
         tokio::spawn(async move {
-            let found = source.fields(&Topic::new("room:1").unwrap(), &keys).await;
+            let topic = Topic::new("room:1").unwrap();
+            let found = source.fields(&topic, &keys).await.fields;
             let shown = keys.iter().map(|key| match found.get(key) {
                 Some(fields) => fields.0.get().to_owned(),
                 None => "nothing".to_owned(),
