@@ -41,7 +41,7 @@ pub(crate) use self::courier::WebhookStats;
 pub(crate) use self::event::{Filter, reason_word};
 use self::journal::Journal;
 pub(crate) use self::journal::{ListenError, Resume, StreamStats};
-pub(crate) use self::teller::Teller;
+pub(crate) use self::teller::{OwedStats, Teller};
 use crate::config::ServerConfig;
 use crate::health::Ready;
 use crate::outage::Outage;
@@ -79,6 +79,8 @@ struct Inner {
 struct Tasks {
     couriers: Vec<JoinHandle<()>>,
     journal: Option<JoinHandle<()>>,
+    /// What looks at the nodes of the cluster, if anything depends on them.
+    nodes: Option<JoinHandle<()>>,
 }
 
 impl Events {
@@ -96,14 +98,15 @@ impl Events {
         let is_on = Arc::new(AtomicBool::new(!couriers.is_empty()));
         let journal = Journal::new(&config.events, is_on.clone());
         let queues = couriers.iter().map(|courier| courier.queue().clone());
-        let down_period = config.presence.shard.down_period;
-        let teller = Teller::new(node, ready, queues.collect(), journal.clone(), down_period);
+        let shard = &config.presence.shard;
+        let teller = Teller::new(node, ready, queues.collect(), journal.clone(), shard);
         let tasks = Tasks {
             couriers: couriers
                 .iter()
                 .map(|courier| tokio::spawn(courier.clone().run()))
                 .collect(),
             journal: Some(tokio::spawn(journal.clone().run())),
+            nodes: None,
         };
         Ok(Self(Arc::new(Inner {
             is_on,
@@ -113,6 +116,16 @@ impl Events {
             drain_timeout: config.webhook.drain_timeout,
             tasks: Mutex::new(tasks),
         })))
+    }
+
+    /// Begins to look at the nodes that presence knows, to speak for those that cannot any more.
+    pub(crate) fn attach(&self, presence: &Presence) {
+        if self.0.couriers.is_empty() {
+            return; // What is owed is owed to webhooks.
+        }
+        let teller = self.0.teller.clone();
+        let watching = tokio::spawn(teller.watch_nodes(presence.clone()));
+        self.0.tasks.lock().nodes = Some(watching);
     }
 
     /// Returns what presence is to tell of its diffs.
@@ -137,7 +150,7 @@ impl Events {
         let _in_time = timeout_at(deadline, presence.flush()).await;
         self.0.journal.close();
         let tasks = std::mem::take(&mut *self.0.tasks.lock());
-        if let Some(task) = tasks.journal {
+        for task in [tasks.journal, tasks.nodes].into_iter().flatten() {
             task.abort();
         }
         for courier in &self.0.couriers {
@@ -175,6 +188,11 @@ impl Events {
     /// Returns how many events were told to nobody because this node was too busy.
     pub(crate) fn n_missed(&self) -> u64 {
         self.0.teller.n_missed()
+    }
+
+    /// Returns what other nodes are to tell and is kept in case they do not.
+    pub(crate) fn owed(&self) -> OwedStats {
+        self.0.teller.owed()
     }
 
     /// Returns what `GET /api/node` shows of it.

@@ -6,8 +6,7 @@
 //! - **joined, updated, left**: the node that the presence is on.
 //! - **left** from a node that is down, or lives anew, and cannot say so: the *home* of the topic
 //!   among the nodes that are up, without the one that is down. Should the home turn out to be down
-//!   as well, soon after, it may not have told: then its successor does, who has kept it for a
-//!   while.
+//!   as well, soon after, it may not have told: then its successor does.
 //! - **topic occupied, topic vacated**: the home of the topic among the nodes that are up, when the
 //!   number of presences that it knows leaves zero or comes to it. The home is one node for a topic
 //!   while the nodes stay the same, so the two alternate.
@@ -20,36 +19,50 @@
 //! that is cut in two, something can be told twice or not at all; docs/events.md says what, and
 //! what to do.
 //!
+//! What the home of a topic is to tell of a node that is down, all others *owe* until it is certain
+//! that it was told. It belongs to this node's [`Owings`], and to the home by name. It is let go
+//! when it is told, when it is not true any more, when twice `cluster.down_period` is past, or when
+//! there is too much of it; `owed` says more. Each diff sees to that, and as a node can go without
+//! a diff, so does [`Teller::watch_nodes`], which looks at the nodes again and again while anything
+//! is owed.
+//!
+//! Who told that a presence has left is remembered in `hidden`, for as long as its node may come
+//! back with it: `cluster.permdown_period`. It is let go when the presence is back.
+//!
 //! A node that is still joining its cluster learns of presences that have been there for long,
 //! which do not occupy anything.
 
 mod hidden;
 mod home;
 mod numbers;
+mod owed;
 
-use std::collections::VecDeque;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use herenow_presence::{
-    Event, HandleMetas, LeaveReason, MetaRef, NodeName, PresenceDiff, PresenceMeta, Presences,
-    Topic,
+    Event, HandleMetas, LeaveReason, NodeName, Presence, PresenceDiff, PresenceMeta, Presences,
+    ReplicaStatus, ShardConfig, Topic,
 };
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, interval};
 
 use self::hidden::{Hidden, ToldBy};
 use self::home::home_of;
 use self::numbers::Numbers;
+pub(crate) use self::owed::OwedStats;
+use self::owed::{Owed, Owings};
 use super::event::{Kind, Loss, Record, Told, Who, reason_word};
 use super::journal::Journal;
 use super::queue::Queue;
 use crate::clock;
 use crate::health::Ready;
 
-/// Events that another node is to tell that are kept in case it does not.
-const MAX_OWED: usize = 100_000;
+/// How often the nodes are looked at while another one is to tell something; more often if nodes
+/// may be taken for up for a short time only.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
 pub(crate) struct Teller {
@@ -72,20 +85,10 @@ struct State {
     seen: Numbers,
     round: u64,
     hidden: Hidden,
-    owed: VecDeque<Owed>,
-    /// The nodes that were up in the last diff, of whatever shard.
+    owed: Owings,
+    /// The nodes that were up in the last diff, of whatever shard, or when they were last looked
+    /// at. All that is owed is owed by one of them, or by nobody.
     nodes: Vec<NodeName>,
-}
-
-/// An event of a node that is down, which another node is to tell.
-struct Owed {
-    since: Instant,
-    /// Who is to tell.
-    by: String,
-    /// Whose presence it was.
-    node: NodeName,
-    meta_ref: MetaRef,
-    record: Record,
 }
 
 /// What a diff is told as.
@@ -94,7 +97,6 @@ struct Telling {
     own: Vec<Record>,
     /// Of those who listen; `None` if nobody does.
     seen: Option<Vec<Record>>,
-    owed: Vec<Owed>,
 }
 
 /// An event of a presence, as it is to be told.
@@ -116,7 +118,7 @@ impl Teller {
         ready: &Ready,
         queues: Vec<Arc<Queue>>,
         journal: Arc<Journal>,
-        down_period: Duration,
+        shard: &ShardConfig,
     ) -> Self {
         Self {
             node: node.to_owned(),
@@ -128,11 +130,11 @@ impl Teller {
                 own: Numbers::default(),
                 seen: Numbers::default(),
                 round: 0,
-                hidden: Hidden::new(),
-                owed: VecDeque::new(),
+                hidden: Hidden::new(shard.permdown_period),
+                owed: Owings::new(),
                 nodes: Vec::new(),
             }),
-            down_period,
+            down_period: shard.down_period,
             n_missed: AtomicU64::new(0),
         }
     }
@@ -142,27 +144,56 @@ impl Teller {
         self.n_missed.load(Ordering::Relaxed)
     }
 
+    /// Returns what other nodes are to tell and is kept in case they do not.
+    pub(super) fn owed(&self) -> OwedStats {
+        self.state.lock().owed.stats()
+    }
+
+    /// Looks for nodes that have gone while they were to tell something; for ever.
+    pub(super) async fn watch_nodes(self: Arc<Self>, presence: Presence) {
+        let mut ticks = interval(LOOK_PERIOD.min(self.down_period / 2));
+        loop {
+            ticks.tick().await;
+            if self.state.lock().owed.is_empty() {
+                continue; // As it is but for a few seconds after a node was lost.
+            }
+            let cluster = presence.cluster().await;
+            // Shards notice one after the other; the last one decides.
+            let is_up = |replicas: &[_]| replicas.iter().any(|it: &ReplicaStatus| it.is_up);
+            let up = cluster
+                .nodes
+                .into_iter()
+                .filter(|node| node.is_self || is_up(&node.replicas));
+            let mut nodes: Vec<NodeName> = up.map(|node| node.node).collect();
+            nodes.sort_unstable();
+            let mut state = self.state.lock();
+            state.owed.let_go(self.down_period * 2);
+            if state.nodes != nodes {
+                self.on_nodes(&mut state, nodes);
+            }
+        }
+    }
+
     fn tell(&self, diff: &PresenceDiff, n_after: usize) {
         let mut state = self.state.lock();
+        let state = &mut *state;
         let round = self.journal.round();
         if let Some(round) = round.filter(|round| *round != state.round) {
             state.round = round;
             state.seen.forget_all();
         }
+        state.owed.let_go(self.down_period * 2);
         if !state.nodes.iter().eq(diff.nodes()) {
-            state.nodes = diff.nodes().cloned().collect();
-            self.tell_what_is_owed(&mut state);
+            self.on_nodes(state, diff.nodes().cloned().collect());
         }
         let telling = Telling {
             seen: round.map(|_| Vec::new()),
             ..Telling::default()
         };
-        let telling = self.telling(diff, n_after, telling, &mut state.hidden);
+        let telling = self.telling(diff, n_after, telling, state);
         let topic = diff.topic();
+        state.owed.on_topic(topic, n_after == 0);
         self.tell_webhooks(&mut state.own, &telling.own);
-        state.owed.extend(telling.owed);
-        let n_excess = state.owed.len().saturating_sub(MAX_OWED);
-        drop(state.owed.drain(..n_excess));
         let seen = telling.seen.unwrap_or_default();
         let first = state.seen.take(topic, seen.len());
         let records = seen.into_iter().zip(first.seq..);
@@ -190,23 +221,17 @@ impl Teller {
         }
     }
 
-    /// Tells what nodes were to tell that are down now themselves, if this one is their successor.
-    fn tell_what_is_owed(&self, state: &mut State) {
-        for mut owed in std::mem::take(&mut state.owed) {
-            if owed.since.elapsed() > self.down_period * 2 {
-                continue; // Whoever was to tell it has.
-            }
-            let is_up = |name: &str| state.nodes.iter().any(|node| node.as_str() == name);
-            if !is_up(&owed.by) {
-                let others = state.nodes.iter().filter(|node| **node != owed.node);
-                owed.by = home_of(&owed.record.topic, others).map_or_else(String::new, Into::into);
-            }
-            if owed.by == self.node {
-                state.hidden.put(owed.meta_ref, ToldBy::ThisNode);
-                self.tell_webhooks(&mut state.own, &[owed.record]);
-            } else {
-                state.owed.push_back(owed);
-            }
+    /// Takes note of which nodes are up: tells what those were to tell that are down now
+    /// themselves, if this one is their successor.
+    fn on_nodes(&self, state: &mut State, nodes: Vec<NodeName>) {
+        state.nodes = nodes;
+        let due = state.owed.take_due(&self.node, &state.nodes);
+        for due in &due {
+            state.hidden.put(due.owed.meta_ref, ToldBy::ThisNode);
+            self.tell_webhooks(&mut state.own, slice::from_ref(&due.owed.record));
+        }
+        for due in due.iter().filter(|due| due.is_topic_empty) {
+            state.own.forget(&due.owed.record.topic);
         }
     }
 
@@ -216,11 +241,11 @@ impl Teller {
         diff: &PresenceDiff,
         n_after: usize,
         mut telling: Telling,
-        hidden: &mut Hidden,
+        state: &mut State,
     ) -> Telling {
         let mut n_presences = count_before(diff, n_after);
         for (at, event) in diff.timed_events() {
-            let Some(change) = self.change(diff, event, hidden) else {
+            let Some(change) = self.change(diff, event, state) else {
                 continue;
             };
             let n_before = n_presences;
@@ -257,7 +282,7 @@ impl Teller {
                     telling.own.push(Record::new(&told));
                 }
                 if let Some(by) = change.teller.filter(|_| !self.queues.is_empty()) {
-                    telling.owed.push(Owed {
+                    state.owed.put(Owed {
                         since: Instant::now(),
                         by: by.to_owned(),
                         node: change.who.meta.node().clone(),
@@ -278,7 +303,7 @@ impl Teller {
         &self,
         diff: &'a PresenceDiff,
         event: &'a Event,
-        hidden: &mut Hidden,
+        state: &mut State,
     ) -> Option<Change<'a>> {
         // An earlier life of this node is another node: it cannot speak any more.
         let is_here =
@@ -293,7 +318,8 @@ impl Teller {
         };
         Some(match event {
             Event::Joined { meta, first, .. } => {
-                let told = hidden.take(meta.meta_ref());
+                let told = state.hidden.take(meta.meta_ref());
+                state.owed.on_back(meta.meta_ref());
                 let (is_here, is_back) = (is_here(meta), told == Some(ToldBy::ThisNode));
                 Change {
                     kind: Kind::Joined,
@@ -334,7 +360,7 @@ impl Teller {
                         true => ToldBy::ThisNode,
                         false => ToldBy::Another,
                     };
-                    hidden.put(meta.meta_ref(), by);
+                    state.hidden.put(meta.meta_ref(), by);
                 }
                 Change {
                     kind: Kind::Left,

@@ -132,6 +132,7 @@ fn presence(
     }
     let presence = builder.config(settings).start()?;
     fields.attach(&presence)?;
+    events.attach(&presence);
     Ok((presence, events))
 }
 

@@ -46,6 +46,11 @@ impl Numbers {
         self.topics.remove(topic);
     }
 
+    #[cfg(test)]
+    pub(super) fn n_topics(&self) -> usize {
+        self.topics.len()
+    }
+
     /// Forgets all topics.
     pub(super) fn forget_all(&mut self) {
         self.topics.clear();

@@ -45,6 +45,7 @@ struct Node {
     name: &'static str,
     presence: Presence,
     queue: Arc<Queue>,
+    teller: Arc<Teller>,
 }
 
 impl Node {
@@ -58,15 +59,19 @@ impl Node {
         let ready = Ready::new();
         ready.become_ready();
         let journal = Journal::new(&EventsConfig::default(), Arc::default());
-        let down_period = PresenceConfig::default().shard.down_period;
-        let teller = Teller::new(name, &ready, vec![queue.clone()], journal, down_period);
+        let shard = PresenceConfig::default().shard;
+        let teller = Teller::new(name, &ready, vec![queue.clone()], journal, &shard);
+        let teller = Arc::new(teller);
         let presence = Presence::builder(&PubSub::new(cluster.adapter(name)))
-            .handle_metas(teller)
-            .start();
+            .handle_metas(teller.clone())
+            .start()
+            .unwrap();
+        tokio::spawn(teller.clone().watch_nodes(presence.clone()));
         Self {
             name,
-            presence: presence.unwrap(),
+            presence,
             queue,
+            teller,
         }
     }
 
@@ -90,11 +95,30 @@ impl Node {
         }
     }
 
+    /// Waits until it takes so many nodes for up.
+    async fn knows_up(&self, n_nodes: usize) {
+        loop {
+            let nodes = self.presence.cluster().await.nodes;
+            if nodes.iter().filter(|node| node.is_up).count() == n_nodes {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     async fn sees(&self, n_topics: usize) {
         while self.presence.topics().len() != n_topics {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.presence.flush().await;
+    }
+
+    /// Waits until it owes nothing in the place of others any more.
+    async fn owes_nothing(&self) {
+        while self.teller.owed().n_owed > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(self.teller.owed(), OwedStats::default());
     }
 }
 
@@ -238,4 +262,96 @@ async fn srv_1714_who_leaves_as_its_node_says_good_bye_is_told_once_by_that_node
     }
     expected.sort();
     assert_eq!(told, expected, "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1744_a_successor_does_not_say_that_users_left_who_are_back() {
+    let cluster = MemoryCluster::new();
+    let (nodes, _here) = three_and_topics(&cluster, 20).await;
+    let [a, b, _c] = &nodes;
+    cluster.report_gone("c");
+    a.sees(0).await;
+    b.sees(0).await;
+    assert!(a.teller.owed().n_owed > 0);
+    a.sees(20).await; // Its next heartbeat is heard.
+    b.sees(20).await;
+    let told = a.told();
+    assert!(
+        told.len() < 80 && !told.is_empty(),
+        "its own share: {told:?}"
+    );
+    cluster.kill("b");
+    cluster.report_gone("b");
+    a.knows_up(2).await;
+    a.owes_nothing().await;
+    assert_eq!(a.told(), [], "all of them are present");
+    assert_eq!(a.presence.topics().len(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1744_a_successor_does_not_say_that_a_topic_was_vacated_that_somebody_is_in() {
+    let cluster = MemoryCluster::new();
+    let (nodes, _here) = three_and_topics(&cluster, 20).await;
+    let [a, b, _c] = &nodes;
+    cluster.kill("c");
+    cluster.report_gone("c");
+    a.sees(0).await;
+    b.sees(0).await;
+    let mut here = Vec::new();
+    for n in 0..20 {
+        let topic = format!("room:{n}");
+        here.push(a.presence.track_on(&topic, "bob", json!({})).await.unwrap());
+    }
+    a.sees(20).await;
+    a.told();
+    cluster.kill("b");
+    cluster.report_gone("b");
+    a.knows_up(1).await;
+    a.owes_nothing().await;
+    let told = a.told();
+    assert!(!told.is_empty() && told.len() < 20, "{told:?}");
+    assert!(told.iter().all(|(event, ..)| event == "left"), "{told:?}");
+    assert_eq!(a.teller.state.lock().own.n_topics(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1745_what_a_dead_node_was_to_tell_is_told_though_nothing_else_happens() {
+    let cluster = MemoryCluster::new();
+    let (nodes, _here) = three_and_topics(&cluster, 20).await;
+    let [a, ..] = &nodes;
+    cluster.kill("c");
+    cluster.kill("b"); // Which has no presences, and is missed after a while.
+    cluster.report_gone("c");
+    a.sees(0).await;
+    let mut told = a.told();
+    assert!(!told.is_empty() && told.len() < 40, "{told:?}");
+    a.owes_nothing().await;
+    told.extend(a.told());
+    told.sort();
+    told.dedup();
+    let n_of = |event: &str| told.iter().filter(|(its, ..)| its == event).count();
+    assert_eq!((n_of("left"), n_of("topic_vacated")), (20, 20));
+    assert_eq!(a.teller.state.lock().own.n_topics(), 0, "all are empty");
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1746_what_another_node_is_to_tell_is_let_go_when_it_has() {
+    let cluster = MemoryCluster::new();
+    let (nodes, _here) = three_and_topics(&cluster, 20).await;
+    let [a, b, _c] = &nodes;
+    cluster.kill("c");
+    cluster.report_gone("c");
+    a.sees(0).await;
+    b.sees(0).await;
+    let owed = a.teller.owed();
+    assert!(owed.n_owed > 0 && owed.owed_bytes > owed.n_owed, "{owed:?}");
+    let began = Instant::now();
+    a.owes_nothing().await;
+    let keep_time = PresenceConfig::default().shard.down_period * 2;
+    let kept = began.elapsed();
+    assert!(
+        kept <= keep_time + LOOK_PERIOD * 2 && kept * 2 > keep_time,
+        "{kept:?}"
+    );
+    assert_eq!(a.told().len() + b.told().len(), 40, "each once");
 }

@@ -101,6 +101,22 @@ pub(super) static METRICS: &[Metric] = &[
         "Events told to nobody because the node was too busy",
         |s| s.api.events.n_missed(),
     ),
+    gauge(
+        "events_owed",
+        "Events of nodes that are down which another node is to tell, kept in case it is down too",
+        |s| s.api.events.owed().n_owed as f64,
+    ),
+    gauge(
+        "events_owed",
+        "Bytes of events that another node is to tell, kept in case it is down too",
+        |s| s.api.events.owed().owed_bytes as f64,
+    )
+    .bytes(),
+    counter(
+        "events_owed_dropped",
+        "Events that another node is to tell, not kept because there were too many",
+        |s| s.api.events.owed().n_dropped,
+    ),
 ];
 
 fn by_webhook<T>(snapshot: &Snapshot, read: impl Fn(&WebhookStats) -> T) -> Labelled<T> {
