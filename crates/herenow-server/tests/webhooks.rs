@@ -275,6 +275,75 @@ async fn srv_689_an_event_that_is_too_old_is_lost_and_told() {
 }
 
 #[tokio::test]
+async fn srv_1743_an_event_is_not_lost_because_older_ones_wait_beside_it() {
+    let receiver = Receiver::start(Mood::HangsUp).await;
+    let more = [("webhook.max_age", "3s"), ("webhook.concurrency", "1")];
+    let rig = start(&receiver, &more).await;
+    put(&rig, "room:1", "ada", "0").await;
+    receiver
+        .until("a failure", |requests| !requests.is_empty())
+        .await;
+    put(&rig, "room:1", "bob", "1").await;
+    // A second or two later, when the first ones are still under way.
+    receiver
+        .until("many failures", |requests| requests.len() >= 20)
+        .await;
+    put(&rig, "room:1", "cyd", "2").await;
+    let old = until_shown(&rig, |shown| shown["n_lost"].as_u64() >= Some(3)).await;
+    assert_eq!((&old["n_lost"], &old["n_waiting"]), (&json!(3), &json!(1)));
+    receiver.become_(Mood::Takes);
+    let events = receiver.taken(2).await;
+    assert_eq!(devices(&events, "room:1"), ["2"]);
+    let n_lost: u64 = events
+        .iter()
+        .filter_map(|event| event["n_events"].as_u64())
+        .sum();
+    assert_eq!(n_lost, 3, "{events:?}");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1747_what_is_refused_stands_alone_before_it_is_given_up() {
+    for max_attempts in ["1", "3"] {
+        let receiver = Receiver::start(Mood::Refuses(503)).await;
+        let more = [
+            ("webhook.max_attempts", max_attempts),
+            ("webhook.concurrency", "1"),
+            ("webhook.max_delay", "50ms"),
+            ("webhook.events", "joined"),
+        ];
+        let rig = start(&receiver, &more).await;
+        put(&rig, "room:0", "ada", "x").await;
+        receiver
+            .until("a failure", |requests| !requests.is_empty())
+            .await;
+        for n in 1..39 {
+            put(&rig, &format!("room:{n}"), "ada", "x").await;
+        }
+        put(&rig, "room:bad", "ada", "x").await;
+        receiver.become_(Mood::RefusesTopic("room:bad"));
+        let told = |requests: &[Request]| {
+            let events = requests.iter().filter(|request| request.is_taken);
+            let n_lost = |event: &Value| event["n_events"].as_u64();
+            events
+                .flat_map(Request::events)
+                .any(|event| n_lost(event).is_some())
+        };
+        receiver.until("that one is lost", told).await;
+        until_shown(&rig, |shown| shown["n_waiting"] == 0).await;
+        let events = receiver.events();
+        assert_eq!(losses(&events), [(json!(1), json!("refused"))]);
+        let n_joined = events.iter().filter(|event| event["event"] == "joined");
+        assert_eq!(n_joined.count(), 39);
+        let alone = receiver.requests().into_iter().filter(|request| {
+            !request.is_taken && request.has_topic("room:bad") && request.events().len() == 1
+        });
+        assert_eq!(alone.count().to_string(), max_attempts);
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn srv_1684_what_was_refused_is_told_at_the_head_of_the_next_request_and_of_no_other() {
     let receiver = Receiver::start(Mood::Refuses(500)).await;
     let slow = [

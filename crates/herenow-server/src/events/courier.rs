@@ -5,10 +5,18 @@
 //! than 2xx to a batch of several topics can be about one of them: the half of it goes back into
 //! the queue, and so on, until what is refused stands alone and keeps nobody else waiting.
 //!
-//! A batch is given up when it was refused `webhook.max_attempts` times, or when its oldest event
-//! is `webhook.max_age` old, after a last attempt then. Who does not answer has not refused:
-//! neither has a proxy that answers for a receiver which is down, nor one who says that it is too
-//! much now. Its number, `webhook-id`, is the same in each attempt, and another one for a half.
+//! A batch of one topic is given up when it was refused `webhook.max_attempts` times. Who does not
+//! answer has not refused: neither has a proxy that answers for a receiver which is down, nor one
+//! who says that it is too much now.
+//!
+//! An event is given up when it is `webhook.max_age` old, after a last attempt then, and the
+//! younger ones of its batch go on without it. Those that reach that age soon after it have their
+//! last attempt when it is time for the next one, so that what is left of a batch does not come
+//! faster than back-off lets it.
+//!
+//! The number of a batch, `webhook-id`, is the same in each attempt. What is left of one that came
+//! apart, by halves or by age, is another batch: it has a number of its own, and has not been
+//! refused yet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -261,19 +269,29 @@ impl Courier {
             if batch.parts.is_empty() {
                 return self.queue.on_untold(&batch, again);
             }
-            n_refused += usize::from(failure.is_refusal);
-            if n_refused >= self.config.max_attempts {
-                return self.lose(Loss::Refused, batch, &failure, again);
-            }
-            if failure.is_answer && batch.parts.len() > 1 {
+            let has_halved = failure.is_answer && batch.parts.len() > 1;
+            if has_halved {
                 self.queue.take_back_half(&mut batch);
-                (id, body) = (self.next_id(), batch.body(&self.node));
+            } else {
+                n_refused += usize::from(failure.is_refusal);
+                if n_refused >= self.config.max_attempts {
+                    return self.lose(Loss::Refused, batch, &failure, again);
+                }
             }
-            let left = self.config.max_age.saturating_sub(batch.age());
-            if left.is_zero() {
+            let now = Instant::now();
+            let (oldest, youngest) = batch.ages(now);
+            if youngest >= self.config.max_age {
                 return self.lose(Loss::TooOld, batch, &failure, again);
             }
-            sleep(wait.min(left)).await;
+            let has_aged = oldest >= self.config.max_age;
+            if has_aged {
+                self.lose_old(&mut batch, now, &failure);
+            }
+            if has_halved || has_aged {
+                (id, body, n_refused) = (self.next_id(), batch.body(&self.node), 0);
+            }
+            let age = if has_aged { youngest } else { oldest };
+            sleep(wait.min(self.config.max_age.saturating_sub(age))).await;
             self.n_retries.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -293,6 +311,14 @@ impl Courier {
         let (why, reason) = (&failure.why, loss.word());
         tracing::warn!(webhook, n_events, reason, why, "events for a webhook lost");
         self.queue.on_lost(loss, batch, again);
+    }
+
+    /// Gives up those events of a batch that are too old, though not all are.
+    fn lose_old(&self, batch: &mut Batch, now: Instant, failure: &Failure) {
+        let n_events = self.queue.drop_old(batch, now);
+        let (webhook, why) = (self.queue.name(), &failure.why);
+        let reason = Loss::TooOld.word();
+        tracing::warn!(webhook, n_events, reason, why, "events for a webhook lost");
     }
 
     async fn attempt(&self, id: &str, body: Bytes) -> Result<(), Failure> {

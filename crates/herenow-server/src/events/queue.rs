@@ -12,43 +12,23 @@
 //! is counted, logged once until there is room again, and told to the receiver with what it gets
 //! next.
 
+mod batch;
+mod losses;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
 use herenow_presence::Topic;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::batch::n_bytes;
+pub(super) use self::batch::{Batch, Item, Part};
+use self::losses::Losses;
 use super::event::{Filter, Loss, Record};
 use crate::config::WebhookConfig;
-
-/// An event that waits.
-#[derive(Debug)]
-pub(super) struct Item {
-    pub(super) json: Bytes,
-    came: Instant,
-}
-
-/// Events of one topic, in order.
-#[derive(Debug)]
-pub(super) struct Part {
-    topic: Topic,
-    pub(super) items: VecDeque<Item>,
-}
-
-/// What goes to the receiver in one request.
-#[derive(Debug)]
-pub(super) struct Batch {
-    /// None if it only tells of losses.
-    pub(super) parts: Vec<Part>,
-    pub(super) losses: Losses,
-    /// How often in a row such a telling has failed before.
-    pub(super) n_failed: usize,
-}
 
 /// After how many failures in a row, and when, a receiver is asked again.
 #[derive(Debug, Clone, Copy)]
@@ -56,10 +36,6 @@ pub(super) struct Again {
     pub(super) n_failed: usize,
     pub(super) at: Instant,
 }
-
-/// How many events were lost, by why.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Losses([u64; Loss::ALL.len()]);
 
 /// What a queue has for its courier.
 #[derive(Debug)]
@@ -265,6 +241,35 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Gives up those events of a batch that are too old; what is left of it tells so. Returns how
+    /// many they are.
+    pub(super) fn drop_old(&self, batch: &mut Batch, now: Instant) -> usize {
+        let mut state = self.state.lock();
+        let mut n_old = 0;
+        for part in std::mem::take(&mut batch.parts) {
+            let is_young = |item: &Item| now.duration_since(item.came) < self.config.max_age;
+            let (young, old): (VecDeque<_>, VecDeque<_>) =
+                part.items.into_iter().partition(is_young);
+            let topic = part.topic;
+            n_old += old.len();
+            state.n_held -= old.len();
+            state.held_bytes -= n_bytes(&old);
+            match young.is_empty() {
+                true => state.let_in(topic),
+                false => batch.parts.push(Part {
+                    topic,
+                    items: young,
+                }),
+            }
+        }
+        self.count_lost(Loss::TooOld, n_old as u64);
+        batch.losses.add(Loss::TooOld, n_old as u64);
+        self.note_room(&mut state);
+        drop(state);
+        self.wake.notify_one();
+        n_old
+    }
+
     /// Takes note that the receiver has a batch.
     pub(super) fn on_delivered(&self, batch: Batch) {
         let n_events = batch.n_events();
@@ -305,18 +310,8 @@ impl Queue {
         let mut state = self.state.lock();
         for part in batch.parts {
             state.n_held -= part.items.len();
-            state.held_bytes -= part.items.iter().map(|item| item.json.len()).sum::<usize>();
-            let Some(lane) = state.lanes.get_mut(&part.topic) else {
-                continue;
-            };
-            lane.is_out = false;
-            let n_waiting = lane.items.len();
-            if n_waiting == 0 {
-                state.lanes.remove(&part.topic);
-            } else {
-                state.n_ready += n_waiting;
-                state.ready.push_back(part.topic);
-            }
+            state.held_bytes -= n_bytes(&part.items);
+            state.let_in(part.topic);
         }
         self.note_room(&mut state);
         drop(state);
@@ -324,7 +319,9 @@ impl Queue {
     }
 
     fn note_room(&self, state: &mut State) {
-        if state.is_full && state.n_held <= self.config.max_queued / 2 {
+        let has_room = state.n_held <= self.config.max_queued / 2
+            && state.held_bytes <= self.config.max_queued_bytes / 2;
+        if state.is_full && has_room {
             state.is_full = false;
             tracing::info!(webhook = self.name, "webhook queue has room again");
         }
@@ -360,7 +357,7 @@ impl Queue {
             n_held: state.n_held,
             held_bytes: state.held_bytes,
             n_delivered: self.n_delivered.load(Ordering::Relaxed),
-            lost: Losses(self.n_lost.each_ref().map(|n| n.load(Ordering::Relaxed))),
+            lost: Losses::of_all(|loss| self.n_lost[loss as usize].load(Ordering::Relaxed)),
         }
     }
 
@@ -370,6 +367,21 @@ impl Queue {
 }
 
 impl State {
+    /// Makes a lane ready that is out no more, if anything waits in it.
+    fn let_in(&mut self, topic: Topic) {
+        let Some(lane) = self.lanes.get_mut(&topic) else {
+            return;
+        };
+        lane.is_out = false;
+        let n_waiting = lane.items.len();
+        if n_waiting == 0 {
+            self.lanes.remove(&topic);
+        } else {
+            self.n_ready += n_waiting;
+            self.ready.push_back(topic);
+        }
+    }
+
     /// Losses that no events go with.
     fn losses_alone(&mut self, config: &WebhookConfig, now: Instant) -> Next {
         if self.losses.is_empty() || self.are_losses_out {
@@ -433,66 +445,6 @@ impl State {
             }
         }
         (parts, n_old)
-    }
-}
-
-impl Batch {
-    pub(super) fn n_events(&self) -> usize {
-        self.parts.iter().map(|part| part.items.len()).sum()
-    }
-
-    /// How long ago the first of its events came.
-    pub(super) fn age(&self) -> Duration {
-        let first = self.parts.iter().filter_map(|part| part.items.front());
-        let came = first.map(|item| item.came).min();
-        came.map(|came| came.elapsed()).unwrap_or_default()
-    }
-
-    /// The body of its request: what was lost comes first.
-    pub(super) fn body(&self, node: &str) -> Bytes {
-        let items = self.parts.iter().flat_map(|part| &part.items);
-        let n_bytes: usize = items.clone().map(|item| item.json.len() + 1).sum();
-        let mut body = Vec::with_capacity(n_bytes + 256);
-        body.extend_from_slice(b"{\"node\":");
-        body.extend_from_slice(serde_json::Value::from(node).to_string().as_bytes());
-        body.extend_from_slice(b",\"events\":[");
-        let losses = self.losses.records().into_iter().map(Bytes::from);
-        for (at, json) in losses
-            .chain(items.map(|item| item.json.clone()))
-            .enumerate()
-        {
-            if at > 0 {
-                body.push(b',');
-            }
-            body.extend_from_slice(&json);
-        }
-        body.extend_from_slice(b"]}");
-        body.into()
-    }
-}
-
-impl Losses {
-    fn add(&mut self, loss: Loss, n_events: u64) {
-        self.0[loss as usize] += n_events;
-    }
-
-    fn add_all(&mut self, other: &Self) {
-        for loss in Loss::ALL {
-            self.add(loss, other.of(loss));
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    pub(super) fn of(&self, loss: Loss) -> u64 {
-        self.0[loss as usize]
-    }
-
-    fn records(&self) -> Vec<String> {
-        let told = Loss::ALL.into_iter().filter(|loss| self.of(*loss) > 0);
-        told.map(|loss| loss.record(Some(self.of(loss)))).collect()
     }
 }
 

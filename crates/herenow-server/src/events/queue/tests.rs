@@ -1,6 +1,11 @@
 //! What leaves a queue and when, on paused time.
 
+use std::time::Duration;
+
+use tracing_subscriber::layer::SubscriberExt as _;
+
 use super::*;
+use crate::logging::Warnings;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -90,4 +95,85 @@ async fn srv_1683_a_queue_that_is_closed_tells_of_losses_at_once_and_in_no_hurry
     assert_eq!(told(&alone), [r#"lost "refused" 1"#]);
     queue.on_delivered(alone);
     assert!(queue.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1748_a_queue_that_is_full_by_bytes_says_so_once_until_half_of_it_is_free() {
+    let warnings = Warnings::default();
+    let layer = tracing_subscriber::registry().with(warnings.layer());
+    let _guard = tracing::subscriber::set_default(layer);
+    let config = WebhookConfig {
+        max_batch: 1,
+        max_queued_bytes: 10_000,
+        ..WebhookConfig::default()
+    };
+    let queue = Queue::new("1".to_owned(), Filter::all(), config.into());
+    let n_warnings = || {
+        warnings
+            .latest(9, Duration::MAX)
+            .iter()
+            .map(|one| one.n)
+            .sum::<u64>()
+    };
+    let fill = || {
+        let n_lost = queue.stats().lost.of(Loss::QueueFull);
+        while queue.stats().lost.of(Loss::QueueFull) == n_lost {
+            push(&queue, "room:1");
+        }
+    };
+    fill();
+    for _ in 0..10 {
+        let delivered = batch(&queue).await.unwrap();
+        queue.on_delivered(delivered);
+        fill();
+    }
+    assert_eq!(n_warnings(), 1);
+    while queue.stats().held_bytes > 5_000 {
+        let delivered = batch(&queue).await.unwrap();
+        queue.on_delivered(delivered);
+    }
+    fill();
+    assert_eq!(n_warnings(), 2, "there was room in between");
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_1743_only_what_is_too_old_is_taken_out_of_a_batch_and_its_topics_go_on_in_order() {
+    let config = WebhookConfig {
+        max_age: 3 * SECOND,
+        max_batch: 3,
+        ..WebhookConfig::default()
+    };
+    let queue = Queue::new("1".to_owned(), Filter::all(), config.into());
+    let push = |topic, id| queue.push(&Record::for_tests(topic), id, 1);
+    let ids = |batch: &Batch| -> Vec<String> {
+        let body: serde_json::Value = serde_json::from_slice(&batch.body("a")).unwrap();
+        let events = body["events"].as_array().unwrap().iter();
+        events
+            .filter_map(|event| Some(event["id"].as_str()?.to_owned()))
+            .collect()
+    };
+    push("old", "1");
+    push("room", "2");
+    tokio::time::advance(2 * SECOND).await;
+    push("room", "3");
+    let mut first = batch(&queue).await.unwrap();
+    push("room", "4");
+    push("old", "5");
+    assert_eq!(ids(&first), ["1", "2", "3"]);
+    tokio::time::advance(SECOND).await;
+    assert_eq!(queue.drop_old(&mut first, Instant::now()), 2);
+    assert_eq!(ids(&first), ["3"]);
+    assert_eq!(told(&first), [r#"lost "too_old" 2"#, "room"]);
+    assert_eq!(
+        (queue.n_held(), queue.stats().lost.of(Loss::TooOld)),
+        (3, 2)
+    );
+    let second = batch(&queue).await.unwrap();
+    assert_eq!(ids(&second), ["5"], "nobody holds its topic any more");
+    queue.on_delivered(first);
+    let third = batch(&queue).await.unwrap();
+    assert_eq!(ids(&third), ["4"]);
+    queue.on_delivered(second);
+    queue.on_delivered(third);
+    assert_eq!((queue.n_held(), queue.stats().held_bytes), (0, 0));
 }
