@@ -1,6 +1,7 @@
 //! [`Journal`]: the latest events that this node saw, for those who listen to `GET /api/events`.
 //!
-//! One ring, bounded in events and bytes, and for each [`Reader`] its place in it. A reader takes
+//! One ring, bounded in events and bytes before the latest event, which is kept whatever its size
+//! until another one comes: nobody is behind who had no time to read it. And for each [`Reader`] its place in it. A reader takes
 //! what came since; one that comes back says where it was, and goes on there if that is still kept.
 //! It knows where it is also when nothing was for it: the greeting and each comment that keeps the
 //! connection say so. A reader that falls out of the ring is closed, with a reason: when it reads,
@@ -86,9 +87,18 @@ struct Ring {
     began: u64,
     kept: VecDeque<Kept>,
     kept_bytes: usize,
+    /// What made room for the latest event the last time, if ever.
+    limit: Option<Limit>,
     readers: HashMap<u64, Place>,
     /// Since when nobody listens.
     idle_since: Option<Instant>,
+}
+
+/// A setting that bounds what is kept.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    name: &'static str,
+    max: usize,
 }
 
 /// An event as readers get it.
@@ -288,7 +298,7 @@ impl Journal {
 
     fn look(&self, now: Instant) {
         let mut ring = self.ring.lock();
-        let first = ring.first();
+        let (first, limit) = (ring.first(), ring.limit);
         let is_hopeless = |_: &u64, place: &mut Place| {
             if place.next >= first {
                 return false;
@@ -296,7 +306,7 @@ impl Journal {
             now.duration_since(*place.behind_since.get_or_insert(now)) >= GRACE
         };
         for (_, place) in ring.readers.extract_if(is_hopeless) {
-            self.count_slow(first - place.next);
+            self.count_slow(first - place.next, limit);
             if let Some(hang_up) = place.hang_up {
                 hang_up.now();
             }
@@ -316,12 +326,13 @@ impl Journal {
         self.changed.send_replace(());
     }
 
-    fn count_slow(&self, n_behind: u64) {
+    fn count_slow(&self, n_behind: u64, limit: Option<Limit>) {
         self.n_slow.fetch_add(1, Ordering::Relaxed);
         self.n_too_slow.fetch_add(n_behind, Ordering::Relaxed);
-        let max = self.config.max_kept;
+        let (limit, max) = limit.map(|limit| (limit.name, limit.max)).unzip();
         tracing::warn!(
             n_behind,
+            limit,
             max,
             "closing a stream of events: its reader is too slow"
         );
@@ -362,14 +373,27 @@ impl Ring {
     }
 
     fn keep(&mut self, kept: Kept, config: &EventsConfig) {
-        self.kept_bytes += kept.frame.len();
+        let latest_bytes = kept.frame.len();
+        self.kept_bytes += latest_bytes;
         self.kept.push_back(kept);
         self.next += 1;
-        while self.kept.len() > config.max_kept || self.kept_bytes > config.max_kept_bytes {
-            let Some(oldest) = self.kept.pop_front() else {
-                return;
-            };
+        while let Some(limit) = self.exceeded(latest_bytes, config)
+            && let Some(oldest) = self.kept.pop_front()
+        {
             self.kept_bytes -= oldest.frame.len();
+            self.limit = Some(limit);
+        }
+    }
+
+    /// The limit that is exceeded; it is not by the latest event alone.
+    fn exceeded(&self, latest_bytes: usize, config: &EventsConfig) -> Option<Limit> {
+        let limit = |name, max| Some(Limit { name, max });
+        if self.kept.len() > config.max_kept {
+            limit("events.max_kept", config.max_kept)
+        } else if self.kept_bytes - latest_bytes > config.max_kept_bytes {
+            limit("events.max_kept_bytes", config.max_kept_bytes)
+        } else {
+            None
         }
     }
 
@@ -417,7 +441,7 @@ impl Reader {
     fn read(&mut self) -> Option<Bytes> {
         let mut ring = self.journal.ring.lock();
         let ring = &mut *ring;
-        let (first, is_closed) = (ring.first(), ring.is_closed);
+        let (first, is_closed, limit) = (ring.first(), ring.is_closed, ring.limit);
         let Some(place) = ring.readers.get_mut(&self.id) else {
             self.is_ended = true; // It was hung up on, and is read all the same.
             return Some(closed("too_slow", None));
@@ -425,7 +449,7 @@ impl Reader {
         if place.next < first {
             let n_events = first - place.next;
             ring.readers.remove(&self.id);
-            self.journal.count_slow(n_events);
+            self.journal.count_slow(n_events, limit);
             self.is_ended = true;
             return Some(closed("too_slow", Some(n_events)));
         }
@@ -476,7 +500,10 @@ fn closed(reason: &str, n_behind: Option<u64>) -> Bytes {
 mod tests {
     use std::slice;
 
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
+    use crate::logging::Warnings;
 
     fn journal(max_kept: usize) -> Arc<Journal> {
         let config = EventsConfig {
@@ -522,6 +549,47 @@ mod tests {
             (&shown["n_too_slow"], &shown["n_open"]),
             (&json!(1), &json!(0))
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1749_an_event_that_is_larger_than_what_is_kept_reaches_all_who_read() {
+        let warnings = Warnings::default();
+        let layer = tracing_subscriber::registry().with(warnings.layer());
+        let _guard = tracing::subscriber::set_default(layer);
+        let config = EventsConfig {
+            max_kept_bytes: 1024,
+            ..EventsConfig::default()
+        };
+        let journal = Journal::new(&config, Arc::default());
+        let large = "large".repeat(200);
+        let quiet = Filter::all().of_topic("quiet".to_owned());
+        let mut quiet = journal.listen(quiet, None, None).unwrap();
+        let mut reader = journal.listen(Filter::all(), None, None).unwrap();
+        let _greetings = (quiet.next().await, reader.next().await);
+        for topic in ["quiet", &large] {
+            push(&journal, topic);
+        }
+        assert!(text(quiet.next().await).contains("\"topic\":\"quiet\""));
+        let both = text(reader.next().await);
+        assert!(both.contains("\"topic\":\"quiet\"") && both.contains(&large));
+        assert!(text(quiet.next().await).starts_with(": still here"));
+        for _ in 0..2 {
+            push(&journal, &large);
+            assert!(text(reader.next().await).contains(&large));
+            assert!(journal.stats().n_kept <= 2);
+        }
+        assert_eq!(journal.stats().n_slow, 0);
+
+        // Who does not read is behind all the same, and the log says by which limit.
+        for _ in 0..3 {
+            push(&journal, &large);
+        }
+        assert!(text(reader.next().await).contains("too_slow"));
+        let logged = warnings.latest(9, Duration::MAX);
+        let fields = [("limit", "events.max_kept_bytes"), ("max", "1024")];
+        for (name, value) in fields.map(|(name, value)| (name.to_owned(), value.to_owned())) {
+            assert!(logged[0].fields.contains(&(name, value)), "{logged:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
