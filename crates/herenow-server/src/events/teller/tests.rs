@@ -115,7 +115,8 @@ impl Node {
 
     /// Waits until it owes nothing in the place of others any more.
     async fn owes_nothing(&self) {
-        while self.teller.owed().n_owed > 0 {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.teller.owed().n_owed > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(self.teller.owed(), OwedStats::default());
