@@ -3,7 +3,7 @@
 //! ```text
 //! presence: one diff or list of a topic ── keys ──▶ the Source of the topic
 //!                                                     │ cache: which of them are known?
-//!                                                     │ flights: which does somebody ask for now?
+//!                                                     │ flights: which are being asked for?
 //!                                                     │ circuit: may it be asked?
 //!                                                     │ permits: how many ask at a time?
 //!                                                     ▼

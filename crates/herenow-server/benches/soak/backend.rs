@@ -33,22 +33,25 @@ impl Backend {
     /// A guest comes, is renewed, on whichever node is asked, or is made to go.
     pub(crate) async fn do_something(&mut self, nodes: &Nodes, random: &mut Rand32) {
         let is_full = self.guests.len() >= MAX_GUESTS;
-        match random.rand_range(0..4) {
-            0 if is_full => self.end(nodes, random).await,
-            0 | 1 if !is_full => {
-                self.n_names += 1;
-                let name = format!("guest-{}", self.n_names);
-                let room = room(random);
-                let guest = Guest { name, room };
-                guest.put(nodes, nodes.any_well(random)).await;
-                self.guests.push(guest);
-            }
-            _ => {
-                let guest = &self.guests[pick(random, self.guests.len())];
-                guest.put(nodes, nodes.any_well(random)).await;
-                self.n_renewed += 1;
-            }
+        let what = random.rand_range(0..4);
+        if self.guests.is_empty() || (what < 2 && !is_full) {
+            self.begin(nodes, random).await;
+        } else if what == 0 {
+            self.end(nodes, random).await;
+        } else {
+            let guest = &self.guests[pick(random, self.guests.len())];
+            guest.put(nodes, nodes.any_well(random)).await;
+            self.n_renewed += 1;
         }
+    }
+
+    async fn begin(&mut self, nodes: &Nodes, random: &mut Rand32) {
+        self.n_names += 1;
+        let name = format!("guest-{}", self.n_names);
+        let room = room(random);
+        let guest = Guest { name, room };
+        guest.put(nodes, nodes.any_well(random)).await;
+        self.guests.push(guest);
     }
 
     /// Ends a lease through any node, wherever it is held. Where nobody shows it, since its node is

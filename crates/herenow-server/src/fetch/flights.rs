@@ -1,4 +1,5 @@
-//! [`Flights`]: which keys are asked for now, so that whoever needs one of them waits for that answer.
+//! [`Flights`]: which keys somebody asks for, so that whoever needs one of them waits for that
+//! answer.
 //!
 //! A flight is one query, or several one after the other. Nobody boards one that began before its
 //! key was forgotten: its answer does not count any more. Those who had boarded it before get what
