@@ -273,11 +273,6 @@ impl Nodes {
         well[random.rand_range(0..n_well) as usize]
     }
 
-    /// Whether a node has a process, frozen or not.
-    pub(crate) fn is_there(&self, at: usize) -> bool {
-        self.places[at].process.is_some()
-    }
-
     /// Whether a node runs.
     pub(crate) fn is_well(&self, at: usize) -> bool {
         let place = &self.places[at];

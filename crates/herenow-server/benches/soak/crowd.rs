@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::backend::{Guest, evict};
+use crate::faults::IMMORTAL;
 use crate::nodes::Nodes;
 
 /// How long a list may take to be right once nothing changes, or an answer to come. A client whose
@@ -107,11 +108,10 @@ impl Crowd {
         let _in_time = timeout(IMPATIENCE, user.client.clone().disconnect()).await;
     }
 
-    /// The backend makes somebody go. Whose node is not there is not asked for: they may come back
-    /// to its next life.
+    /// The backend makes somebody go who is connected: who is not may come back after it.
     async fn evict(&mut self, nodes: &Nodes, random: &mut Rand32) {
         let at = pick(random, self.users.len());
-        if !nodes.is_there(self.users[at].at) {
+        if !self.users[at].is_connected(nodes).await {
             return;
         }
         let user = self.users.swap_remove(at);
@@ -200,6 +200,16 @@ impl Crowd {
 }
 
 impl User {
+    /// Who is on a node that does not run is only if that node has always been there.
+    async fn is_connected(&self, nodes: &Nodes) -> bool {
+        if !nodes.is_well(self.at) {
+            return self.at == IMMORTAL;
+        }
+        let word = json!({ "still": "here" });
+        let echo = timeout(IMPATIENCE, self.sender.push("echo", &word)).await;
+        echo.is_ok_and(|answer| answer.is_ok_and(|reply| reply.is_ok()))
+    }
+
     /// Returns nobody if the node does not take them in.
     async fn join(url: &str, at: usize, name: &str, room: &str) -> Option<Self> {
         let mut config = ClientConfig::default();

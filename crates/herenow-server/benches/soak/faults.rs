@@ -13,6 +13,9 @@ const AWAY: Duration = Duration::from_secs(4);
 /// How long a node is frozen: longer than it takes the others to hide it.
 const FROZEN: Duration = Duration::from_secs(8);
 
+/// The node that is frozen at times, but never ends: its memory is what is looked at.
+pub(crate) const IMMORTAL: usize = 0;
+
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Killed,
@@ -30,8 +33,6 @@ pub(crate) struct Faults {
 
 impl Faults {
     /// Begins a fault if it is time for one, or mends it.
-    ///
-    /// The first node is frozen at times, but never ends: its memory is what is looked at.
     pub(crate) async fn go_on(&mut self, nodes: &mut Nodes, random: &mut Rand32) {
         if let Some((fault, _, since)) = self.now {
             let lasts = match fault {
@@ -46,7 +47,7 @@ impl Faults {
         if self.mended.get_or_insert_with(Instant::now).elapsed() < QUIET {
             return;
         }
-        let mortal = 1 + random.rand_range(0..2) as usize;
+        let mortal = IMMORTAL + 1 + random.rand_range(0..2) as usize;
         match random.rand_range(0..3) {
             0 => {
                 nodes.kill(mortal);
