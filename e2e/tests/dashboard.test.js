@@ -406,6 +406,26 @@ test("SRV-1736 who has the focus in a list keeps it when somebody above goes", a
   isClean();
 });
 
+test("SRV-1737 an order that is chosen before anybody is known is kept for them", async (context) => {
+  const topic = newTopic();
+  await person(context, server, topic, "zoe");
+  await person(context, server, topic, "ada");
+  const { open, isClean, context: inner } = await operator(context, browser);
+  const held = [];
+  await inner.routeWebSocket(/dashboard\/socket/u, (page) => {
+    page.connectToServer().onMessage((frame) => (String(frame).includes('"state",') ? held.push(() => page.send(frame)) : page.send(frame)));
+  });
+  const page = await open(server, `topic/${encodeURIComponent(topic)}`);
+  await until("the state is held back", () => held.length === 1);
+  await page.getByLabel("Order").selectOption("key", PATIENT);
+  assert.equal(await page.getByText("Nobody is here at the moment.").isVisible(), false);
+  held[0]();
+  await one(page, "zoe").waitFor(PATIENT);
+  const names = await page.locator(".person").evaluateAll((people) => people.map((each) => (each.textContent.includes("ada") ? "ada" : "zoe")));
+  assert.deepEqual(names, ["ada", "zoe"]);
+  isClean();
+});
+
 test("SRV-813 every view fits a phone and a desk, in the light and in the dark", async (context) => {
   const own = await startServer(context);
   const long = `room:${"a-very-long-name-of-a-topic-".repeat(4)}`;

@@ -189,7 +189,11 @@ export class TopicView {
     document.title = `${count(people)} in ${this.#topic} · herenow`;
   }
 
+  /** Until the state has come, who is here is not known, and nothing is said of it. */
   #render() {
+    if (this.#counts === null) {
+      return;
+    }
     const people = [...this.#people.values()];
     const came = ({ devices }) => Math.min(...devices.map((device) => cameAt(device) ?? 0));
     const byKey = (one, other) => inOrder(one.key, other.key);
