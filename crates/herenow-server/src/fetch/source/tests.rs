@@ -209,7 +209,9 @@ async fn srv_1740_who_waits_for_a_look_up_that_is_given_up_asks_again() {
     for look_up in boarded {
         assert_eq!(look_up.await.unwrap(), shown(OLD, 450));
     }
-    assert_eq!(*rig.asked.lock(), [2, 2], "one of them asks for both");
+    // Whoever is woken first asks for what it needs, and the other one for the rest.
+    let n_asked: usize = rig.asked.lock().iter().sum();
+    assert_eq!(n_asked, 2 + 2, "each key is asked for once more");
     assert!(rig.source.flights.is_empty());
     let stats = rig.source.stats();
     assert_eq!((stats.n_keys_without, stats.n_keys_answered), (0, 3));
