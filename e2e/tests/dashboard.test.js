@@ -556,10 +556,10 @@ test("SRV-1696 a key that is forgotten stays so, whatever is still on its way", 
   // The answer is to come late, but not too late for the page.
   await inner.addInitScript(() => (AbortSignal.timeout = () => new AbortController().signal));
   const page = await open(locked);
-  await page.locator("#key").fill("writewritewrite1", PATIENT);
   const held = [];
   await inner.route("**/dashboard/access", (route) => (route.request().headers()["x-api-key"] ? held.push(route) : route.continue()));
-  await page.keyboard.press("Enter");
+  await page.locator("#key").fill("writewritewrite1", PATIENT);
+  await page.locator("#key").press("Enter", PATIENT);
   await until("the question with the key is held back", () => held.length === 1);
   await page.evaluate(() => document.getElementById("forget").click());
   await page.getByRole("heading", { name: "This dashboard is for operators" }).waitFor(PATIENT);

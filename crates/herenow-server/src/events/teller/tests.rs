@@ -270,11 +270,12 @@ async fn srv_1744_a_successor_does_not_say_that_users_left_who_are_back() {
     let cluster = MemoryCluster::new();
     let (nodes, _here) = three_and_topics(&cluster, 20).await;
     let [a, b, _c] = &nodes;
-    cluster.report_gone("c");
+    cluster.partition(&["c"]);
     a.sees(0).await;
     b.sees(0).await;
     assert!(a.teller.owed().n_owed > 0);
-    a.sees(20).await; // Its next heartbeat is heard.
+    cluster.heal();
+    a.sees(20).await;
     b.sees(20).await;
     let told = a.told();
     assert!(
