@@ -19,8 +19,7 @@ use crate::config::{ClusterConfig, Discovery, Engine, ServerConfig};
 
 /// How often it is looked whether the rows of the first peers are here.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
-/// So long after the first peer has spoken, all that are there have; or after a heartbeat period, if
-/// that is shorter.
+/// How long an answer may be on its way.
 const ANSWER_TIME: Duration = Duration::from_millis(150);
 /// How long the good-byes, and what is queued before them, may take to leave.
 const BYE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -150,15 +149,15 @@ impl Cluster {
             }
             let first_seen = *first_seen.get_or_insert_with(Instant::now);
             // Every node answers the first heartbeat of a newcomer with one of its own, a hundredth
-            // of a period later: once one has been heard, the others follow soon. One that was
-            // given by its address is waited for until it must have spoken by itself.
-            let patience = if n_complete < self.n_given {
-                self.heartbeat_period + ANSWER_TIME
+            // of a period later, and speaks once in a period anyhow. Where those that were given by
+            // address have, others that they brought along follow soon.
+            let has_given = self.n_given > 0 && n_complete >= self.n_given;
+            let patience = if has_given {
+                ANSWER_TIME
             } else {
-                self.heartbeat_period.min(ANSWER_TIME)
+                self.heartbeat_period + ANSWER_TIME
             };
-            let has_all_given = self.n_given > 0 && n_complete >= self.n_given;
-            if has_all_given || first_seen.elapsed() > patience {
+            if first_seen.elapsed() > patience {
                 return n_complete;
             }
         }

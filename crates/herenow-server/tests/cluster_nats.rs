@@ -79,3 +79,8 @@ async fn srv_698_nats_each_event_is_told_by_one_node() {
 async fn srv_699_nats_a_node_that_returns_is_told_by_who_told_that_it_was_gone() {
     cluster::a_node_that_returns_is_told_by_who_told_that_it_was_gone(Engine::Nats).await;
 }
+
+#[tokio::test]
+async fn srv_1755_nats_a_newcomer_waits_for_who_is_slow() {
+    cluster::a_newcomer_waits_for_who_is_slow(Engine::Nats).await;
+}

@@ -47,7 +47,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const SECRET: &str = "the secret of these processes";
 /// A node on a machine of its own answers to those with a key only.
 const API_KEY: &str = "the-key-of-the-test-of-these-processes";
-const HEARTBEAT: &str = "250ms";
+const HEARTBEAT: Duration = Duration::from_millis(250);
 /// So long that a process that gets no processor for a while is not taken for gone.
 const DOWN: Duration = Duration::from_secs(4);
 const TOPIC: &str = "room:cluster";
@@ -76,7 +76,8 @@ pub(crate) struct Cluster {
     scheme: &'static str,
     /// Dropped last: what runs on its machines has ended then.
     network: Option<Network>,
-    /// Of the nodes that are started from now on.
+    /// These two are of the nodes that are started from now on.
+    heartbeat_period: Duration,
     down_period: Duration,
 }
 
@@ -104,6 +105,15 @@ pub(crate) struct User {
     /// Whom its client was told of: `+` came, `-` went, as a key.
     told: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
+}
+
+impl User {
+    /// Waits for the first list, and asserts that it is this one.
+    async fn sees_at_first(&self, expected: &BTreeSet<String>) {
+        let mut list = self.list.clone();
+        let first = within("a first list", list.wait_for(|list| !list.is_empty())).await;
+        assert_eq!(*first.unwrap(), *expected, "ready means complete");
+    }
 }
 
 impl Drop for User {
@@ -308,6 +318,7 @@ impl Cluster {
             places: names.iter().zip(machines).map(place).collect(),
             scheme: "tcp",
             network: None,
+            heartbeat_period: HEARTBEAT,
             down_period: DOWN,
         }
     }
@@ -324,9 +335,10 @@ impl Cluster {
         };
         let own = &self.places[at];
         let listen = format!("{}:{}", own.machine.address(), own.port);
+        let heartbeat = format!("{}ms", self.heartbeat_period.as_millis());
         let down = format!("{}ms", self.down_period.as_millis());
         let mut arguments = vec!["serve", "--dev", "--listen", &listen, "--node", &own.name];
-        arguments.extend(["--cluster-heartbeat-period", HEARTBEAT]);
+        arguments.extend(["--cluster-heartbeat-period", &heartbeat]);
         arguments.extend(["--cluster-down-period", &down, "--drain-total", "5s"]);
         arguments.extend(["--socket-close-timeout", "500ms"]);
         let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
@@ -417,14 +429,19 @@ impl Cluster {
     }
 
     async fn status(&self, at: usize) -> Value {
-        let (_, body) = self.places[at].get("/api/cluster").await.unwrap();
-        serde_json::from_str(&body).unwrap()
+        self.status_if_up(at).await.unwrap()
     }
 
-    /// Waits until a node knows so many nodes, itself included.
+    async fn status_if_up(&self, at: usize) -> Option<Value> {
+        let (_, body) = self.places[at].get("/api/cluster").await?;
+        Some(serde_json::from_str(&body).unwrap())
+    }
+
+    /// Waits until a node, which may be about to start, knows so many nodes, itself included.
     async fn knows(&self, at: usize, n_nodes: usize) {
+        let n_known = |status: Value| status["nodes"].as_array().unwrap().len();
         let knows = async {
-            while self.status(at).await["nodes"].as_array().unwrap().len() != n_nodes {
+            while self.status_if_up(at).await.map(n_known) != Some(n_nodes) {
                 sleep(LOOK).await;
             }
         };
@@ -470,9 +487,7 @@ pub(crate) async fn joins_are_seen_everywhere(engine: Engine) {
     cluster.start_node(2, &[]);
     cluster.places[2].ready().await;
     users.push(cluster.join(2, "c0").await);
-    let mut first = users[2].list.clone();
-    let complete = within("a first list", first.wait_for(|list| !list.is_empty())).await;
-    assert_eq!(*complete.unwrap(), names(&users), "ready means complete");
+    users[2].sees_at_first(&names(&users)).await;
     until(&users, &names(&users)).await;
     users.push(cluster.join(0, "a1").await);
     let took = until(&users, &names(&users)).await;

@@ -1,12 +1,12 @@
 //! Nodes and brokers that are killed, frozen and started again.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
 use super::cuts::steady;
-use super::{Broker, Cluster, DOWN, Engine, Machine, names, signal, split, until};
+use super::{Broker, Cluster, DOWN, Engine, LOOK, Machine, PATIENCE, names, signal, split, until};
 
 /// A node that is killed takes its users with it and no one else's; under its old name it comes
 /// back, and so do they.
@@ -68,6 +68,33 @@ pub(crate) async fn a_frozen_node_is_told_whom_it_is_to_evict(engine: Engine) {
     let took = until(&rest, &here).await;
     until(&frozen[2..], &here).await;
     eprintln!("{engine:?}: users of a frozen node were evicted after {took:?}");
+}
+
+/// A newcomer that has heard one node is not ready before one that is slow has spoken too, and has
+/// its users then.
+pub(crate) async fn a_newcomer_waits_for_who_is_slow(engine: Engine) {
+    let mut cluster = Cluster::prepare(engine, &["a", "b", "c"]).await;
+    cluster.heartbeat_period = Duration::from_secs(4); // Longer than all that happens below takes.
+    cluster.down_period = 10 * PATIENCE;
+    cluster.start_node(0, &[]);
+    cluster.start_node(1, &[]);
+    cluster.places[0].ready().await;
+    cluster.places[1].ready().await;
+    let mut users = vec![cluster.join(0, "a0").await, cluster.join(1, "b0").await];
+    until(&users, &names(&users)).await;
+    signal(cluster.child(1), "-STOP");
+    cluster.start_node(2, &[]);
+    cluster.knows(2, 2).await;
+    let heard = Instant::now();
+    while heard.elapsed() < Duration::from_millis(500) {
+        let ready = cluster.places[2].get("/readyz").await;
+        assert_eq!(ready.map(|(status, _)| status), Some(503), "b is slow");
+        sleep(LOOK).await;
+    }
+    signal(cluster.child(1), "-CONT");
+    cluster.places[2].ready().await;
+    users.push(cluster.join(2, "c0").await);
+    users[2].sees_at_first(&names(&users)).await;
 }
 
 /// A broker that is killed and comes back is a partition that heals.
