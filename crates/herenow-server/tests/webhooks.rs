@@ -518,6 +518,51 @@ async fn srv_691_a_server_that_stops_delivers_what_waits_and_who_leaves_by_it() 
     assert_eq!(n_of_each["left room:1 bob last closed"], 1);
 }
 
+#[tokio::test]
+async fn srv_1796_a_server_that_stops_tries_at_once_what_waits_for_its_next_attempt() {
+    let receiver = Receiver::start(Mood::Refuses(503)).await;
+    let more = [
+        ("webhook.min_backoff", "1m"),
+        ("webhook.max_backoff", "1m"),
+        ("webhook.drain_timeout", "20s"),
+    ];
+    let mut rig = start(&receiver, &more).await;
+    put(&rig, "room:1", "ada", "x").await;
+    until_shown(&rig, |shown| shown["n_failures"] == 1).await;
+    receiver.become_(Mood::Takes);
+    rig.ask_to_stop();
+    rig.ended().await;
+    let told = all_words(&receiver.events());
+    assert_eq!(
+        told[..2],
+        [
+            "topic_occupied room:1 tracked",
+            "joined room:1 ada first tracked"
+        ]
+    );
+    assert_eq!(told.last().unwrap(), "topic_vacated room:1 closed");
+}
+
+#[tokio::test]
+async fn srv_1798_an_answer_that_does_not_end_keeps_nothing_waiting() {
+    let receiver = Receiver::start(Mood::TakesWithoutEnd).await;
+    let more = [
+        ("webhook.concurrency", "1"),
+        ("webhook.timeout", "2m"), // Longer than anything may take here.
+    ];
+    let rig = start(&receiver, &more).await;
+    for (n, topic) in (1..).zip(["room:1", "room:2", "room:3"]) {
+        put(&rig, topic, "ada", "x").await;
+        receiver.taken(2 * n).await;
+    }
+    let shown = until_shown(&rig, |shown| shown["n_delivered"] == 6).await;
+    assert_eq!(
+        (&shown["is_failing"], &shown["n_failures"]),
+        (&json!(false), &json!(0))
+    );
+    rig.stop().await;
+}
+
 #[test]
 fn srv_700_wrong_settings_of_webhooks_are_named_and_secrets_never_shown() {
     let secret = "a secret that nobody is shown";

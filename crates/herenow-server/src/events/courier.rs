@@ -14,9 +14,14 @@
 //! last attempt when it is time for the next one, so that what is left of a batch does not come
 //! faster than back-off lets it.
 //!
+//! When the queue is closed, whoever waits goes on at once, and then waits for `webhook.min_backoff`
+//! at most: there is not much time left.
+//!
 //! The number of a batch, `webhook-id`, is the same in each attempt. What is left of one that came
 //! apart, by halves or by age, is another batch: it has a number of its own, and has not been
 //! refused yet.
+
+mod standing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,25 +29,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use herenow_pubsub::broker::{Backoff, in_words};
-use parking_lot::Mutex;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span, debug_span};
 
+use self::standing::Standing;
 use super::EventsError;
 use super::event::{Filter, Loss};
 use super::queue::{Again, Batch, Next, Queue};
 use super::signature::Signer;
 use crate::clock;
 use crate::config::{Receiver, ServerConfig, WebhookConfig};
-use crate::outage::{Failing, Outage, Part};
+use crate::outage::Outage;
 
-/// How much of an answer is read, so that its connection can be used again.
+/// How much of an answer is read, and for how long, so that its connection can be used again.
 const MAX_ANSWER_BYTES: usize = 16 << 10;
+const MAX_ANSWER_TIME: Duration = Duration::from_millis(100);
 
 /// See the module's documentation.
 pub(super) struct Courier {
@@ -58,7 +64,7 @@ pub(super) struct Courier {
     backoff: Backoff,
     /// What the numbers of its batches begin with.
     life: String,
-    failing: Mutex<Option<Failing>>,
+    standing: Arc<Standing>,
     n_batches: AtomicU64,
     n_attempts: AtomicU64,
     n_retries: AtomicU64,
@@ -136,6 +142,7 @@ impl Courier {
         Ok(Self {
             label: label.clone(),
             origin,
+            standing: Standing::new(label.clone()),
             queue: Arc::new(Queue::new(label, filter, config.clone())),
             url,
             client,
@@ -145,7 +152,6 @@ impl Courier {
                 .map_err(|_| wrong("webhook.min_backoff"))?,
             config: config.clone(),
             life: clock::life(),
-            failing: Mutex::default(),
             n_batches: AtomicU64::new(0),
             n_attempts: AtomicU64::new(0),
             n_retries: AtomicU64::new(0),
@@ -213,7 +219,7 @@ impl Courier {
         let lost = |loss: Loss| (loss.word(), queue.lost.of(loss));
         WebhookStats {
             name: self.label.clone(),
-            is_failing: self.failing.lock().is_some(),
+            is_failing: self.standing.is_failing(),
             n_waiting: queue.n_held,
             waiting_bytes: queue.held_bytes,
             n_delivered: queue.n_delivered,
@@ -241,9 +247,7 @@ impl Courier {
 
     /// What is missing, if the receiver does not take events now.
     pub(super) fn outage(&self) -> Option<Outage> {
-        let failing = self.failing.lock();
-        let failing = failing.as_ref()?;
-        Some(failing.outage(Part::Webhook, &self.label))
+        self.standing.outage()
     }
 
     /// Sends a batch until the receiver has it, or it is given up.
@@ -252,18 +256,22 @@ impl Courier {
         let (mut id, mut body) = (self.next_id(), batch.body(&self.node));
         self.n_retries
             .fetch_add(u64::from(n_failed > 0), Ordering::Relaxed);
+        let mut waiting = None;
         loop {
             let span = debug_span!("webhook_request", status = Empty);
             let failure = match self.attempt(&id, body.clone()).instrument(span).await {
                 Ok(()) => {
+                    drop(waiting);
                     self.on_success(n_failed);
                     return self.queue.on_delivered(batch);
                 }
                 Err(failure) => failure,
             };
             n_failed += 1;
+            waiting.get_or_insert_with(|| self.standing.wait());
             self.on_failure(&failure, n_failed);
-            let wait = self.wait(n_failed, &failure);
+            let is_closed = self.queue.is_closed();
+            let wait = self.wait(n_failed, &failure, is_closed);
             let at = Instant::now() + wait;
             let again = Again { n_failed, at };
             if batch.parts.is_empty() {
@@ -291,16 +299,23 @@ impl Courier {
                 (id, body, n_refused) = (self.next_id(), batch.body(&self.node), 0);
             }
             let age = if has_aged { youngest } else { oldest };
-            sleep(wait.min(self.config.max_age.saturating_sub(age))).await;
+            let wait = wait.min(self.config.max_age.saturating_sub(age));
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.queue.closed(), if !is_closed => {}
+            }
             self.n_retries.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// How long the receiver is left alone after a failure.
-    fn wait(&self, n_failed: usize, failure: &Failure) -> Duration {
+    fn wait(&self, n_failed: usize, failure: &Failure, is_closed: bool) -> Duration {
         let wait = self.backoff.wait(n_failed - 1);
         let wait = wait.max(failure.retry_after.unwrap_or_default());
-        wait.min(self.config.max_backoff)
+        wait.min(match is_closed {
+            true => self.config.min_backoff,
+            false => self.config.max_backoff,
+        })
     }
 
     fn lose(&self, loss: Loss, batch: Batch, failure: &Failure, again: Again) {
@@ -336,13 +351,8 @@ impl Courier {
         let mut answer = request.send().await.map_err(Failure::silence)?;
         let (status, retry_after) = (answer.status(), retry_after(&answer));
         Span::current().record("status", status.as_u16());
-        let mut n_read = 0;
         // What it says beside the status is of no interest, nor is it when that breaks off.
-        while n_read < MAX_ANSWER_BYTES
-            && let Ok(Some(chunk)) = answer.chunk().await
-        {
-            n_read += chunk.len();
-        }
+        let _in_time = timeout(MAX_ANSWER_TIME, read_off(&mut answer)).await;
         match status.is_success() {
             true => Ok(()),
             false => Err(Failure::answer(status, retry_after)),
@@ -353,18 +363,12 @@ impl Courier {
         let span = Span::current();
         span.record("n_attempts", n_failed + 1);
         span.record("is_delivered", true);
-        if self.failing.lock().take().is_some() {
-            tracing::info!(webhook = self.queue.name(), "webhook is back");
-        }
+        self.standing.on_success();
     }
 
     fn on_failure(&self, failure: &Failure, n_failed: usize) {
         self.n_failures.fetch_add(1, Ordering::Relaxed);
-        let (webhook, why) = (self.queue.name(), &failure.why);
-        match Failing::note(&mut self.failing.lock(), why) {
-            true => tracing::warn!(webhook, why, "webhook fails: events wait"),
-            false => tracing::debug!(webhook, why, n_failed, "webhook still fails"),
-        }
+        self.standing.on_failure(&failure.why, n_failed);
     }
 
     fn next_id(&self) -> String {
@@ -399,6 +403,16 @@ impl Failure {
             is_refusal: !is_for_now,
             retry_after,
         }
+    }
+}
+
+/// Reads what there is of an answer, and leaves the rest of a long one.
+async fn read_off(answer: &mut reqwest::Response) {
+    let mut n_read = 0;
+    while n_read < MAX_ANSWER_BYTES
+        && let Ok(Some(chunk)) = answer.chunk().await
+    {
+        n_read += chunk.len();
     }
 }
 

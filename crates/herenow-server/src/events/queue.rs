@@ -57,6 +57,7 @@ pub(super) struct Queue {
     name: String,
     state: Mutex<State>,
     pub(super) wake: Notify,
+    closing: Notify,
     n_delivered: AtomicU64,
     /// By why.
     n_lost: [AtomicU64; Loss::ALL.len()],
@@ -120,6 +121,7 @@ impl Queue {
                 is_closed: false,
             }),
             wake: Notify::new(),
+            closing: Notify::new(),
             n_delivered: AtomicU64::new(0),
             n_lost: Default::default(),
         }
@@ -334,6 +336,19 @@ impl Queue {
         state.again = None;
         drop(state);
         self.wake.notify_one();
+        self.closing.notify_waiters();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().is_closed
+    }
+
+    /// Waits until it is closed.
+    pub(super) async fn closed(&self) {
+        let closing = self.closing.notified(); // It hears of what happens from here on.
+        if !self.is_closed() {
+            closing.await;
+        }
     }
 
     /// Returns whether it is closed and nothing waits.

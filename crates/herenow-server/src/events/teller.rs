@@ -27,15 +27,21 @@
 //! is owed.
 //!
 //! Who told that a presence has left is remembered in `hidden`, for as long as its node may come
-//! back with it: `cluster.permdown_period`. It is let go when the presence is back.
+//! back with it: `cluster.permdown_period`, and 20 minutes at least. It is let go when the presence
+//! is back.
+//!
+//! A node that is back can have news of its presences: they left while nobody heard it. It tells
+//! so, and what it tells can be delivered before another node's word that they are back. So whoever
+//! gave that word tells what becomes of the presence as well, if it does so soon: it is
+//! `returned` for twice `cluster.down_period`.
 //!
 //! A node that is still joining its cluster learns of presences that have been there for long,
 //! which do not occupy anything.
 
-mod hidden;
 mod home;
 mod numbers;
 mod owed;
+mod refs;
 
 use std::slice;
 use std::sync::Arc;
@@ -49,11 +55,11 @@ use herenow_presence::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, interval};
 
-use self::hidden::{Hidden, ToldBy};
 use self::home::home_of;
 use self::numbers::Numbers;
 pub(crate) use self::owed::OwedStats;
 use self::owed::{Owed, Owings};
+use self::refs::Refs;
 use super::event::{Kind, Loss, Record, Told, Who, reason_word};
 use super::journal::Journal;
 use super::queue::Queue;
@@ -63,6 +69,9 @@ use crate::health::Ready;
 /// How often the nodes are looked at while another one is to tell something; more often if nodes
 /// may be taken for up for a short time only.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long it is remembered at least who told that a presence had left.
+const MIN_HIDDEN_TIME: Duration = Duration::from_secs(20 * 60);
 
 /// See the module's documentation.
 pub(crate) struct Teller {
@@ -84,11 +93,20 @@ struct State {
     /// Of what it tells those who listen, with the round of their journal.
     seen: Numbers,
     round: u64,
-    hidden: Hidden,
+    hidden: Refs<ToldBy>,
+    /// Presences that this node said are back, and when.
+    returned: Refs<Instant>,
     owed: Owings,
     /// The nodes that were up in the last diff, of whatever shard, or when they were last looked
     /// at. All that is owed is owed by one of them, or by nobody.
     nodes: Vec<NodeName>,
+}
+
+/// Who told that a presence had left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ToldBy {
+    ThisNode,
+    Another,
 }
 
 /// What a diff is told as.
@@ -130,7 +148,8 @@ impl Teller {
                 own: Numbers::default(),
                 seen: Numbers::default(),
                 round: 0,
-                hidden: Hidden::new(shard.permdown_period),
+                hidden: Refs::kept_for(shard.permdown_period.max(MIN_HIDDEN_TIME)),
+                returned: Refs::kept_for(shard.down_period * 2),
                 owed: Owings::new(),
                 nodes: Vec::new(),
             }),
@@ -298,6 +317,12 @@ impl Teller {
         telling
     }
 
+    /// When this node said that a presence is back, if that was just now.
+    fn take_returned(&self, state: &mut State, meta: &PresenceMeta) -> Option<Instant> {
+        let since = state.returned.take(meta.meta_ref())?;
+        (since.elapsed() <= self.down_period * 2).then_some(since)
+    }
+
     /// Says what an event is, and whether this node tells of it.
     fn change<'a>(
         &self,
@@ -321,6 +346,9 @@ impl Teller {
                 let told = state.hidden.take(meta.meta_ref());
                 state.owed.on_back(meta.meta_ref());
                 let (is_here, is_back) = (is_here(meta), told == Some(ToldBy::ThisNode));
+                if is_back {
+                    state.returned.put(meta.meta_ref(), Instant::now());
+                }
                 Change {
                     kind: Kind::Joined,
                     reason: told.map_or("tracked", |_| "node_up"),
@@ -331,14 +359,20 @@ impl Teller {
                     teller: None,
                 }
             }
-            Event::Updated { old, new, .. } => Change {
-                kind: Kind::Updated,
-                reason: "updated",
-                who: who(new, Some(old), None, None),
-                is_own: is_here(new),
-                is_topics: false,
-                teller: None,
-            },
+            Event::Updated { old, new, .. } => {
+                let returned = self.take_returned(state, old);
+                if let Some(since) = returned {
+                    state.returned.put(new.meta_ref(), since);
+                }
+                Change {
+                    kind: Kind::Updated,
+                    reason: "updated",
+                    who: who(new, Some(old), None, None),
+                    is_own: is_here(new) || returned.is_some(),
+                    is_topics: false,
+                    teller: None,
+                }
+            }
             Event::Left {
                 meta,
                 last,
@@ -362,12 +396,13 @@ impl Teller {
                     };
                     state.hidden.put(meta.meta_ref(), by);
                 }
+                let is_news = self.take_returned(state, meta).is_some();
                 Change {
                     kind: Kind::Left,
                     reason: reason_word(*reason),
                     who: who(meta, None, None, Some(*last)),
-                    is_own: is_here(meta) || is_lost && is_home,
-                    is_topics: is_home,
+                    is_own: is_here(meta) || is_lost && is_home || is_news,
+                    is_topics: is_home || is_news,
                     teller: home.filter(|_| is_lost && !is_home),
                 }
             }

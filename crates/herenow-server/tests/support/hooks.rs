@@ -6,11 +6,12 @@
     reason = "a test ends where something is not as it must be"
 )]
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +19,7 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::stream::pending;
 use herenow_channels::HangUp;
 use ring::hmac;
 use serde_json::{Value, json};
@@ -36,6 +38,8 @@ pub(crate) const SECRET: &str = "the secret of this test's webhooks";
 pub(crate) enum Mood {
     /// Takes it.
     Takes,
+    /// Takes it, and does not come to the end of its answer.
+    TakesWithoutEnd,
     /// Answers with this status.
     Refuses(u16),
     /// Refuses those that have an event of this topic, and takes the others.
@@ -188,7 +192,7 @@ async fn receive(
     };
     let mood = shared.mood.borrow().clone();
     request.is_taken = match &mood {
-        Mood::Takes => true,
+        Mood::Takes | Mood::TakesWithoutEnd => true,
         Mood::RefusesTopic(topic) | Mood::StallsTopic(topic) => !request.has_topic(topic),
         Mood::Refuses(_) | Mood::Stalls | Mood::HangsUp => false,
     };
@@ -197,6 +201,9 @@ async fn receive(
         .requests
         .send_modify(|requests| requests.push(request));
     match mood {
+        Mood::TakesWithoutEnd => {
+            Body::from_stream(pending::<Result<Bytes, Infallible>>()).into_response()
+        }
         _ if is_taken => StatusCode::NO_CONTENT.into_response(),
         Mood::Refuses(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Mood::Stalls | Mood::StallsTopic(_) => {

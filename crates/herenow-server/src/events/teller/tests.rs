@@ -236,6 +236,51 @@ async fn srv_704_who_told_that_users_of_a_node_had_left_tells_that_they_are_back
 }
 
 #[tokio::test(start_paused = true)]
+async fn srv_1795_who_told_that_users_are_back_tells_that_they_left_while_nobody_heard_their_node()
+{
+    let cluster = MemoryCluster::new();
+    let (nodes, mut here) = three_and_topics(&cluster, 20).await;
+    let [a, b, c] = &nodes;
+    cluster.partition(&["c"]);
+    a.sees(0).await;
+    b.sees(0).await;
+    a.told();
+    b.told();
+    let changed = here.split_off(10);
+    for one in &changed {
+        one.update(json!({ "changed": true })).await.unwrap();
+    }
+    here.clear();
+    c.sees(10).await;
+    cluster.heal();
+    a.sees(10).await;
+    b.sees(10).await;
+    // What c tells is delivered first, which is the worst that can happen.
+    let told = [c.told(), a.told(), b.told()].concat();
+    let of = |topic: &str, is_meta: bool| -> Vec<&str> {
+        let its = told.iter().filter(|(_, its, _)| its == topic);
+        let events = its.map(|(event, ..)| event.as_str());
+        events
+            .filter(|event| event.starts_with("topic") != is_meta)
+            .collect()
+    };
+    for n in 0..20 {
+        let topic = format!("room:{n}");
+        let (last, last_of_topic) = match n {
+            0..10 => (Some("left"), Some("topic_vacated")),
+            _ => (Some("updated"), Some("topic_occupied")),
+        };
+        println!(
+            "{topic}: {:?}",
+            told.iter().filter(|t| t.1 == topic).collect::<Vec<_>>()
+        );
+        let (metas, topics) = (of(&topic, true), of(&topic, false));
+        assert_eq!(metas.last().copied(), last, "{topic}: {metas:?}");
+        assert_eq!(topics.last().copied(), last_of_topic, "{topic}: {topics:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn srv_1714_who_leaves_as_its_node_says_good_bye_is_told_once_by_that_node() {
     let (nodes, here) = three_and_topics(&MemoryCluster::new(), 40).await;
     drop(here);
