@@ -4,9 +4,14 @@
 //! right, as far as trusted proxies wrote them: the client is the last address that is no trusted
 //! proxy's. Only one of the two headers is looked at: a proxy that writes one may pass on the other
 //! as the client made it up.
+//!
+//! A list is read one element at a time, so that what a client made up spoils only itself and never
+//! what a proxy wrote behind it. Where a proxy does not say readably whom it speaks for, the client
+//! has the proxy's own address. That is never the loopback's, which would say that the client is
+//! this machine itself: it is the unspecified address then.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -90,7 +95,8 @@ impl TrustedProxies {
     }
 
     /// Returns the address of the client that a request with these headers is from: that of `peer`,
-    /// the other end of its connection, or what a trusted proxy says that it is.
+    /// the other end of its connection, or what a trusted proxy says that it is. It is the
+    /// unspecified address, `0.0.0.0` or `::`, if a proxy on this machine does not say it.
     ///
     /// For routes beside those of [`Sockets`](crate::Sockets), whose handlers have it in
     /// [`ConnectInfo::client`](crate::ConnectInfo::client).
@@ -125,42 +131,30 @@ impl TrustedProxies {
             self.warn_of_untrusted(peer, headers);
             return found;
         }
+        let mut proxy = peer;
         for hop in self.hops(headers) {
             (found.scheme, found.host) = (hop.scheme, hop.host);
-            let Some(client) = hop.client else { break };
-            found.client = Some(client);
+            let Some(client) = hop.client else {
+                found.client = Some(nobody_of(proxy));
+                break;
+            };
+            // The loopback of another machine is that machine.
+            let is_elsewhere = client.is_loopback() && !proxy.is_loopback();
+            found.client = Some(if is_elsewhere { proxy } else { client });
             if !self.trusts(client) {
                 break;
             }
+            proxy = if is_elsewhere { proxy } else { client };
         }
         found
     }
 
-    /// What the proxies said, the nearest first.
+    /// What the proxies said, the nearest first; nothing if none said anything.
     fn hops(&self, headers: &HeaderMap) -> Vec<Hop> {
         match self.0.header {
-            ForwardedHeader::XForwardedFor => {
-                let (scheme, host) = (
-                    last(headers, &X_FORWARDED_PROTO).and_then(|text| scheme(&text)),
-                    last(headers, &X_FORWARDED_HOST),
-                );
-                let hop = |client: Option<IpAddr>| Hop {
-                    client,
-                    scheme,
-                    host: host.clone(),
-                };
-                let clients: Vec<_> = elements(headers, &X_FORWARDED_FOR)
-                    .map(|text| hop(address(&text)))
-                    .collect();
-                // A proxy may say how it was asked, and not by whom.
-                if clients.is_empty() {
-                    vec![hop(None)]
-                } else {
-                    clients
-                }
-            }
+            ForwardedHeader::XForwardedFor => x_forwarded(headers),
             ForwardedHeader::Forwarded => elements(headers, &http::header::FORWARDED)
-                .map(|text| rfc7239(&text))
+                .map(|text| text.map(rfc7239).unwrap_or_default())
                 .collect(),
         }
     }
@@ -194,21 +188,58 @@ fn network(text: &str) -> Result<IpNet, NetworkError> {
         })
 }
 
-/// The elements of a list that may be spread over several headers, the last first.
-fn elements(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> {
-    let lines: Vec<_> = headers.get_all(name).iter().collect();
-    let lines = lines.into_iter().rev();
-    let texts = lines.map(|line| line.to_str().unwrap_or_default().to_owned());
-    let elements = texts.flat_map(|text| {
-        let elements: Vec<String> = text.rsplit(',').map(|one| one.trim().to_owned()).collect();
-        elements
-    });
-    elements.take(MAX_HOPS)
+/// The address of a client of whom its proxy says nothing that can be read.
+fn nobody_of(proxy: IpAddr) -> IpAddr {
+    match proxy {
+        IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(address) if address.is_loopback() => Ipv6Addr::UNSPECIFIED.into(),
+        _ => proxy,
+    }
 }
 
-fn last(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+/// What proxies say by `x-forwarded-for` and its like.
+fn x_forwarded(headers: &HeaderMap) -> Vec<Hop> {
+    let all = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST];
+    if !all.iter().any(|name| headers.contains_key(name)) {
+        return Vec::new();
+    }
+    let scheme = last(headers, &X_FORWARDED_PROTO).and_then(scheme);
+    let host = last(headers, &X_FORWARDED_HOST).map(str::to_owned);
+    let hop = |client: Option<IpAddr>| Hop {
+        client,
+        scheme,
+        host: host.clone(),
+    };
+    let clients = elements(headers, &X_FORWARDED_FOR).map(|text| hop(text.and_then(address)));
+    let clients: Vec<_> = clients.collect();
+    // A proxy may say how it was asked, and not by whom.
+    if clients.is_empty() {
+        vec![hop(None)]
+    } else {
+        clients
+    }
+}
+
+/// The elements of a list that may be spread over several headers, the last first; `None` for one
+/// that is no text. Each is read by itself: what a client wrote stands beside what a proxy added.
+fn elements<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = Option<&'a str>> + use<'a> {
+    let lines: Vec<_> = headers.get_all(name).iter().collect();
+    let lines = lines.into_iter().rev();
+    let elements = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
+    let texts = elements.map(|element| {
+        let text = std::str::from_utf8(element).ok()?;
+        text.is_ascii().then(|| text.trim())
+    });
+    texts.take(MAX_HOPS)
+}
+
+fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     elements(headers, name)
         .next()
+        .flatten()
         .filter(|text| !text.is_empty())
 }
 
@@ -293,6 +324,82 @@ mod tests {
         assert_eq!(client_by(&["6.6.6.6, unknown, 10.2.2.2"]), "10.2.2.2");
         assert_eq!(client_by(&[""]), "10.0.0.1");
         assert_eq!(client_by(&[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn srv_1766_what_cannot_be_read_spoils_nothing_that_a_proxy_wrote_behind_it() {
+        let client_by = |header, name: &'static str, line: &[u8]| {
+            let proxies = TrustedProxies::new(["10.0.0.0/8"], header).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.append(name, http::HeaderValue::from_bytes(line).unwrap());
+            proxies.look(Some(PEER), &headers)
+        };
+        let by = |line| client_by(ForwardedHeader::XForwardedFor, "x-forwarded-for", line).client;
+        let (client, proxy) = ("203.0.113.9".parse().ok(), "10.2.2.2".parse().ok());
+        assert_eq!(by(b"\xff, 203.0.113.9"), client);
+        assert_eq!(by(b"6.6.6.6, \xc3\xa4\t, 203.0.113.9, 10.2.2.2"), client);
+        assert_eq!(by(b"203.0.113.9, \xff, 10.2.2.2"), proxy);
+        assert_eq!(by(b"203.0.113.9\xff"), Some(PEER));
+        let line = b"for=\xff;host=evil, for=203.0.113.9;proto=https;host=chat.example";
+        let found = client_by(ForwardedHeader::Forwarded, "forwarded", line);
+        let host = Some("chat.example".to_owned());
+        let scheme = Some("https");
+        assert_eq!(
+            found,
+            Forwarded {
+                client,
+                scheme,
+                host
+            }
+        );
+        for (name, text) in [("x-forwarded-proto", "https"), ("x-forwarded-host", "a.b")] {
+            let line = [b"\xff, ", text.as_bytes()].concat();
+            let found = client_by(ForwardedHeader::XForwardedFor, name, &line);
+            let said = [found.scheme, found.host.as_deref()];
+            assert!(said.contains(&Some(text)), "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn srv_1767_whom_a_proxy_on_this_machine_does_not_name_is_not_this_machine() {
+        let client_by = |header, peer: &str, line: Option<(&'static str, &'static str)>| {
+            let trusted = ["127.0.0.1", "::1", "10.0.0.1"];
+            let proxies = TrustedProxies::new(trusted, header).unwrap();
+            let headers: HeaderMap = line
+                .into_iter()
+                .map(|(name, value)| {
+                    let name = HeaderName::from_static(name);
+                    (name, http::HeaderValue::from_static(value))
+                })
+                .collect();
+            let client = proxies.client(peer.parse().unwrap(), &headers);
+            client.unwrap().to_string()
+        };
+        let (plain, rfc) = (ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded);
+        let by = |peer, line| client_by(plain, peer, Some(("x-forwarded-for", line)));
+        assert_eq!(by("127.0.0.1", "unknown"), "0.0.0.0");
+        assert_eq!(by("::1", ""), "::");
+        assert_eq!(by("::ffff:127.0.0.1", "?"), "0.0.0.0");
+        assert_eq!(by("127.0.0.1", "unknown, 127.0.0.1"), "0.0.0.0");
+        assert_eq!(by("127.0.0.1", "unknown, 10.0.0.1"), "10.0.0.1");
+        assert_eq!(
+            client_by(plain, "127.0.0.1", Some(("x-forwarded-proto", "https"))),
+            "0.0.0.0"
+        );
+        assert_eq!(
+            client_by(rfc, "::1", Some(("forwarded", "for=_hidden;proto=https"))),
+            "::"
+        );
+        // It is this machine: no proxy speaks, or it says so.
+        assert_eq!(client_by(plain, "127.0.0.1", None), "127.0.0.1");
+        assert_eq!(client_by(rfc, "127.0.0.1", None), "127.0.0.1");
+        assert_eq!(by("127.0.0.1", "127.0.0.1"), "127.0.0.1");
+        assert_eq!(by("127.0.0.1", "::1"), "::1");
+        // It is another.
+        assert_eq!(by("10.0.0.1", "127.0.0.1"), "10.0.0.1");
+        assert_eq!(by("10.0.0.1", "203.0.113.9, ::1"), "203.0.113.9");
+        assert_eq!(by("10.0.0.1", "unknown, 127.0.0.1"), "10.0.0.1");
+        assert_eq!(by("10.0.0.1", "127.0.0.9"), "10.0.0.1");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! An address is an IPv4 address or an IPv6 network of 64 bits, the least that one customer of a
 //! provider has. It is the client's: what a trusted proxy says it is. The loopback is counted and
 //! never refused: what comes from there is this machine, or a proxy on it that is not trusted,
-//! behind which all clients look like one.
+//! behind which all clients look like one. A client of a trusted proxy has the loopback's address
+//! only if that proxy says so, see [`herenow_channels::TrustedProxies::client`].
 //!
 //! Two tables, each under a lock of its own, are all the state: of addresses, and of users by the
 //! id of their connections. An entry is there while it has a connection or has not got all tokens

@@ -14,6 +14,8 @@ mod hooks;
 mod log;
 #[path = "support/tokens.rs"]
 mod tokens;
+#[path = "observe/entry.rs"]
+mod entry;
 #[path = "observe/keys.rs"]
 mod keys;
 #[path = "observe/limits.rs"]

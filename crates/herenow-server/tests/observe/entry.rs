@@ -1,0 +1,51 @@
+//! Who stands in the door: proxies that say less than they should, and clients that do not send
+//! or do not read what they began.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::rig::{PATIENCE, Rig};
+use super::until_metric;
+
+const PROXY: (&str, &str) = ("http.trusted_proxies", "127.0.0.0/8");
+const HANDSHAKE: &[u8] = b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: localhost\r\n\
+    connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+fn of(limit: &str) -> String {
+    format!("herenow_limit_refusals_total{{limit=\"{limit}\"}}")
+}
+
+/// Asks for a WebSocket with these headers, as they are; the connection and the status.
+async fn handshake(rig: &Rig, headers: &[u8]) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    let request = [HANDSHAKE, headers, b"\r\n"].concat();
+    stream.write_all(&request).await.unwrap();
+    let mut status = [0; 12];
+    let read = stream.read_exact(&mut status);
+    tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+    let status = String::from_utf8(status[9..].to_vec()).unwrap();
+    (stream, status)
+}
+
+#[tokio::test]
+async fn srv_1766_what_a_client_writes_does_not_hide_what_its_proxy_adds() {
+    let rig = Rig::with(&[PROXY, ("limits.sockets_per_address", "1")]).await;
+    for (header, n_let_in) in [
+        (&b"x-forwarded-for: \xff, 203.0.113.7\r\n"[..], 1),
+        // Not even the proxy says who it is: all of them are one, and not this machine.
+        (b"x-forwarded-for: \xff\r\n", 1),
+        (b"", 3),
+    ] {
+        let mut held = Vec::new();
+        for n in 0..3 {
+            let (stream, status) = handshake(&rig, header).await;
+            let expected = if n < n_let_in { "101" } else { "429" };
+            assert_eq!(status, expected, "{header:?}, {n}");
+            held.push(stream);
+        }
+    }
+    let refused = of("limits.sockets_per_address");
+    assert_eq!(until_metric(&rig, &refused, |n| n > 0.0).await, 4.0);
+    rig.stop().await;
+}
