@@ -76,6 +76,8 @@ mod arrival;
 
 mod socket;
 
+mod watched;
+
 mod websocket;
 
 mod longpoll;
@@ -110,7 +112,8 @@ pub use rate::{Bucket, Charge, Rate};
 pub use reason::Reason;
 pub use router::PatternError;
 pub use serve::{
-    HangUp, HeadCounts, Listener, ServeConfig, ServeError, listen, serve, serve_through, serve_with,
+    HangUp, Listener, ServeConfig, ServeCounts, ServeError, listen, serve, serve_through,
+    serve_with,
 };
 pub use socket::{ConnectRefused, Connected, ConnectionHandle, ConnectionRef, Guard};
 pub use sockets::{Sockets, SocketsError};

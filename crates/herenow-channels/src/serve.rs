@@ -7,6 +7,7 @@
 //! sockets that were opened through it. Handlers find the peer's address as
 //! [`axum::extract::ConnectInfo`].
 
+mod counts;
 mod head;
 mod connection;
 mod listener;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::future::join_all;
+use herenow_pubsub::LogLimit;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,11 +33,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::connection::HangUp;
 use self::connection::{Shared, serve_shaken};
+pub use self::counts::ServeCounts;
 use self::head::HeadLimits;
 pub use self::listener::{Listener, listen};
 use crate::arrival::Place;
 use crate::drain::DrainList;
-use crate::metrics::Counter;
 
 /// First pause after a failed accept. It doubles with each failure in a row.
 const MIN_ACCEPT_PAUSE: Duration = Duration::from_millis(5);
@@ -72,43 +74,14 @@ pub struct ServeConfig {
     /// Time that requests in hand get after the sockets are drained, 10 seconds. Then their
     /// connections are cut.
     pub shutdown_timeout: Duration,
-    /// Counts the heads that are refused.
-    pub refused_heads: HeadCounts,
+    /// Time for which a client may take nothing of an answer that waits for it, 30 seconds. Then
+    /// its connection is cut. What counts is what the system's buffers take, and only while
+    /// something is to be written: an upgraded connection, or a stream of events in which nothing
+    /// happens, has no such time.
+    pub write_timeout: Duration,
+    /// Counts what is refused or cut for being over one of these.
+    pub counts: ServeCounts,
 }
-
-/// Requests that were answered 431, by what their heads were over. Cloning shares it.
-#[derive(Debug, Clone, Default)]
-pub struct HeadCounts(Arc<[Counter; 2]>);
-
-impl HeadCounts {
-    /// Heads over [`ServeConfig::max_header_bytes`], those among them that were over twice of
-    /// either limit.
-    pub fn over_bytes(&self) -> u64 {
-        self.0[0].value()
-    }
-
-    /// Heads over [`ServeConfig::max_headers`].
-    pub fn over_headers(&self) -> u64 {
-        self.0[1].value()
-    }
-
-    fn count_bytes(&self) {
-        self.0[0].increment();
-    }
-
-    fn count_headers(&self) {
-        self.0[1].increment();
-    }
-}
-
-/// What was counted is no setting, so that any two are equal.
-impl PartialEq for HeadCounts {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for HeadCounts {}
 
 impl Default for ServeConfig {
     fn default() -> Self {
@@ -118,15 +91,20 @@ impl Default for ServeConfig {
             max_headers: const { NonZero::new(100).expect("100 is not zero") },
             max_handshakes: const { NonZero::new(1_024).expect("1024 is not zero") },
             shutdown_timeout: Duration::from_secs(10),
-            refused_heads: HeadCounts::default(),
+            write_timeout: Duration::from_secs(30),
+            counts: ServeCounts::default(),
         }
     }
 }
 
 impl ServeConfig {
     fn validate(&self) -> Result<(), ServeError> {
-        if self.header_timeout.is_zero() {
-            return Err(ServeError::ZeroHeaderTimeout);
+        let durations = [
+            ("header_timeout", self.header_timeout),
+            ("write_timeout", self.write_timeout),
+        ];
+        if let Some((field, _)) = durations.iter().find(|(_, time)| time.is_zero()) {
+            return Err(ServeError::ZeroDuration { field });
         }
         if self.max_header_bytes < MIN_HEADER_BYTES {
             let (value, min) = (self.max_header_bytes, MIN_HEADER_BYTES);
@@ -140,9 +118,12 @@ impl ServeConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Nobody could finish a request in no time.
-    #[error("header_timeout is zero, it must be longer")]
-    ZeroHeaderTimeout,
+    /// Nobody could do anything in no time.
+    #[error("{field} is zero, it must be longer")]
+    ZeroDuration {
+        /// The field of the config.
+        field: &'static str,
+    },
     /// The read buffer cannot be that small.
     #[error("max_header_bytes is {value}, it must be at least {min}")]
     HeaderBytes {
@@ -268,6 +249,9 @@ impl Server {
                 app,
                 http,
                 header_timeout: config.header_timeout,
+                write_timeout: config.write_timeout,
+                counts: config.counts.clone(),
+                log: LogLimit::default(),
                 heads: HeadLimits::new(config),
                 drains,
                 stopping,
@@ -443,10 +427,11 @@ mod tests {
         let message = "max_header_bytes is 100, it must be at least 8192";
         assert_eq!(start(config).await, Err(message.to_owned()));
         let config = ServeConfig {
-            header_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
             ..ServeConfig::default()
         };
-        assert!(start(config).await.is_err());
+        let message = "write_timeout is zero, it must be longer";
+        assert_eq!(start(config).await, Err(message.to_owned()));
         assert_eq!(start(ServeConfig::default()).await, Ok(()));
     }
 }

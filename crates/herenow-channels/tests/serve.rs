@@ -4,6 +4,8 @@
 #[path = "support/http.rs"]
 #[allow(dead_code)] // Other suites use the rest of it.
 mod http;
+#[path = "support/log.rs"]
+mod log;
 
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -13,12 +15,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{ConnectInfo, State};
 use axum::routing::get;
-use herenow_channels::{HeadCounts, ServeConfig, ServeError, serve_with};
+use herenow_channels::{ServeConfig, ServeCounts, ServeError, serve_with};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use self::http::{DEADLINE, Http};
+use self::log::Log;
 
 /// What the slow handler tells, and waits for.
 #[derive(Default)]
@@ -43,6 +46,7 @@ impl Running {
                 get(async |ConnectInfo::<SocketAddr>(peer)| peer.to_string()),
             )
             .route("/slow", get(slow))
+            .route("/large", get(async || vec![0_u8; 1 << 20]))
             .route("/panic", get(panics))
             .with_state(Arc::clone(&gate));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -106,9 +110,9 @@ async fn soc_119_a_connection_that_stays_idle_after_an_answer_is_closed() {
 
 #[tokio::test]
 async fn soc_120_heads_that_are_too_large_are_answered_431() {
-    let counts = HeadCounts::default();
+    let counts = ServeCounts::default();
     let server = Running::start(config(|config| {
-        config.refused_heads = counts.clone();
+        config.counts = counts.clone();
         config.max_header_bytes = 8 << 10;
         config.max_headers = NonZero::new(10).unwrap();
     }))
@@ -277,4 +281,67 @@ async fn soc_126_what_does_not_finish_is_cut_when_the_time_is_over() {
         .unwrap()
         .unwrap();
     assert!(client.read_response().await.is_none());
+}
+
+#[tokio::test]
+async fn srv_1769_who_reads_nothing_of_an_answer_is_cut_and_counted() {
+    let (log, _guard) = Log::start();
+    let counts = ServeCounts::default();
+    let server = Running::start(config(|config| {
+        config.counts = counts.clone();
+        config.write_timeout = Duration::from_millis(200);
+    }))
+    .await;
+    // As many answers as no buffer holds.
+    let mut unread = server.connect().await;
+    for _ in 0..20 {
+        unread
+            .write(b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+    }
+    log.contains("http.write_timeout").await;
+    assert_eq!(counts.unread_answers(), 1);
+    unread.closed().await;
+    // Who has no answer yet, or waits for the next one, has all the time.
+    let (mut slow, mut idle) = (server.connect().await, server.connect().await);
+    assert_eq!(idle.get("/peer").await.status, 200);
+    let (slow, ()) = tokio::join!(slow.get("/slow"), async {
+        server.gate.entered.notified().await;
+        let mut unread = server.connect().await;
+        for _ in 0..20 {
+            unread
+                .write(b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                .await
+                .unwrap();
+        }
+        let both_cut = async {
+            while counts.unread_answers() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, both_cut).await.unwrap();
+        server.gate.open.notify_one();
+    });
+    assert_eq!(slow.body, b"done");
+    assert_eq!(idle.get("/peer").await.status, 200);
+    assert_eq!(counts.unread_answers(), 2);
+}
+
+#[tokio::test]
+async fn srv_1772_who_does_not_send_a_first_head_in_time_is_counted_and_who_is_idle_is_not() {
+    let counts = ServeCounts::default();
+    let server = Running::start(config(|config| {
+        config.counts = counts.clone();
+        config.header_timeout = Duration::from_millis(500);
+    }))
+    .await;
+    let mut idle = server.connect().await;
+    assert_eq!(idle.get("/peer").await.status, 200);
+    let (mut silent, mut slow_writer) = (server.connect().await, server.connect().await);
+    slow_writer.write(b"GET /peer HTTP/1.1\r\n").await.unwrap();
+    silent.closed().await;
+    slow_writer.closed().await;
+    idle.closed().await;
+    assert_eq!(counts.late_heads(), 2);
 }

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use futures_util::future::Either;
+use herenow_pubsub::LogLimit;
 use http::Request;
 use http::header::UPGRADE;
 use hyper::body::Incoming;
@@ -25,9 +26,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+use super::counts::ServeCounts;
 use super::head::HeadLimits;
 use crate::arrival::{Lease, Place};
 use crate::drain::DrainList;
+use crate::watched::Watched;
 
 /// How long a connection that was let in may take to its first request when the server stops. One
 /// on its way must not be refused; one that never comes, such as a browser's spare, is not waited
@@ -39,6 +42,10 @@ pub(super) struct Shared {
     pub(super) app: Router,
     pub(super) http: http1::Builder,
     pub(super) header_timeout: Duration,
+    pub(super) write_timeout: Duration,
+    pub(super) counts: ServeCounts,
+    /// Connections that are cut.
+    pub(super) log: LogLimit,
     pub(super) heads: HeadLimits,
     pub(super) drains: DrainList,
     pub(super) stopping: CancellationToken,
@@ -49,6 +56,21 @@ impl Shared {
     async fn stopped_for(&self, time: Duration) {
         self.stopping.cancelled().await;
         sleep(time).await;
+    }
+
+    /// Counts and logs that a connection is cut whose client reads nothing.
+    fn give_up(&self, peer: SocketAddr) {
+        self.counts.count_unread_answer();
+        tracing::debug!(%peer, "connection cut: the client does not read");
+        if let Some(n_left_out) = self.log.may_log() {
+            let elapsed_ms = self.write_timeout.as_millis();
+            tracing::warn!(
+                elapsed_ms,
+                n_left_out,
+                "connection cut: nothing of an answer was read for as long as the limit is \
+                 (http.write_timeout)"
+            );
+        }
     }
 }
 
@@ -94,7 +116,10 @@ async fn shake<Io>(
     match shaken {
         Ok(Ok(io)) => return Some(io),
         Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
-        Err(_) => tracing::debug!(%peer, "handshake took too long"),
+        Err(_) => {
+            shared.counts.count_late_head();
+            tracing::debug!(%peer, "handshake took too long (http.header_timeout)");
+        }
     }
     None
 }
@@ -123,6 +148,7 @@ async fn serve_requests(
             None => Either::Right(respond(&shared, peer, &hang_up, request)),
         }
     });
+    let (io, mut stall) = Watched::new(io, shared.write_timeout);
     let connection = shared
         .http
         .serve_connection(TokioIo::new(io), service)
@@ -139,12 +165,18 @@ async fn serve_requests(
         }
     };
     let ended = tokio::select! {
+        biased; // A stall is looked at after the writing.
         ended = served => ended,
         () = hang_up.0.cancelled() => return tracing::debug!(%peer, "connection cut"),
+        () = future::poll_fn(|context| stall.poll(context)) => return shared.give_up(peer),
     };
     if let Err(error) = ended {
         if error.is_parse_too_large() {
             shared.heads.count_unread();
+        }
+        // One that is idle after an answer ends this way, too, and is as it should be.
+        if error.is_timeout() && place.lock().is_some() {
+            shared.counts.count_late_head();
         }
         tracing::debug!(%peer, %error, "connection failed");
     }

@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode};
 
-use super::{HeadCounts, ServeConfig};
+use super::{ServeConfig, ServeCounts};
 
 /// What the writing of a head has besides its words: `" "`, `" HTTP/1.1\r\n"`, and an empty line.
 const FIRST_LINE_BYTES: usize = 12;
@@ -15,7 +15,7 @@ const HEADER_BYTES: usize = 4;
 pub(super) struct HeadLimits {
     max_bytes: usize,
     max_headers: usize,
-    counts: HeadCounts,
+    counts: ServeCounts,
 }
 
 impl HeadLimits {
@@ -23,7 +23,7 @@ impl HeadLimits {
         Self {
             max_bytes: config.max_header_bytes,
             max_headers: config.max_headers.get(),
-            counts: config.refused_heads.clone(),
+            counts: config.counts.clone(),
         }
     }
 

@@ -29,6 +29,7 @@ use super::stream::SharedStream;
 use crate::arrival::{Arrival, NoNewcomers, Place};
 use crate::auth::{Admitted, Denied, admit_websocket};
 use crate::socket::{Connected, Session, Shared};
+use crate::watched::Watched;
 
 /// Returns the route that upgrades to a WebSocket.
 pub(crate) fn websocket_route(shared: &Arc<Shared>) -> MethodRouter {
@@ -179,9 +180,9 @@ impl Newcomer {
 }
 
 fn downcast(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Box<Upgraded>> {
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
-        // `axum::serve` wraps the stream once more.
+    match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
+        Ok(parts) => Ok((parts.io.into_inner().into_inner(), parts.read_buf)),
+        // `axum::serve` does not watch the stream, and wraps it once more.
         Err(upgraded) => match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
             Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
             Err(upgraded) => Err(Box::new(upgraded)),

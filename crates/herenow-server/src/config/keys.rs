@@ -153,6 +153,16 @@ static SERVER_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
+        name: "http.write_timeout",
+        help: "time for which a client may take nothing of an answer that waits for it; then its connection is cut; WebSockets have socket.max_queue_bytes instead",
+        kind: Kind::Duration {
+            min: Duration::from_millis(100),
+            max: DAY,
+            get: |config| config.http.write_timeout,
+            set: |config, time| config.http.write_timeout = time,
+        },
+    },
+    Key {
         name: "http.shutdown_timeout",
         help: "time that requests in hand get after the sockets are drained",
         kind: Kind::Duration {

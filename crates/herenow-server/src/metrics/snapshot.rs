@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use herenow_channels::{HeadCounts, Metrics as SocketMetrics, Queued, Sockets};
+use herenow_channels::{Metrics as SocketMetrics, Queued, ServeCounts, Sockets};
 use herenow_presence::{ClusterStatus, PresenceStats, ReplicationStats};
 use herenow_pubsub::sealed::SealStats;
 use herenow_pubsub::{HistogramCounts, PubSubStats};
@@ -26,7 +26,7 @@ pub(crate) struct Source {
     pub(crate) mounts: Vec<Sockets>,
     pub(crate) tokens: Arc<TokenMetrics>,
     pub(crate) limits: Limits,
-    pub(crate) heads: HeadCounts,
+    pub(crate) served: ServeCounts,
     pub(crate) routes: Vec<Arc<RouteCounts>>,
     pub(crate) request_times: Arc<herenow_pubsub::Histogram>,
 }
@@ -46,7 +46,7 @@ pub(super) struct Snapshot {
     pub(super) seal: SealStats,
     pub(super) tokens: Arc<TokenMetrics>,
     pub(super) limits: Limits,
-    pub(super) heads: HeadCounts,
+    pub(super) served: ServeCounts,
     pub(super) routes: Vec<Arc<RouteCounts>>,
     pub(super) requests: HistogramCounts,
     pub(super) process: Process,
@@ -94,7 +94,7 @@ impl Source {
             seal: cluster.map_or_else(SealStats::default, |cluster| cluster.sealed.stats()),
             tokens: self.tokens.clone(),
             limits: self.limits.clone(),
-            heads: self.heads.clone(),
+            served: self.served.clone(),
             routes: self.routes.clone(),
             requests: self.request_times.read(),
             process: Process::read(),

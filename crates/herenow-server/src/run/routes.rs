@@ -71,7 +71,7 @@ pub(super) fn for_operators(config: &ServerConfig, parts: &Parts) -> Result<Rout
         mounts: mounts.cloned().collect(),
         tokens: parts.authority.metrics().clone(),
         limits: parts.limits.clone(),
-        heads: config.http.refused_heads.clone(),
+        served: config.http.counts.clone(),
         routes: table.listed().to_vec(),
         request_times: table.times().clone(),
     };

@@ -1,10 +1,12 @@
 //! Who stands in the door: proxies that say less than they should, and clients that do not send
 //! or do not read what they began.
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::rig::{PATIENCE, Rig};
+use super::hooks::Listener;
+use super::rig::{PATIENCE, Rig, put};
 use super::until_metric;
 
 const PROXY: (&str, &str) = ("http.trusted_proxies", "127.0.0.0/8");
@@ -47,5 +49,47 @@ async fn srv_1766_what_a_client_writes_does_not_hide_what_its_proxy_adds() {
     }
     let refused = of("limits.sockets_per_address");
     assert_eq!(until_metric(&rig, &refused, |n| n > 0.0).await, 4.0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1769_answers_that_nobody_reads_are_cut_and_counted() {
+    let rig = Rig::with(&[("http.write_timeout", "100ms")]).await;
+    let mut unread = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        let request = "GET /dashboard/phoenix.mjs HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        // The server reads no more than it answers, so that not all of it may be taken.
+        let requests = request.repeat(400);
+        let written = stream.try_write(requests.as_bytes());
+        assert!(written.is_ok_and(|n_bytes| n_bytes > 0));
+        stream.flush().await.unwrap();
+        unread.push(stream);
+    }
+    let cut = of("http.write_timeout");
+    assert_eq!(until_metric(&rig, &cut, |n| n >= 3.0).await, 3.0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1770_what_has_nothing_to_write_is_not_cut_for_not_being_read() {
+    let flags = [("http.write_timeout", "100ms"), ("longpoll.window", "1s")];
+    let rig = Rig::with(&flags).await;
+    let mut listener = Listener::open(rig.address, "?topic=room:1&events=joined", "").await;
+    let mut socket = rig.connect("&user_id=ada").await;
+    let path = "/socket/longpoll?vsn=2.0.0";
+    let session = rig.get(path).await.json();
+    let token = session["token"].as_str().unwrap();
+    // A poll waits ten times as long as a write may.
+    let headers = format!("x-phoenix-longpoll-token: {token}\r\n");
+    let polled = rig.http("GET", path, &headers, "").await;
+    assert_eq!(polled.json()["status"], 204);
+    let (status, _) = socket.join("room:1", json!({})).await;
+    assert_eq!(status, "ok");
+    put(&rig, "room:1", "bob", "x").await;
+    let heard = listener.heard(2).await;
+    assert_eq!(heard[1], "joined room:1 bob first tracked");
+    let cut = of("http.write_timeout");
+    assert_eq!(until_metric(&rig, &cut, |_| true).await, 0.0);
     rig.stop().await;
 }

@@ -129,8 +129,10 @@ pub(super) static METRICS: &[Metric] = &[
         |s| {
             let counts = s.limits.counts();
             let mut refusals = by_word([
-                ("http.max_header_bytes", s.heads.over_bytes()),
-                ("http.max_headers", s.heads.over_headers()),
+                ("http.header_timeout", s.served.late_heads()),
+                ("http.max_header_bytes", s.served.over_bytes()),
+                ("http.max_headers", s.served.over_headers()),
+                ("http.write_timeout", s.served.unread_answers()),
                 ("jwt.max_token_bytes", s.tokens.long_tokens()),
                 ("longpoll.max_body_bytes", s.sockets.over_body_bytes.value()),
                 ("longpoll.max_sessions", s.sockets.over_max_sessions.value()),
