@@ -17,8 +17,7 @@ pub struct Settings {
     pub url: String,
     /// What it is asked, see the front page.
     pub query: String,
-    /// After this time the database itself is to give a query up, or the wait for a lock. Default
-    /// 5 s.
+    /// After this time the database itself gives a query up, or the wait for a lock. Default 5 s.
     pub statement_timeout: Duration,
 }
 
@@ -111,7 +110,8 @@ impl Database {
     /// Returns the rows of `keys`, which must be distinct, by one query. Their order is the
     /// database's; a key without a row has none.
     ///
-    /// Dropped before it is done, it closes its connection.
+    /// Dropped before it is done, it closes its connection, and the query ends as the front page
+    /// says.
     ///
     /// # Errors
     ///

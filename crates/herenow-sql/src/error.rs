@@ -1,5 +1,7 @@
 //! What can go wrong, told apart by what to do about it. No error shows a URL or a password.
 
+use std::time::Duration;
+
 /// Why a URL names no database.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,6 +38,12 @@ pub enum SqlError {
     Failed {
         /// What it said; only its code where the text may repeat data.
         reason: String,
+    },
+    /// The query took longer than it may.
+    #[error("the query was given up after {} ms (statement_timeout)", after.as_millis())]
+    Late {
+        /// What it may take.
+        after: Duration,
     },
     /// More rows than one for each key.
     #[error("the query returned more than {max} rows for {max} keys, it may return one for each")]

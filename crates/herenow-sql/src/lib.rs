@@ -14,9 +14,10 @@
 //! Keys and the first column are compared by their text. Keys that cannot be of the column's type,
 //! such as `guest-7` where ids are numbers, are not asked for. The database is only read.
 //!
-//! This crate has no deadline and no limit of queries at a time: whoever calls drops what takes too
-//! long, which closes its connection. What it keeps is idle connections, and it looks at the
-//! query's shape on the first connection that there is.
+//! This crate does not limit how many queries there are at a time, and waits for a connection as
+//! long as it takes: whoever calls drops what takes too long, which closes its connection. The query
+//! ends, too: at once on SQLite, after [`Settings::statement_timeout`] on PostgreSQL. What is kept
+//! is idle connections, and the query's shape is looked at on the first connection that there is.
 //!
 //! # Examples
 //!

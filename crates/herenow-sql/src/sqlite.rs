@@ -1,8 +1,8 @@
 //! SQLite: keys go in as a JSON list, for it has no arrays; rows are turned into JSON here, for it
 //! has few types.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use either::Either;
 use futures_util::StreamExt;
@@ -19,27 +19,40 @@ use crate::row::{Fields, Row, check_columns, quoted};
 const EXPECTED: &str = "`select id, name from users where id in (select value from json_each(?1))`";
 /// The end of the name of a column whose texts are JSON.
 const AS_JSON: &str = ": json";
+/// After how many steps of a query SQLite asks whether it is to go on: less than a millisecond.
+const STEPS: i32 = 1000;
 /// SQLite's codes for a query that it does not understand, and for one that writes.
 const WRONG: [i32; 2] = [1, 8];
 /// Its codes for a file that it cannot use, or not now.
 const NOT_THERE: [i32; 7] = [3, 5, 6, 10, 11, 14, 26];
+/// Its code for a query that was told not to go on.
+const INTERRUPTED: i32 = 9;
 
 pub(crate) struct Sqlite {
     options: SqliteConnectOptions,
     query: Arc<str>,
+    statement_timeout: Duration,
     /// Whether the query's shape was looked at.
     is_checked: Mutex<bool>,
 }
 
+/// A connection, whose queries a thread of its own works on. Dropping it does not stop that thread
+/// in the middle of a query, and neither does whoever stops waiting: `time` does.
+pub(crate) struct Connection {
+    sqlite: SqliteConnection,
+    time: Arc<Mutex<Option<Instant>>>,
+}
+
 impl Sqlite {
-    pub(crate) fn new(options: SqliteConnectOptions, query: &str, busy_timeout: Duration) -> Self {
+    pub(crate) fn new(options: SqliteConnectOptions, query: &str, timeout: Duration) -> Self {
         Self {
             options: options
                 .read_only(true)
                 .create_if_missing(false)
-                .busy_timeout(busy_timeout)
+                .busy_timeout(timeout)
                 .disable_statement_logging(),
             query: query.into(),
+            statement_timeout: timeout,
             is_checked: Mutex::new(false),
         }
     }
@@ -47,19 +60,16 @@ impl Sqlite {
     fn sql(&self) -> SqlStr {
         AssertSqlSafe(self.query.clone()).into_sql_str()
     }
-}
 
-impl Backend for Sqlite {
-    type Connection = SqliteConnection;
-
-    async fn connect(&self) -> Result<SqliteConnection, SqlError> {
-        let connected = self.options.connect().await;
-        connected.map_err(|error| SqlError::unreachable(&error))
+    /// From now on the connection may work for as long as one query may take.
+    fn start(&self, connection: &Connection) {
+        *connection.time.lock() = Instant::now().checked_add(self.statement_timeout);
     }
 
-    async fn check(&self, connection: &mut SqliteConnection) -> Result<(), SqlError> {
+    /// Looks at the query's shape.
+    async fn look(&self, connection: &mut SqliteConnection) -> Result<(), SqlError> {
         let prepared = connection.prepare(self.sql()).await;
-        let statement = prepared.map_err(|error| failed(&error))?;
+        let statement = prepared.map_err(|error| self.failed(&error))?;
         let n = match statement.parameters() {
             Some(Either::Left(types)) => types.len(),
             Some(Either::Right(n)) => n,
@@ -75,25 +85,52 @@ impl Backend for Sqlite {
         let tried = connection
             .fetch_optional(sqlx::query(self.sql()).bind("[]"))
             .await;
-        tried.map_err(|error| failed(&error))?;
+        tried.map_err(|error| self.failed(&error))?;
         *self.is_checked.lock() = true;
         Ok(())
     }
 
-    async fn ask(
-        &self,
-        connection: &mut SqliteConnection,
-        keys: &[&str],
-    ) -> Result<Vec<Row>, SqlError> {
+    /// An error of a query that may have taken too long.
+    fn failed(&self, error: &sqlx::Error) -> SqlError {
+        match code_of(error) {
+            Some(INTERRUPTED) => SqlError::Late {
+                after: self.statement_timeout,
+            },
+            Some(_) | None => failed(error),
+        }
+    }
+}
+
+impl Backend for Sqlite {
+    type Connection = Connection;
+
+    async fn connect(&self) -> Result<Connection, SqlError> {
+        let not_there = |error| SqlError::unreachable(&error);
+        let mut sqlite = self.options.connect().await.map_err(not_there)?;
+        let time = Arc::default();
+        let watched = Arc::downgrade(&time);
+        let mut handle = sqlite.lock_handle().await.map_err(not_there)?;
+        handle.set_progress_handler(STEPS, move || goes_on(&watched));
+        drop(handle);
+        Ok(Connection { sqlite, time })
+    }
+
+    async fn check(&self, connection: &mut Connection) -> Result<(), SqlError> {
+        self.start(connection);
+        self.look(&mut connection.sqlite).await
+    }
+
+    async fn ask(&self, connection: &mut Connection, keys: &[&str]) -> Result<Vec<Row>, SqlError> {
+        self.start(connection);
         let is_checked = *self.is_checked.lock();
         if !is_checked {
-            self.check(connection).await?;
+            self.look(&mut connection.sqlite).await?;
         }
         let list = serde_json::to_string(keys).expect("texts are JSON");
         let mut found = Vec::new();
-        let mut rows = connection.fetch(sqlx::query(self.sql()).bind(list));
+        let mut rows = connection.sqlite.fetch(sqlx::query(self.sql()).bind(list));
         while let Some(row) = rows.next().await {
-            let row = row.map_err(|error| failed(&error))?;
+            let row = row.map_err(|error| self.failed(&error))?;
             found.extend(read(&row)?);
             if found.len() > keys.len() {
                 return Err(SqlError::TooManyRows { max: keys.len() });
@@ -101,6 +138,15 @@ impl Backend for Sqlite {
         }
         Ok(found)
     }
+}
+
+/// Tells whether a query is to go on: until its time is over, or its connection is dropped.
+fn goes_on(time: &Weak<Mutex<Option<Instant>>>) -> bool {
+    let Some(time) = time.upgrade() else {
+        return false;
+    };
+    let until = *time.lock();
+    until.is_none_or(|until| Instant::now() < until)
 }
 
 /// Turns a row into JSON; `None` if its key is null.
@@ -184,13 +230,18 @@ fn hex(bytes: &[u8]) -> String {
     format!("\\x{}", digits.collect::<String>())
 }
 
+/// What SQLite calls its error by, without the details.
+fn code_of(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?;
+    // The primary code is in the lowest byte.
+    code.parse::<i32>().ok().map(|code| code & 0xff)
+}
+
 fn failed(error: &sqlx::Error) -> SqlError {
     let Some(said) = error.as_database_error() else {
         return SqlError::unreachable(error);
     };
-    // The primary code is in the lowest byte.
-    let code = said.code().and_then(|code| code.parse::<i32>().ok());
-    let code = code.unwrap_or_default() & 0xff;
+    let code = code_of(error).unwrap_or_default();
     let message = said.message().to_owned();
     if WRONG.contains(&code) {
         let position = None;
@@ -206,4 +257,24 @@ fn failed(error: &sqlx::Error) -> SqlError {
 /// Reads the options of a URL.
 pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, String> {
     url.parse().map_err(|error: sqlx::Error| in_words(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn srv_1790_each_query_on_a_connection_of_sqlite_has_its_own_time() {
+        let query = "with recursive c (x) as (select 1 union all select x + 1 from c limit 10000) \
+                     select value as id, (select max(x) from c) as n from json_each(?1)";
+        let timeout = Duration::from_secs(3600);
+        let sqlite = Sqlite::new(options("sqlite::memory:").unwrap(), query, timeout);
+        let mut connection = sqlite.connect().await.unwrap();
+        for _ in 0..2 {
+            // As if the time of the query before was over.
+            *connection.time.lock() = Some(Instant::now());
+            let rows = sqlite.ask(&mut connection, &["ada"]).await.unwrap();
+            assert_eq!(rows[0].fields, r#"{"n":10000}"#);
+        }
+    }
 }

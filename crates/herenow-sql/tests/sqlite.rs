@@ -15,6 +15,7 @@ use std::time::Duration;
 use herenow_sql::{Database, Settings, SqlError};
 use serde_json::{Value, json};
 
+const PATIENCE: Duration = Duration::from_secs(30);
 const BY_ID: &str = "where id in (select value from json_each(?1))";
 
 /// A file of a database, which goes away with it.
@@ -34,10 +35,11 @@ impl File {
     }
 
     fn database(&self, query: &str) -> Database {
-        let url = format!("sqlite://{}", self.0.display());
-        let mut settings = Settings::new(url, query);
-        settings.statement_timeout = Duration::from_millis(50);
-        Database::new(&settings).unwrap()
+        Database::new(&self.settings(query)).unwrap()
+    }
+
+    fn settings(&self, query: &str) -> Settings {
+        Settings::new(format!("sqlite://{}", self.0.display()), query)
     }
 }
 
@@ -45,6 +47,12 @@ impl Drop for File {
     fn drop(&mut self) {
         let _gone = std::fs::remove_file(&self.0);
     }
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it took too long")
 }
 
 async fn ask(database: &Database, keys: &[&str]) -> BTreeMap<String, Value> {
@@ -150,4 +158,44 @@ async fn srv_742_a_query_that_can_never_work_says_so_and_a_file_that_is_not_ther
     late.execute("create table users (id text, name text); insert into users values ('a', 'A')")
         .await;
     assert_eq!(ask(&users, &["a"]).await["a"]["name"], "A");
+}
+
+/// A file, and a query of it that does not end.
+async fn endless(name: &str) -> (File, String) {
+    let file = File::new(
+        name,
+        "create table users (id text); insert into users values ('ada')",
+    )
+    .await;
+    let query = format!(
+        "with recursive c (x) as (select 1 union all select x + 1 from c) \
+         select id, (select sum(x) from c) as n from users {BY_ID}"
+    );
+    (file, query)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn srv_1790_a_query_of_sqlite_ends_after_its_time() {
+    let (file, query) = endless("1790-time").await;
+    let mut settings = file.settings(&query);
+    settings.statement_timeout = Duration::from_millis(50);
+    let slow = Database::new(&settings).unwrap();
+    for _ in 0..2 {
+        let late = within(slow.ask(&["ada"])).await.unwrap_err();
+        assert!(matches!(late, SqlError::Late { .. }), "{late:?}");
+        assert!(late.to_string().contains("50 ms"), "{late}");
+        sqlite::until_free(&file.0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn srv_1790_a_query_of_sqlite_ends_when_nobody_waits_for_it() {
+    let (file, query) = endless("1790-gone").await;
+    let mut settings = file.settings(&query);
+    settings.statement_timeout = Duration::from_secs(3600);
+    let slow = Database::new(&settings).unwrap();
+    let asking = tokio::spawn(async move { slow.ask(&["ada"]).await });
+    sqlite::until_read(&file.0).await;
+    asking.abort();
+    sqlite::until_free(&file.0).await;
 }

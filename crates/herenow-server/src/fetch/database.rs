@@ -76,9 +76,14 @@ mod sql {
     }
 
     fn failed(error: SqlError) -> AskError {
-        AskError {
-            is_wrong: error.is_wrong_query(),
-            reason: error.to_string(),
-        }
+        let is_wrong = error.is_wrong_query();
+        let reason = match error {
+            // Whoever waits gives up in the same moment, and says it like this.
+            SqlError::Late { after } => {
+                format!("no answer within {} ms (fetch.deadline)", after.as_millis())
+            }
+            error => error.to_string(),
+        };
+        AskError { reason, is_wrong }
     }
 }
