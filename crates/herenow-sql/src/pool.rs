@@ -18,6 +18,11 @@ const MAX_IDLE: Duration = Duration::from_secs(120);
 /// A kind of database.
 pub(crate) trait Backend: Send + Sync {
     type Connection: Send;
+    /// What tells one database from another that took its place.
+    type Identity: PartialEq + Send;
+
+    /// Tells which database a connection would be to if it were opened now.
+    fn identity(&self) -> impl Future<Output = Self::Identity> + Send;
 
     /// Opens a connection.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, SqlError>> + Send;
@@ -39,7 +44,18 @@ pub(crate) trait Backend: Send + Sync {
 /// A database and its idle connections, the one used last at the end.
 pub(crate) struct Pool<B: Backend> {
     backend: B,
-    idle: Mutex<Vec<(Instant, B::Connection)>>,
+    idle: Mutex<Vec<Idle<B>>>,
+}
+
+struct Idle<B: Backend> {
+    since: Instant,
+    open: Open<B>,
+}
+
+/// A connection, and which database it is to.
+struct Open<B: Backend> {
+    identity: B::Identity,
+    connection: B::Connection,
 }
 
 impl<B: Backend> Pool<B> {
@@ -52,44 +68,56 @@ impl<B: Backend> Pool<B> {
 
     /// Connects, and checks the query.
     pub(crate) async fn check(&self) -> Result<(), SqlError> {
-        let mut connection = self.backend.connect().await?;
-        self.backend.check(&mut connection).await?;
-        self.put_back(connection);
+        let mut open = self.open(self.backend.identity().await).await?;
+        self.backend.check(&mut open.connection).await?;
+        self.put_back(open);
         Ok(())
     }
 
     /// Asks for rows of `keys`, on an idle connection or a new one. If the database restarted
     /// meanwhile, idle ones are dead: then it is asked again on a new one.
     pub(crate) async fn ask(&self, keys: &[&str]) -> Result<Vec<Row>, SqlError> {
-        if let Some(mut connection) = self.take() {
-            match self.backend.ask(&mut connection, keys).await {
+        let identity = self.backend.identity().await;
+        if let Some(mut open) = self.take(&identity) {
+            match self.backend.ask(&mut open.connection, keys).await {
                 Err(error) if error.is_unreachable() => self.idle.lock().clear(),
-                answer => return self.done(connection, answer),
+                answer => return self.done(open, answer),
             }
         }
-        let mut connection = self.backend.connect().await?;
-        let answer = self.backend.ask(&mut connection, keys).await;
-        self.done(connection, answer)
+        let mut open = self.open(identity).await?;
+        let answer = self.backend.ask(&mut open.connection, keys).await;
+        self.done(open, answer)
+    }
+
+    /// Opens a connection. `identity` was looked at before: if the database is replaced in between,
+    /// the connection is taken for one to the old one, and not the other way round.
+    async fn open(&self, identity: B::Identity) -> Result<Open<B>, SqlError> {
+        let connection = self.backend.connect().await?;
+        Ok(Open {
+            identity,
+            connection,
+        })
     }
 
     fn done(
         &self,
-        connection: B::Connection,
+        open: Open<B>,
         answer: Result<Vec<Row>, SqlError>,
     ) -> Result<Vec<Row>, SqlError> {
         if answer.is_ok() {
-            self.put_back(connection);
+            self.put_back(open);
         }
         answer
     }
 
-    fn take(&self) -> Option<B::Connection> {
+    fn take(&self, identity: &B::Identity) -> Option<Open<B>> {
         let mut idle = self.idle.lock();
-        idle.retain(|(since, _)| since.elapsed() < MAX_IDLE);
-        idle.pop().map(|(_, connection)| connection)
+        idle.retain(|idle| idle.since.elapsed() < MAX_IDLE && idle.open.identity == *identity);
+        idle.pop().map(|idle| idle.open)
     }
 
-    fn put_back(&self, connection: B::Connection) {
-        self.idle.lock().push((Instant::now(), connection));
+    fn put_back(&self, open: Open<B>) {
+        let since = Instant::now();
+        self.idle.lock().push(Idle { since, open });
     }
 }

@@ -79,6 +79,10 @@ impl Postgres {
 
 impl Backend for Postgres {
     type Connection = PgConnection;
+    type Identity = ();
+
+    /// A server that was replaced has ended its connections.
+    async fn identity(&self) {}
 
     async fn connect(&self) -> Result<PgConnection, SqlError> {
         let connected = self.options.connect().await;

@@ -1,6 +1,7 @@
 //! SQLite: keys go in as a JSON list, for it has no arrays; rows are turned into JSON here, for it
 //! has few types.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,10 @@ pub(crate) struct Connection {
     sqlite: SqliteConnection,
     time: Arc<Mutex<Option<Instant>>>,
 }
+
+/// The device and the inode of a file; `None` if there is no file, as for a database in memory.
+#[derive(PartialEq)]
+pub(crate) struct Inode(Option<(u64, u64)>);
 
 impl Sqlite {
     pub(crate) fn new(options: SqliteConnectOptions, query: &str, timeout: Duration) -> Self {
@@ -103,9 +108,21 @@ impl Sqlite {
 
 impl Backend for Sqlite {
     type Connection = Connection;
+    type Identity = Inode;
+
+    /// A file that was moved to the place of another is another database; SQLite itself goes on
+    /// with the one that it has open.
+    async fn identity(&self) -> Inode {
+        let looked = tokio::fs::metadata(self.options.get_filename()).await;
+        Inode(looked.ok().map(|file| (file.dev(), file.ino())))
+    }
 
     async fn connect(&self) -> Result<Connection, SqlError> {
-        let not_there = |error| SqlError::unreachable(&error);
+        let not_there = |error| {
+            let path = self.options.get_filename().display();
+            let reason = format!("{path}: {}", in_words(&error));
+            SqlError::Unreachable { reason }
+        };
         let mut sqlite = self.options.connect().await.map_err(not_there)?;
         let time = Arc::default();
         let watched = Arc::downgrade(&time);

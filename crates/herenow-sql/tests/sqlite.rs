@@ -199,3 +199,25 @@ async fn srv_1790_a_query_of_sqlite_ends_when_nobody_waits_for_it() {
     asking.abort();
     sqlite::until_free(&file.0).await;
 }
+
+#[tokio::test]
+async fn srv_1791_a_file_that_was_replaced_is_read_and_one_that_is_gone_is_missed() {
+    let users = |name| {
+        format!(
+            "create table users (id text, name text); insert into users values ('ada', '{name}')"
+        )
+    };
+    let file = File::new("1791", &users("first")).await;
+    let database = file.database(&format!("select id, name from users {BY_ID}"));
+    assert_eq!(ask(&database, &["ada"]).await["ada"]["name"], "first");
+    let next = File::new("1791-next", &users("second")).await;
+    std::fs::rename(&next.0, &file.0).unwrap();
+    assert_eq!(ask(&database, &["ada"]).await["ada"]["name"], "second");
+    std::fs::remove_file(&file.0).unwrap();
+    let gone = database.ask(&["ada"]).await.unwrap_err();
+    assert!(matches!(gone, SqlError::Unreachable { .. }), "{gone:?}");
+    let path = file.0.display().to_string();
+    assert!(gone.to_string().contains(&path), "{gone}");
+    file.execute(&users("third")).await;
+    assert_eq!(ask(&database, &["ada"]).await["ada"]["name"], "third");
+}
