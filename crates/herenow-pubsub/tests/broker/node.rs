@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use herenow_pubsub::broker::BrokerStats;
-use herenow_pubsub::{Adapter, Receiver};
+use herenow_pubsub::{Adapter, AdapterError, Receiver};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 use tokio::task::block_in_place;
@@ -61,6 +61,24 @@ impl Node {
         waiting
             .await
             .unwrap_or_else(|_| panic!("waited in vain for {what}: {:?}", self.stats()));
+    }
+
+    /// Asserts that a message of one byte more than the largest is refused with its size and the
+    /// limit, and the largest sent. The node has a name of one letter.
+    pub(crate) async fn is_bounded_to(&self, max: usize) {
+        // One byte each: version, length of the name, name, subject; two: length of the subject;
+        // eight: the number of the process.
+        let largest = max - 14;
+        let broadcast = |len| self.adapter.broadcast("s", Bytes::from(vec![0; len]));
+        let len = max + 1;
+        assert_eq!(
+            broadcast(largest + 1),
+            Err(AdapterError::TooLarge { len, max })
+        );
+        broadcast(largest).unwrap();
+        self.until("the largest sent", |stats| stats.n_sent == 1)
+            .await;
+        assert_eq!(self.stats().n_refused, 1);
     }
 }
 
