@@ -7,7 +7,8 @@
 //! another time; one that is inside is never sent away for it, its joins only keep the door shut.
 //!
 //! Before the door is the entry, which has so many places for those who have not been looked at:
-//! more wait where they cost nothing, in the backlog of the operating system.
+//! more wait where they cost nothing, in the backlog of the operating system. Who says nothing there
+//! does not keep others out: `serve/entry.rs`.
 //!
 //! Handshakes are let in a few at a time, in order, each from its check until its connection runs:
 //! that takes a core for a while, and a thousand of them at once would all stand in front of the
@@ -70,6 +71,11 @@ impl Lease {
     /// Waits for [`PLACE_TIME`], and frees the place.
     pub(crate) async fn run_out(self) {
         sleep(PLACE_TIME).await;
+        self.end();
+    }
+
+    /// Frees the place now.
+    pub(crate) fn end(&self) {
         if let Some(place) = self.0.upgrade() {
             place.lock().take();
         }

@@ -66,6 +66,8 @@ mod router;
 
 mod forwarded;
 
+mod network;
+
 mod origin;
 
 mod auth;
@@ -106,6 +108,7 @@ pub use info::{Info, InfoError};
 pub use lane::{Handle, PushError, SocketRef};
 pub use longpoll::{LongPollConfig, LongPollError};
 pub use metrics::{Counter, Metrics};
+pub use network::Network;
 pub use origin::{CheckOrigin, Origin, OriginError};
 pub use payload::{IntoPayload, Json};
 pub use rate::{Bucket, Charge, Rate};

@@ -3,12 +3,13 @@
 //!
 //! `axum::serve` sets no timer, so that a client that never finishes its headers stays for ever,
 //! and leaves Nagle's algorithm on. This loop has both, bounds the connections that have not yet
-//! sent a request, survives running out of file descriptors, and when it stops it drains the
+//! sent a request, lets no address have all of their places, survives running out of file descriptors, and when it stops it drains the
 //! sockets that were opened through it. Handlers find the peer's address as
 //! [`axum::extract::ConnectInfo`].
 
 mod counts;
 mod head;
+mod entry;
 mod connection;
 mod listener;
 
@@ -27,16 +28,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
 
 pub use self::connection::HangUp;
 use self::connection::{Shared, serve_shaken};
 pub use self::counts::ServeCounts;
+use self::entry::{Entrant, Entry};
 use self::head::HeadLimits;
 pub use self::listener::{Listener, listen};
-use crate::arrival::Place;
 use crate::drain::DrainList;
 
 /// First pause after a failed accept. It doubles with each failure in a row.
@@ -69,8 +69,14 @@ pub struct ServeConfig {
     pub max_headers: NonZero<usize>,
     /// Connections that have not yet sent the head of a request, 1,024, those whose handshake is
     /// under way among them; also those whose upgrade to a WebSocket is not settled, for a second
-    /// at most. More wait in the operating system's backlog.
+    /// at most. One more is accepted and waits, and all others in the operating system's backlog.
     pub max_handshakes: NonZero<usize>,
+    /// Time after which a connection that has not yet sent the head of a request may be closed for
+    /// a newcomer, 1 second, while all [`max_handshakes`](Self::max_handshakes) are taken: the
+    /// oldest one of the address that has the most of them, or of the IPv6 network of 64 bits, if it
+    /// has more than one, and more than a 64th of all. So an address that opens fewer than
+    /// `max_handshakes` in this time cannot keep others out.
+    pub crowded_timeout: Duration,
     /// Time that requests in hand get after the sockets are drained, 10 seconds. Then their
     /// connections are cut.
     pub shutdown_timeout: Duration,
@@ -90,6 +96,7 @@ impl Default for ServeConfig {
             max_header_bytes: 64 << 10,
             max_headers: const { NonZero::new(100).expect("100 is not zero") },
             max_handshakes: const { NonZero::new(1_024).expect("1024 is not zero") },
+            crowded_timeout: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
             counts: ServeCounts::default(),
@@ -101,6 +108,7 @@ impl ServeConfig {
     fn validate(&self) -> Result<(), ServeError> {
         let durations = [
             ("header_timeout", self.header_timeout),
+            ("crowded_timeout", self.crowded_timeout),
             ("write_timeout", self.write_timeout),
         ];
         if let Some((field, _)) = durations.iter().find(|(_, time)| time.is_zero()) {
@@ -232,7 +240,7 @@ where
 /// The connections that are still HTTP: an upgraded one belongs to its socket's task.
 struct Server {
     shared: Arc<Shared>,
-    handshakes: Arc<Semaphore>,
+    entry: Entry,
     connections: JoinSet<()>,
 }
 
@@ -256,7 +264,7 @@ impl Server {
                 drains,
                 stopping,
             }),
-            handshakes: Arc::new(Semaphore::new(config.max_handshakes.get())),
+            entry: Entry::new(config),
             connections: JoinSet::new(),
         }
     }
@@ -272,20 +280,20 @@ impl Server {
         Shaken: Future<Output = io::Result<Io>> + Send + 'static,
     {
         let mut shutdown = pin!(shutdown);
-        let mut pause = Pause::default();
+        let (mut pause, mut newcomer) = (Pause::default(), None);
         let mut n_in_turn = 0;
         loop {
-            let accepted = tokio::select! {
+            let entered = tokio::select! {
                 () = &mut shutdown => return,
-                accepted = accept(listener, &self.handshakes, &mut pause) => accepted,
+                entered = enter(listener, &self.entry, &mut pause, &mut newcomer) => entered,
                 Some(ended) = self.connections.join_next() => {
                     report_panic(ended);
                     continue;
                 }
             };
-            if let Some((stream, peer, place)) = accepted {
+            if let Some((stream, peer, entrant)) = entered {
                 let shaken = handshake(stream);
-                let served = serve_shaken(Arc::clone(&self.shared), peer, shaken, place);
+                let served = serve_shaken(Arc::clone(&self.shared), peer, shaken, entrant);
                 self.connections.spawn(served);
                 n_in_turn += 1;
             }
@@ -323,20 +331,30 @@ impl Server {
     }
 }
 
-/// Accepts one connection, as soon as there is room for one more handshake. `None` if that failed;
-/// the pause has then been made. Cancelling it loses no connection.
-async fn accept<L: Listener>(
+/// Accepts one connection, and lets it in as soon as there is a place. `None` if it could not be
+/// accepted. Cancelling it loses no connection: who waits for a place
+/// is the `newcomer`.
+async fn enter<L: Listener>(
     listener: &L,
-    handshakes: &Arc<Semaphore>,
+    entry: &Entry,
     pause: &mut Pause,
-) -> Option<(L::Stream, SocketAddr, Place)> {
+    newcomer: &mut Option<(L::Stream, SocketAddr)>,
+) -> Option<(L::Stream, SocketAddr, Entrant)> {
+    if newcomer.is_none() {
+        *newcomer = Some(accept(listener, pause).await?);
+    }
+    let place = entry.place().await;
+    let (stream, peer) = newcomer.take()?;
+    Some((stream, peer, entry.let_in(peer, place)))
+}
+
+/// Accepts one connection. `None` if that failed; the pause comes before the next.
+async fn accept<L: Listener>(listener: &L, pause: &mut Pause) -> Option<(L::Stream, SocketAddr)> {
     pause.wait().await;
-    let handshake = Arc::clone(handshakes).acquire_owned().await;
-    let handshake = handshake.expect("the semaphore is never closed");
     match future::poll_fn(|context| listener.poll_accept(context)).await {
-        Ok((stream, peer)) => {
+        Ok(accepted) => {
             pause.reset();
-            Some((stream, peer, Place::new(handshake)))
+            Some(accepted)
         }
         Err(error) if is_of_one_connection(&error) => None,
         Err(error) => {

@@ -16,7 +16,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, State};
 use axum::routing::get;
 use herenow_channels::{ServeConfig, ServeCounts, ServeError, serve_with};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
@@ -344,4 +344,39 @@ async fn srv_1772_who_does_not_send_a_first_head_in_time_is_counted_and_who_is_i
     slow_writer.closed().await;
     idle.closed().await;
     assert_eq!(counts.late_heads(), 2);
+}
+
+#[tokio::test]
+async fn srv_1771_who_opens_many_connections_and_says_nothing_keeps_nobody_out() {
+    let (log, _guard) = Log::start();
+    let counts = ServeCounts::default();
+    let server = Running::start(config(|config| {
+        config.counts = counts.clone();
+        config.max_handshakes = NonZero::new(64).unwrap();
+        config.crowded_timeout = Duration::from_millis(20);
+        config.header_timeout = Duration::from_secs(3_600);
+    }))
+    .await;
+    // Loopback addresses are of the machine altogether, on Linux; elsewhere it is one address.
+    let silent = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        if cfg!(target_os = "linux") {
+            socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        }
+        Http::from_stream(socket.connect(server.address).await.unwrap())
+    };
+    let mut flood = Vec::new();
+    for n in 0..200 {
+        let mut one = silent().await;
+        if n % 2 == 0 {
+            one.write(b"GET /peer HTTP/1.1\r\n").await.unwrap();
+        }
+        flood.push(one);
+    }
+    // It came last, and all others are there to stay.
+    assert_eq!(server.connect().await.get("/peer").await.status, 200);
+    assert!(counts.displaced() >= 200 - 63, "{}", counts.displaced());
+    assert!(log.text().contains("(http.max_handshakes)"));
+    flood[0].closed().await;
+    assert_eq!(counts.late_heads(), 0);
 }

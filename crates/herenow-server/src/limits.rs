@@ -18,13 +18,13 @@ mod named;
 mod table;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use axum::http::Extensions;
-use herenow_channels::{ConnectInfo, ConnectRefused, Connected, Rate};
+use herenow_channels::{ConnectInfo, ConnectRefused, Connected, Network, Rate};
 use herenow_pubsub::LogLimit;
 use parking_lot::Mutex;
 
@@ -48,13 +48,6 @@ struct Inner {
     counters: Counters,
     named: Refusals,
     log: LogLimit,
-}
-
-/// An IPv4 address, or the upper half of an IPv6 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Network {
-    V4(u32),
-    V6(u64),
 }
 
 #[derive(Default)]
@@ -171,7 +164,7 @@ impl Limits {
             return Ok(permit);
         };
         let client = client.to_canonical();
-        let network = Network::of(client);
+        let network = Network::from(client);
         let allowance = Allowance {
             is_exempt: client.is_loopback(),
             ..allowance
@@ -358,20 +351,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.limits.leave(&self.user);
     }
-}
-
-impl Network {
-    fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(address) => Self::V4(address.to_bits()),
-            IpAddr::V6(address) => Self::V6(upper_half(address)),
-        }
-    }
-}
-
-fn upper_half(address: Ipv6Addr) -> u64 {
-    let [a, b, c, d, ..] = address.segments().map(u64::from);
-    a << 48 | b << 32 | c << 16 | d
 }
 
 /// The limit that a connection is over.

@@ -1,4 +1,4 @@
-//! One accepted connection: its handshake, its requests, and the [`Place`] it has at the entry.
+//! One accepted connection: its handshake, its requests, and what it has as an [`Entrant`].
 
 use std::convert::Infallible;
 use std::future::{self, Future};
@@ -27,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use super::counts::ServeCounts;
+use super::entry::Entrant;
 use super::head::HeadLimits;
-use crate::arrival::{Lease, Place};
+use crate::arrival::Lease;
 use crate::drain::DrainList;
 use crate::watched::Watched;
 
@@ -92,26 +93,28 @@ pub(super) async fn serve_shaken<Io>(
     shared: Arc<Shared>,
     peer: SocketAddr,
     shaken: impl Future<Output = io::Result<Io>>,
-    place: Place,
+    entrant: Entrant,
 ) where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    if let Some(io) = shake(&shared, peer, shaken).await {
-        serve_requests(shared, io, peer, place).await;
+    if let Some(io) = shake(&shared, peer, shaken, &entrant.hang_up).await {
+        serve_requests(shared, io, peer, entrant).await;
     }
 }
 
-/// Waits for a handshake, but not for ever and not for long while the server stops. `None` if it
-/// fails.
+/// Waits for a handshake, but not for ever, not for long while the server stops, and not when it is
+/// to go. `None` if it fails.
 async fn shake<Io>(
     shared: &Shared,
     peer: SocketAddr,
     shaken: impl Future<Output = io::Result<Io>>,
+    hang_up: &CancellationToken,
 ) -> Option<Io> {
     let shaken = tokio::select! {
         biased; // Bare TCP is there at once.
         shaken = timeout(shared.header_timeout, shaken) => shaken,
         () = shared.stopped_for(FIRST_REQUEST_GRACE) => return None,
+        () = hang_up.cancelled() => return None,
     };
     match shaken {
         Ok(Ok(io)) => return Some(io),
@@ -128,14 +131,14 @@ async fn serve_requests(
     shared: Arc<Shared>,
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     peer: SocketAddr,
-    place: Place,
+    entrant: Entrant,
 ) {
-    let lease = place.lease();
-    let place = Mutex::new(Some(place));
+    let lease = entrant.place.lease();
+    let hang_up = HangUp(entrant.hang_up);
+    let first = Mutex::new(Some((entrant.place, entrant.standing)));
     let (began, lent) = (Notify::new(), Notify::new());
-    let hang_up = HangUp(CancellationToken::new());
     let service = service_fn(|mut request: Request<Incoming>| {
-        let place = place.lock().take();
+        let place = first.lock().take().map(|(place, _)| place);
         if let Some(place) = place
             && request.headers().contains_key(UPGRADE)
         {
@@ -175,7 +178,7 @@ async fn serve_requests(
             shared.heads.count_unread();
         }
         // One that is idle after an answer ends this way, too, and is as it should be.
-        if error.is_timeout() && place.lock().is_some() {
+        if error.is_timeout() && first.lock().is_some() {
             shared.counts.count_late_head();
         }
         tracing::debug!(%peer, %error, "connection failed");

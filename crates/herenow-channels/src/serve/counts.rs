@@ -14,6 +14,7 @@ struct Counters {
     over_bytes: Counter,
     over_headers: Counter,
     late_heads: Counter,
+    displaced: Counter,
     unread_answers: Counter,
 }
 
@@ -36,6 +37,12 @@ impl ServeCounts {
         self.0.late_heads.value()
     }
 
+    /// Connections that gave their place to a newcomer when all
+    /// [`max_handshakes`](crate::ServeConfig::max_handshakes) were taken.
+    pub fn displaced(&self) -> u64 {
+        self.0.displaced.value()
+    }
+
     /// Connections whose client took nothing of an answer for
     /// [`write_timeout`](crate::ServeConfig::write_timeout).
     pub fn unread_answers(&self) -> u64 {
@@ -52,6 +59,10 @@ impl ServeCounts {
 
     pub(super) fn count_late_head(&self) {
         self.0.late_heads.increment();
+    }
+
+    pub(super) fn count_displaced(&self) {
+        self.0.displaced.increment();
     }
 
     pub(super) fn count_unread_answer(&self) {

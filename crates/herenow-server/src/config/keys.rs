@@ -144,12 +144,22 @@ static SERVER_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "http.max_handshakes",
-        help: "connections that have not sent a request yet; more wait until one has",
+        help: "connections that have not sent a request yet; more wait until one has, or is closed for them (http.crowded_timeout)",
         kind: Kind::Count {
             min: 1,
             max: 1_000_000,
             get: |config| config.http.max_handshakes.get(),
             set: |config, count| config.http.max_handshakes = at_least_one(count),
+        },
+    },
+    Key {
+        name: "http.crowded_timeout",
+        help: "time after which, while all of http.max_handshakes are taken, a connection that has not sent a request yet is closed for a newcomer: the oldest of the address that has the most of them, if that has more than one and than a 64th of all",
+        kind: Kind::Duration {
+            min: Duration::from_millis(10),
+            max: DAY,
+            get: |config| config.http.crowded_timeout,
+            set: |config, time| config.http.crowded_timeout = time,
         },
     },
     Key {

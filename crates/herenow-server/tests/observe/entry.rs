@@ -93,3 +93,20 @@ async fn srv_1770_what_has_nothing_to_write_is_not_cut_for_not_being_read() {
     assert_eq!(until_metric(&rig, &cut, |_| true).await, 0.0);
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn srv_1771_a_connection_closed_for_a_newcomer_is_counted_by_its_limit() {
+    let flags = [
+        ("http.max_handshakes", "32"),
+        ("http.crowded_timeout", "100ms"),
+        ("http.header_timeout", "1h"),
+    ];
+    let rig = Rig::with(&flags).await;
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(TcpStream::connect(rig.address).await.unwrap());
+    }
+    let displaced = of("http.max_handshakes");
+    assert!(until_metric(&rig, &displaced, |n| n > 0.0).await >= 32.0);
+    rig.stop().await;
+}

@@ -130,6 +130,7 @@ pub(super) static METRICS: &[Metric] = &[
             let counts = s.limits.counts();
             let mut refusals = by_word([
                 ("http.header_timeout", s.served.late_heads()),
+                ("http.max_handshakes", s.served.displaced()),
                 ("http.max_header_bytes", s.served.over_bytes()),
                 ("http.max_headers", s.served.over_headers()),
                 ("http.write_timeout", s.served.unread_answers()),
