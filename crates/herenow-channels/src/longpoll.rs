@@ -32,7 +32,8 @@ pub struct LongPollConfig {
     /// Largest body of a request, 8,000,000 bytes. A larger one is answered 400, with a text that
     /// names this.
     pub max_body_bytes: usize,
-    /// Time that a client may take to send a body, 30 seconds. Then it is answered 400.
+    /// Time that a client may take to send a body, 30 seconds. Then it is answered 400, with a
+    /// `reason` that names this.
     pub body_timeout: Duration,
     /// Time that a token is valid, two weeks; its session ends long before if it is not polled.
     pub token_max_age: Duration,

@@ -65,6 +65,10 @@ pub struct Metrics {
     ///
     /// [`LongPollConfig::max_body_bytes`]: crate::LongPollConfig::max_body_bytes
     pub over_body_bytes: Counter,
+    /// Requests given up because of [`LongPollConfig::body_timeout`].
+    ///
+    /// [`LongPollConfig::body_timeout`]: crate::LongPollConfig::body_timeout
+    pub late_bodies: Counter,
     /// Joins accepted.
     pub joins: Counter,
     /// Joins refused: no route, too many channels, the channel's own refusal.

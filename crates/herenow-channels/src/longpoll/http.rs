@@ -119,15 +119,9 @@ impl LongPollRoute {
         let config = self.longpoll.config();
         let body = read(body, config.max_body_bytes);
         let body = tokio::time::timeout(config.body_timeout, body).await;
-        let Ok(Ok(body)) = body else {
-            if let Some(n_left_out) = self.shared.log_limits.messages.may_log() {
-                let max = config.max_body_bytes;
-                tracing::warn!(max, n_left_out, "long-poll body too large or incomplete");
-            }
-            return match body {
-                Ok(Err(Unread::TooLarge)) => self.refuse_body(),
-                Ok(Ok(_) | Err(Unread::Incomplete)) | Err(_) => empty(StatusCode::BAD_REQUEST),
-            };
+        let body = match body.unwrap_or(Err(Unread::Late)) {
+            Ok(body) => body,
+            Err(why) => return self.refuse_body(&why),
         };
         if info.header(CONTENT_TYPE.as_str()) == Some(BATCH_TYPE) {
             return self.publish_batch(&session, &body).await;
@@ -138,14 +132,37 @@ impl LongPollRoute {
         }
     }
 
-    fn refuse_body(&self) -> Response {
-        self.shared.metrics.over_body_bytes.increment();
-        let max = self.longpoll.config().max_body_bytes;
-        let text = format!("the body is larger than {max} bytes (longpoll.max_body_bytes)\n");
-        let mut response = empty(StatusCode::BAD_REQUEST);
-        *response.body_mut() = text.into();
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, plain);
+    /// Answers a request whose body was not read, counted if it is over a limit. The stock client
+    /// takes any answer that does not say 200 for an error, and a new session after it.
+    fn refuse_body(&self, why: &Unread) -> Response {
+        let (config, metrics) = (self.longpoll.config(), &self.shared.metrics);
+        let (reason, response) = match why {
+            Unread::TooLarge => {
+                metrics.over_body_bytes.increment();
+                let max = config.max_body_bytes;
+                let reason =
+                    format!("the body is larger than {max} bytes (longpoll.max_body_bytes)");
+                let response = plain(StatusCode::BAD_REQUEST, format!("{reason}\n"));
+                (reason, response)
+            }
+            Unread::Late => {
+                metrics.late_bodies.increment();
+                let time = config.body_timeout;
+                let reason = format!(
+                    "the body took longer than {time:?} to be sent (longpoll.body_timeout)"
+                );
+                let body = serde_json::json!({ "status": 400, "reason": reason });
+                let response = json(StatusCode::BAD_REQUEST, body.to_string());
+                (reason, response)
+            }
+            Unread::Incomplete => {
+                let reason = "the body is incomplete".to_owned();
+                (reason, empty(StatusCode::BAD_REQUEST))
+            }
+        };
+        if let Some(n_left_out) = self.shared.log_limits.messages.may_log() {
+            tracing::warn!(reason, n_left_out, "long-poll body refused");
+        }
         response
     }
 
@@ -211,6 +228,7 @@ impl LongPollRoute {
 enum Unread {
     TooLarge,
     Incomplete,
+    Late,
 }
 
 /// Reads a body of at most `max` bytes. One that is longer is read as far, though its length may
@@ -278,6 +296,14 @@ fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     headers.insert(CONTENT_TYPE, json);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn plain(status: StatusCode, text: String) -> Response {
+    let mut response = empty(status);
+    *response.body_mut() = text.into();
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
     response
 }
 

@@ -110,3 +110,23 @@ async fn srv_1771_a_connection_closed_for_a_newcomer_is_counted_by_its_limit() {
     assert!(until_metric(&rig, &displaced, |n| n > 0.0).await >= 32.0);
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn srv_1773_a_body_that_is_not_sent_in_time_is_told_its_limit_and_counted() {
+    let rig = Rig::with(&[("longpoll.body_timeout", "100ms")]).await;
+    let path = "/socket/longpoll?vsn=2.0.0";
+    let session = rig.get(path).await.json();
+    let token = session["token"].as_str().unwrap();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         x-phoenix-longpoll-token: {token}\r\ncontent-length: 9\r\n\r\n["
+    );
+    let answer = rig.raw(&request).await;
+    // The stock client looks for a status in the body, and takes all but 200 for an error.
+    let reason = "the body took longer than 100ms to be sent (longpoll.body_timeout)";
+    let told = json!({ "status": 400, "reason": reason });
+    assert_eq!((answer.status, answer.json()), (400, told));
+    let late = of("longpoll.body_timeout");
+    assert_eq!(until_metric(&rig, &late, |n| n > 0.0).await, 1.0);
+    rig.stop().await;
+}

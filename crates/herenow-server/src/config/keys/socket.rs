@@ -208,7 +208,7 @@ pub(super) static LONGPOLL_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "longpoll.body_timeout",
-        help: "time that a client may take to send a body",
+        help: "time that a client may take to send a body; then it is answered 400, with a reason that names this",
         kind: Kind::Duration {
             min: Duration::from_millis(100),
             max: DAY,

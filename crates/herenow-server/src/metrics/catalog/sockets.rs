@@ -135,6 +135,7 @@ pub(super) static METRICS: &[Metric] = &[
                 ("http.max_headers", s.served.over_headers()),
                 ("http.write_timeout", s.served.unread_answers()),
                 ("jwt.max_token_bytes", s.tokens.long_tokens()),
+                ("longpoll.body_timeout", s.sockets.late_bodies.value()),
                 ("longpoll.max_body_bytes", s.sockets.over_body_bytes.value()),
                 ("longpoll.max_sessions", s.sockets.over_max_sessions.value()),
                 ("socket.max_arrivals", s.sockets.busy_connects.value()),
