@@ -49,6 +49,10 @@ pub struct SocketConfig {
     /// Silence after which a connection is closed with 1002, 60 seconds. Every frame received
     /// restarts it; frames sent do not.
     pub idle_timeout: Duration,
+    /// Time from the first byte of a message to its last, 30 seconds; then a connection is closed
+    /// with 1008. Frames between its fragments do not change that. Time in which the client is not
+    /// read, because its channels are busy, does not count.
+    pub message_timeout: Duration,
     /// Messages that may wait for a slow reader, 16,384. One more closes with 1008.
     pub max_queue_messages: NonZero<usize>,
     /// Bytes that may wait for a slow reader, 8 MiB. More close with 1008. A presence state with
@@ -86,6 +90,7 @@ impl Default for SocketConfig {
             max_topic_bytes: 1024,
             join_ref_check: JoinRefCheck::default(),
             idle_timeout: Duration::from_secs(60),
+            message_timeout: Duration::from_secs(30),
             max_queue_messages: const { NonZero::new(16_384).expect("16384 is not zero") },
             max_queue_bytes: 8 << 20,
             fold_queue_bytes: 256 << 10,
@@ -163,6 +168,7 @@ impl SocketConfig {
         }
         let durations = [
             ("idle_timeout", self.idle_timeout),
+            ("message_timeout", self.message_timeout),
             ("terminate_timeout", self.terminate_timeout),
             ("close_timeout", self.close_timeout),
         ];

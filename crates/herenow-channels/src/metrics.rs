@@ -61,6 +61,10 @@ pub struct Metrics {
     ///
     /// [`SocketConfig::max_frame_bytes`]: crate::SocketConfig::max_frame_bytes
     pub over_frame_bytes: Counter,
+    /// Connections closed because of [`SocketConfig::message_timeout`].
+    ///
+    /// [`SocketConfig::message_timeout`]: crate::SocketConfig::message_timeout
+    pub late_messages: Counter,
     /// Requests refused because of [`LongPollConfig::max_body_bytes`].
     ///
     /// [`LongPollConfig::max_body_bytes`]: crate::LongPollConfig::max_body_bytes

@@ -1,6 +1,7 @@
 //! Why channels and connections end.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use herenow_protocol::CloseCode;
 use smol_str::SmolStr;
@@ -70,6 +71,8 @@ pub(crate) struct CloseOrder {
     pub(crate) text: Cow<'static, str>,
     /// What the channels are told.
     pub(crate) reason: Reason,
+    /// What the log says aloud: that is of a limit which an operator may want to look at.
+    warning: Option<&'static str>,
 }
 
 impl CloseOrder {
@@ -100,12 +103,21 @@ impl CloseOrder {
 
     /// The reader does not keep up; `text` names the limit.
     pub(crate) fn slow_reader(text: impl Into<Cow<'static, str>>) -> Self {
+        let order = Self::new(CloseCode::POLICY_VIOLATION, text, Reason::ClientError);
+        order.warning("slow reader closed")
+    }
+
+    /// The client did not come to the end of a message in this time.
+    pub(crate) fn unfinished(time: Duration) -> Self {
+        let text =
+            format!("a message took longer than {time:?} to be sent (socket.message_timeout)");
         Self::new(CloseCode::POLICY_VIOLATION, text, Reason::ClientError)
     }
 
     /// The client sends far too many messages; `text` names the limit.
     pub(crate) fn flooded(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(CloseCode::POLICY_VIOLATION, text, Reason::Flooded)
+        let order = Self::new(CloseCode::POLICY_VIOLATION, text, Reason::Flooded);
+        order.warning("flooding client closed")
     }
 
     /// The client sent what it must not.
@@ -133,17 +145,21 @@ impl CloseOrder {
             code,
             text: text.into(),
             reason,
+            warning: None,
         }
+    }
+
+    fn warning(mut self, warning: &'static str) -> Self {
+        self.warning = Some(warning);
+        self
     }
 
     /// Says in the log how a connection ends; aloud if it ran into a limit that its operator may
     /// want to look at. Whose it is, which its name says, is for `debug` only.
     pub(crate) fn log(&self, transport: &str, socket: Option<&str>) {
         let (code, text) = (self.code.0, self.close_text());
-        if self.reason == Reason::Flooded {
-            tracing::warn!(transport, code, text, "flooding client closed");
-        } else if self.code == CloseCode::POLICY_VIOLATION {
-            tracing::warn!(transport, code, text, "slow reader closed");
+        if let Some(warning) = self.warning {
+            tracing::warn!(transport, code, text, "{warning}");
         }
         tracing::debug!(transport, code, text, socket, "socket closes");
     }

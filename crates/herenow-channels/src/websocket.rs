@@ -4,6 +4,7 @@
 //! codec without IO, and a [`Session`](crate::socket::Session). Reads go through one buffer per
 //! thread, writes take frames as they are queued, so an idle connection holds no buffer at all.
 
+mod outline;
 mod codec;
 mod stream;
 mod writer;

@@ -678,3 +678,98 @@ async fn soc_400_what_waited_for_a_busy_channel_is_read_as_soon_as_it_has_caught
     .await;
     fixture.assert_unharmed().await;
 }
+
+/// Reads one frame of the server, whose payload is short.
+async fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    soon(stream.read_exact(&mut head)).await.unwrap();
+    let mut payload = vec![0; usize::from(head[1])];
+    soon(stream.read_exact(&mut payload)).await.unwrap();
+    (head[0], payload)
+}
+
+#[tokio::test]
+async fn srv_1775_a_message_that_does_not_end_closes_its_connection_however_many_pings_come() {
+    let time = Duration::from_millis(200);
+    let fixture = Fixture::with(|config| config.message_timeout = time).await;
+    let begun = [
+        frame(0x01, &[b' '; 1_000]),
+        frame(0x01, b""),
+        frame(0x82, &[b' '; 100_000])[..50_000].to_vec(),
+        vec![0x81],
+    ];
+    for (n, begun) in begun.iter().enumerate() {
+        let mut stream = fixture.raw().await;
+        stream.write_all(begun).await.unwrap();
+        let payload = loop {
+            // Inside of a frame this is more of its payload, and comes as slowly as it likes.
+            let _closed = stream.write_all(&frame(0x89, b"p")).await;
+            if n < 2 {
+                match read_frame(&mut stream).await {
+                    (0x8A, _) => {}
+                    (0x88, payload) => break payload,
+                    other => panic!("{other:?}"),
+                }
+            } else {
+                break read_frame(&mut stream).await.1;
+            }
+        };
+        let (code, text) = payload.split_at(2);
+        assert_eq!(u16::from_be_bytes([code[0], code[1]]), 1008, "{n}");
+        let text = String::from_utf8_lossy(text);
+        assert_eq!(
+            text,
+            "a message took longer than 200ms to be sent (socket.message_timeout)"
+        );
+    }
+    let metrics = fixture.sockets.metrics();
+    assert_eq!(metrics.late_messages.value(), 4);
+    assert_eq!(metrics.slow_readers.value(), 0);
+    fixture.assert_unharmed().await;
+}
+
+#[tokio::test]
+async fn srv_1776_a_message_that_has_ended_has_no_time_that_runs_out() {
+    let time = Duration::from_millis(500);
+    let fixture = Fixture::with(|config| config.message_timeout = time).await;
+    let mut whole = fixture.raw().await;
+    let text = br#"[null,"1","phoenix","heartbeat",{}]"#;
+    let (head, tail) = text.split_at(10);
+    let bytes = [frame(0x01, head), frame(0x89, b"p"), frame(0x80, tail)].concat();
+    whole.write_all(&bytes).await.unwrap();
+    assert_eq!(read_frame(&mut whole).await.0, 0x8A);
+    assert_eq!(read_frame(&mut whole).await.0, 0x81);
+    // One that is begun after it ends comes to the end of its time.
+    let mut unfinished = fixture.raw().await;
+    unfinished.write_all(&frame(0x01, head)).await.unwrap();
+    assert_eq!(read_frame(&mut unfinished).await.0, 0x88);
+    whole.write_all(&frame(0x89, b"p")).await.unwrap();
+    assert_eq!(read_frame(&mut whole).await, (0x8A, b"p".to_vec()));
+    fixture.assert_unharmed().await;
+}
+
+#[tokio::test]
+async fn srv_1777_while_a_client_is_not_read_its_message_has_all_its_time() {
+    let fixture = Fixture::with(|config| {
+        config.max_channel_queue = NonZero::new(1).unwrap();
+        config.message_timeout = Duration::from_millis(20);
+        config.idle_timeout = Duration::from_secs(2);
+    })
+    .await;
+    let mut stream = fixture.raw().await;
+    let join = br#"["1","1","room:1","phx_join",{"how":"plain"}]"#;
+    stream.write_all(&frame(0x81, join)).await.unwrap();
+    assert_eq!(read_frame(&mut stream).await.0, 0x81);
+    // The channel hangs, and the server does not read on; what came before that is not its client's
+    // fault.
+    let hang = br#"["1","2","room:1","hang",{}]"#;
+    let hangs = [frame(0x81, hang), frame(0x81, hang), frame(0x81, hang)];
+    let bytes = [hangs.concat(), frame(0x01, b"[")].concat();
+    stream.write_all(&bytes).await.unwrap();
+    let (first, payload) = read_frame(&mut stream).await;
+    assert_eq!(first, 0x88);
+    let code = u16::from_be_bytes([payload[0], payload[1]]);
+    assert_eq!(code, 1011, "{}", String::from_utf8_lossy(&payload[2..]));
+    assert_eq!(fixture.sockets.metrics().late_messages.value(), 0);
+    assert_eq!(fixture.sockets.metrics().stuck_channels.value(), 1);
+}

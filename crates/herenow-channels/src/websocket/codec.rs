@@ -4,9 +4,11 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use herenow_protocol::{CloseCode, Encoded};
+use tokio::time::Instant;
 use tungstenite::error::{CapacityError, Error};
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
+use super::outline::Outline;
 use crate::config::{MAX_MESSAGE_BYTES, SocketConfig};
 use crate::metrics::Metrics;
 use crate::reason::CloseOrder;
@@ -18,7 +20,15 @@ const MAX_FRAME_BYTES: &str = "socket.max_frame_bytes";
 
 /// Reads a client's frames and puts its messages together.
 #[derive(Debug)]
-pub(super) struct Codec(Box<WebSocketContext>);
+pub(super) struct Codec(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    context: WebSocketContext,
+    outline: Outline,
+    /// Since when there is a part of a message.
+    unfinished_since: Option<Instant>,
+}
 
 /// What a client sent.
 #[derive(Debug)]
@@ -36,16 +46,41 @@ impl Codec {
             .write_buffer_size(0)
             .max_frame_size(Some(config.max_frame_bytes))
             .max_message_size(Some(config.max_message_bytes));
-        Self(Box::new(WebSocketContext::new(Role::Server, Some(config))))
+        Self(Box::new(Parts {
+            context: WebSocketContext::new(Role::Server, Some(config)),
+            outline: Outline::default(),
+            unfinished_since: None,
+        }))
     }
 
-    /// Takes bytes off the front of `input` until something is complete; `None` if nothing is.
+    /// Since when there is a part of a message, or of a frame, and not all of it.
+    pub(super) fn unfinished_since(&self) -> Option<Instant> {
+        self.0.unfinished_since
+    }
+
+    /// Gives a message that is not whole all its time again, if there is one: its client was not
+    /// read.
+    pub(super) fn begin_again(&mut self) {
+        if let Some(since) = &mut self.0.unfinished_since {
+            *since = Instant::now();
+        }
+    }
+
+    /// Takes bytes off the front of `input`, which came `now`, until something is complete; `None`
+    /// if nothing is.
     ///
     /// # Errors
     ///
     /// How to close the connection, because of what the client sent.
-    pub(super) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, CloseOrder> {
-        match self.0.read(&mut Slice(input)) {
+    pub(super) fn next(
+        &mut self,
+        input: &mut &[u8],
+        now: Instant,
+    ) -> Result<Option<Incoming>, CloseOrder> {
+        let all = *input;
+        let read = self.0.context.read(&mut Slice(input));
+        self.0.follow(&all[..all.len() - input.len()], now);
+        match read {
             Ok(Message::Text(text)) => Ok(Some(Incoming::Message(Encoded::text(text)))),
             Ok(Message::Binary(bytes)) => Ok(Some(Incoming::Message(Encoded::binary(bytes)))),
             Ok(Message::Ping(payload)) => Ok(Some(Incoming::Ping(payload))),
@@ -67,7 +102,7 @@ impl Codec {
         let code = match error {
             Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
                 // The reader says so of a frame, too.
-                let is_whole = self.0.get_config().max_message_size == Some(*max_size);
+                let is_whole = self.0.context.get_config().max_message_size == Some(*max_size);
                 let (what, limit) = match is_whole {
                     true => ("message", MAX_MESSAGE_BYTES),
                     false => ("frame", MAX_FRAME_BYTES),
@@ -80,6 +115,17 @@ impl Codec {
             _ => CloseCode::PROTOCOL_ERROR,
         };
         CloseOrder::client_error(code, error.to_string())
+    }
+}
+
+impl Parts {
+    fn follow(&mut self, bytes: &[u8], now: Instant) {
+        let was_whole = self.outline.follow(bytes);
+        if !self.outline.is_unfinished() {
+            self.unfinished_since = None;
+        } else if was_whole || self.unfinished_since.is_none() {
+            self.unfinished_since = Some(now);
+        }
     }
 }
 
@@ -128,7 +174,11 @@ mod tests {
             let mut frame = vec![0x82, 0xfe];
             frame.extend_from_slice(&len.to_be_bytes());
             frame.resize(frame.len() + 4 + usize::from(len), 0);
-            Codec::new(&config).next(&mut &frame[..]).unwrap_err().text
+            let mut codec = Codec::new(&config);
+            codec
+                .next(&mut &frame[..], Instant::now())
+                .unwrap_err()
+                .text
         };
         assert_eq!(
             text(300),

@@ -41,7 +41,8 @@ pub(crate) struct Connection<Io> {
     stalled: Option<Vec<u8>>,
     /// Frames that may still be handled in this turn.
     n_frames_left: usize,
-    /// Idle time-out, then close time-out. Rewound only when it fires.
+    /// Idle time-out, or that of a message if it comes first; then close time-out. Otherwise rewound
+    /// only when it fires.
     timer: Pin<Box<Sleep>>,
     last_read: Instant,
     phase: Phase,
@@ -131,13 +132,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// Reads once and handles what came; true if there may be more to read at once.
     fn read(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
         if !self.session.is_ready() {
+            self.codec.begin_again();
             return Ok(false);
         }
         if self.n_frames_left == 0 {
             return Ok(true);
         }
         if let Some(stalled) = self.stalled.take() {
-            self.handle_bytes(context, &stalled)?;
+            self.handle_bytes(context, &stalled, Instant::now())?;
             return Ok(true);
         }
         let buffer = READ_BUFFER.take();
@@ -153,20 +155,25 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                 self.last_read = Instant::now();
-                self.handle_bytes(context, buffer.filled())?;
+                self.handle_bytes(context, buffer.filled(), self.last_read)?;
                 Ok(true)
             }
             Poll::Ready(Ok(()) | Err(_)) => Err(End::Lost),
         }
     }
 
-    fn handle_bytes(&mut self, context: &mut Context<'_>, mut bytes: &[u8]) -> Result<(), End> {
+    fn handle_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+        mut bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), End> {
         loop {
             if !self.session.is_ready() || self.n_frames_left == 0 {
                 self.stalled = Some(bytes.to_vec());
                 return Ok(());
             }
-            let incoming = self.codec.next(&mut bytes).map_err(|order| {
+            let incoming = self.codec.next(&mut bytes, now).map_err(|order| {
                 self.session.shared().metrics.client_errors.increment();
                 codec::count(&order, &self.session.shared().metrics);
                 tracing::debug!(
@@ -193,10 +200,40 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// Ready when the client has been silent for too long, or not been read for twice as long.
+    /// When a message that is not whole must be.
+    fn message_due(&self) -> Option<Instant> {
+        let since = self.codec.unfinished_since()?;
+        Some(since + self.session.shared().config.message_timeout)
+    }
+
+    fn give_up_message(&self) -> CloseOrder {
+        let shared = self.session.shared();
+        shared.metrics.client_errors.increment();
+        shared.metrics.late_messages.increment();
+        let order = CloseOrder::unfinished(shared.config.message_timeout);
+        if let Some(n_left_out) = shared.log_limits.messages.may_log() {
+            let text = order.close_text();
+            tracing::warn!(
+                text,
+                n_left_out,
+                "connection with an unfinished message closed"
+            );
+        }
+        order
+    }
+
+    /// Ready when the client has been silent for too long, or not been read for twice as long, or
+    /// has not come to the end of a message in time.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<CloseOrder> {
+        let message_due = self.message_due();
+        if let Some(due) = message_due.filter(|due| *due < self.timer.deadline()) {
+            self.timer.as_mut().reset(due);
+        }
         ready!(self.timer.as_mut().poll(context));
         let (timeout, now) = (self.session.shared().config.idle_timeout, Instant::now());
+        if message_due.is_some_and(|due| due <= now) {
+            return Poll::Ready(self.give_up_message());
+        }
         let silent = now.duration_since(self.last_read);
         // A client that is not read because its channels are busy is not silent.
         let is_ready = self.session.is_ready();
@@ -210,6 +247,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             return Poll::Ready(CloseOrder::stuck());
         }
         let again = (self.last_read + timeout).max(now + timeout / 8);
+        let again = message_due.map_or(again, |due| due.min(again));
         self.timer.as_mut().reset(again);
         // For the wake; due at once only if the clock jumped.
         self.timer
@@ -297,7 +335,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// Takes in bytes that come too late for the channels; true once the close frame is among them.
     fn has_close_frame(&mut self, mut bytes: &[u8]) -> bool {
         while self.phase == Phase::Lingering(Awaited::Answer) {
-            match self.codec.next(&mut bytes) {
+            match self.codec.next(&mut bytes, self.last_read) {
                 Ok(Some(Incoming::Close(_))) => return true,
                 Ok(Some(Incoming::Message(_) | Incoming::Ping(_) | Incoming::Pong)) => {}
                 Ok(None) => return false,

@@ -130,3 +130,23 @@ async fn srv_1773_a_body_that_is_not_sent_in_time_is_told_its_limit_and_counted(
     assert_eq!(until_metric(&rig, &late, |n| n > 0.0).await, 1.0);
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn srv_1778_a_message_that_does_not_end_is_counted_by_its_limit() {
+    let rig = Rig::with(&[("socket.message_timeout", "100ms")]).await;
+    let (mut stream, status) = handshake(&rig, b"").await;
+    assert_eq!(status, "101");
+    // The first frame of a message, masked with zeros, and no other.
+    stream.write_all(b"\x01\x81\0\0\0\0[").await.unwrap();
+    let late = of("socket.message_timeout");
+    assert_eq!(until_metric(&rig, &late, |n| n > 0.0).await, 1.0);
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    assert!(
+        text.ends_with("to be sent (socket.message_timeout)"),
+        "{text}"
+    );
+    rig.stop().await;
+}

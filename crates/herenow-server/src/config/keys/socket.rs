@@ -113,6 +113,16 @@ pub(super) static SOCKET_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
+        name: "socket.message_timeout",
+        help: "time from the first byte of a message to its last, whatever comes between its fragments; then the connection is closed with 1008",
+        kind: Kind::Duration {
+            min: Duration::from_millis(100),
+            max: DAY,
+            get: |config| config.socket.message_timeout,
+            set: |config, time| config.socket.message_timeout = time,
+        },
+    },
+    Key {
         name: "socket.max_queue_messages",
         help: "messages that may wait for a slow reader; one more closes its connection with 1008",
         kind: Kind::Count {

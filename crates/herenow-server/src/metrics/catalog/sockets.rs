@@ -145,6 +145,7 @@ pub(super) static METRICS: &[Metric] = &[
                     "socket.max_message_bytes",
                     s.sockets.over_message_bytes.value(),
                 ),
+                ("socket.message_timeout", s.sockets.late_messages.value()),
                 ("socket.message_rate", s.sockets.limited_messages.value()),
                 ("socket.join_rate", s.sockets.limited_joins.value()),
                 ("limits.sockets_per_address", counts.sockets_per_address),
