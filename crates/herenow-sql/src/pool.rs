@@ -15,6 +15,10 @@ use crate::row::Row;
 /// Connections that were idle for longer are closed: what is between may have forgotten them.
 const MAX_IDLE: Duration = Duration::from_secs(120);
 
+/// Connections that are older are closed, idle or not: a name may stand for another machine by now,
+/// and the one that it stood for may go on with what it had.
+const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+
 /// A kind of database.
 pub(crate) trait Backend: Send + Sync {
     type Connection: Send;
@@ -54,8 +58,17 @@ struct Idle<B: Backend> {
 
 /// A connection, and which database it is to.
 struct Open<B: Backend> {
+    at: Instant,
     identity: B::Identity,
     connection: B::Connection,
+}
+
+impl<B: Backend> Idle<B> {
+    fn is_fit(&self, identity: &B::Identity) -> bool {
+        self.since.elapsed() < MAX_IDLE
+            && self.open.at.elapsed() < MAX_AGE
+            && self.open.identity == *identity
+    }
 }
 
 impl<B: Backend> Pool<B> {
@@ -92,8 +105,10 @@ impl<B: Backend> Pool<B> {
     /// Opens a connection. `identity` was looked at before: if the database is replaced in between,
     /// the connection is taken for one to the old one, and not the other way round.
     async fn open(&self, identity: B::Identity) -> Result<Open<B>, SqlError> {
+        let at = Instant::now();
         let connection = self.backend.connect().await?;
         Ok(Open {
+            at,
             identity,
             connection,
         })
@@ -112,12 +127,60 @@ impl<B: Backend> Pool<B> {
 
     fn take(&self, identity: &B::Identity) -> Option<Open<B>> {
         let mut idle = self.idle.lock();
-        idle.retain(|idle| idle.since.elapsed() < MAX_IDLE && idle.open.identity == *identity);
+        idle.retain(|idle| idle.is_fit(identity));
         idle.pop().map(|idle| idle.open)
     }
 
     fn put_back(&self, open: Open<B>) {
         let since = Instant::now();
         self.idle.lock().push(Idle { since, open });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Counts the connections that were opened.
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Backend for Counter {
+        type Connection = ();
+        type Identity = ();
+
+        async fn identity(&self) {}
+
+        async fn connect(&self) -> Result<(), SqlError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+
+        async fn check(&self, (): &mut ()) -> Result<(), SqlError> {
+            Ok(())
+        }
+
+        async fn ask(&self, (): &mut (), _keys: &[&str]) -> Result<Vec<Row>, SqlError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1794_a_connection_that_was_idle_for_long_or_is_old_is_not_used_again() {
+        let pool = Pool::new(Counter::default());
+        let n_opened = || pool.backend.0.load(Ordering::Relaxed);
+        let minute = Duration::from_secs(60);
+        for _ in 0..30 {
+            pool.ask(&[]).await.unwrap();
+            tokio::time::advance(minute).await;
+        }
+        assert_eq!(n_opened(), 1, "it is in use");
+        pool.ask(&[]).await.unwrap();
+        assert_eq!(n_opened(), 2, "it was old");
+        tokio::time::advance(2 * minute).await;
+        pool.ask(&[]).await.unwrap();
+        assert_eq!(n_opened(), 3, "it was idle");
     }
 }
