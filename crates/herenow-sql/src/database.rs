@@ -9,6 +9,12 @@ use crate::postgres::{self, Postgres};
 use crate::row::Row;
 use crate::sqlite::{self, Sqlite};
 
+/// What databases can count, in milliseconds: none would be for ever on PostgreSQL.
+const TIMEOUTS: (Duration, Duration) = (
+    Duration::from_millis(1),
+    Duration::from_secs(24 * 24 * 60 * 60),
+);
+
 /// Which database, and what to ask it. The URL may hold a password, so `Debug` does not show it.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -17,7 +23,8 @@ pub struct Settings {
     pub url: String,
     /// What it is asked, see the front page.
     pub query: String,
-    /// After this time the database itself gives a query up, or the wait for a lock. Default 5 s.
+    /// After this time the database itself gives a query up, or the wait for a lock. Default 5 s;
+    /// less than 1 ms is 1 ms, and more than 24 days are 24 days.
     pub statement_timeout: Duration,
 }
 
@@ -64,16 +71,17 @@ impl Database {
             query,
             statement_timeout,
         } = settings;
+        let timeout = (*statement_timeout).clamp(TIMEOUTS.0, TIMEOUTS.1);
         let invalid = |reason| UrlError::Invalid { reason };
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         let pool = match scheme {
             "postgres" | "postgresql" => {
                 let options = postgres::options(url).map_err(invalid)?;
-                AnyPool::Postgres(Pool::new(Postgres::new(options, query, *statement_timeout)))
+                AnyPool::Postgres(Pool::new(Postgres::new(options, query, timeout)))
             }
             "sqlite" => {
                 let options = sqlite::options(url).map_err(invalid)?;
-                AnyPool::Sqlite(Pool::new(Sqlite::new(options, query, *statement_timeout)))
+                AnyPool::Sqlite(Pool::new(Sqlite::new(options, query, timeout)))
             }
             _ => {
                 let scheme = scheme.to_owned();

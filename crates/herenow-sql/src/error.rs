@@ -65,6 +65,9 @@ pub enum WrongQuery {
         /// Which character of the query it means, from 1.
         position: Option<usize>,
     },
+    /// It is more than one.
+    #[error("it is more than one statement, it must be one")]
+    Statements,
     /// It takes no keys, or something else too.
     #[error("it has {n} parameters, it must have one, which is for the keys: {expected}")]
     Parameters {
@@ -112,6 +115,17 @@ impl SqlError {
     pub(crate) fn unreachable(error: &sqlx::Error) -> Self {
         Self::Unreachable {
             reason: in_words(error),
+        }
+    }
+
+    /// An error of a query that the database did not say: of the connection, unless it is of a
+    /// value that came over it.
+    pub(crate) fn not_said(error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } => Self::Failed {
+                reason: in_words(error),
+            },
+            error => Self::unreachable(error),
         }
     }
 

@@ -16,8 +16,9 @@
 //!
 //! This crate does not limit how many queries there are at a time, and waits for a connection as
 //! long as it takes: whoever calls drops what takes too long, which closes its connection. The query
-//! ends, too: at once on SQLite, after [`Settings::statement_timeout`] on PostgreSQL. What is kept
-//! is idle connections, and the query's shape is looked at on the first connection that there is.
+//! ends, too: at once on SQLite, if it does not wait for a lock, and after
+//! [`Settings::statement_timeout`] otherwise. What is kept is idle connections, and the query's shape
+//! is looked at on the first connection that there is.
 //!
 //! # Examples
 //!

@@ -231,10 +231,11 @@ fn refused(error: &sqlx::Error, n_before: usize) -> SqlError {
 /// An error of a query that was fine.
 fn failed(error: &sqlx::Error) -> SqlError {
     let Some(said) = said(error) else {
-        return SqlError::unreachable(error);
+        return SqlError::not_said(error);
     };
     let (code, message) = (said.code(), said.message());
-    match &code[..2] {
+    // What stands between may leave the code out.
+    match code.get(..2).unwrap_or_default() {
         // Connections and the server's life; what is below is said of the query or of data.
         "08" | "28" | "3D" | "53" | "57" | "58" if code != "57014" => SqlError::Unreachable {
             reason: message.to_owned(),
@@ -246,6 +247,9 @@ fn failed(error: &sqlx::Error) -> SqlError {
         .into(),
         "25" | "57" => SqlError::Failed {
             reason: message.to_owned(),
+        },
+        "" => SqlError::Failed {
+            reason: "an error without a code".to_owned(),
         },
         _ => SqlError::Failed {
             reason: format!("error {code}"),

@@ -13,10 +13,14 @@ use std::time::Duration;
 
 use herenow_sql::{Database, Row, Settings, SqlError};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use self::postgres::{Postgres, Proxy, Traffic};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at something that tells no one when it changes.
+const LOOK: Duration = Duration::from_millis(20);
 
 fn database(url: &str, query: &str) -> Database {
     Database::new(&Settings::new(url, query)).unwrap()
@@ -313,4 +317,66 @@ fn srv_737_no_error_and_no_debug_shows_a_password() {
     let settings = Settings::new(format!("postgres://app:{secret}@db/app"), "select 1");
     let database = Database::new(&settings).unwrap();
     assert!(!format!("{settings:?} {database:?}").contains(secret));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn srv_1792_a_query_of_postgresql_that_nobody_waits_for_ends_after_its_time() {
+    let server = Postgres::start();
+    let query = "select k, pg_sleep(3600)::text as slept from unnest($1::text[]) k";
+    let watch = "select k, (select count(*) from pg_stat_activity where pid <> pg_backend_pid() \
+                 and query like '%pg_sleep(3600)%') as n from unnest($1::text[]) k";
+    let watch = database(&server.url(), watch);
+    let n_running = async || ask(&watch, &["x"]).await["x"]["n"].clone();
+    let mut settings = Settings::new(server.url(), query);
+    settings.statement_timeout = Duration::from_secs(1);
+    let slow = Database::new(&settings).unwrap();
+    let asking = tokio::spawn(async move { slow.ask(&["ada"]).await });
+    while n_running().await == 0 && !asking.is_finished() {
+        tokio::time::sleep(LOOK).await;
+    }
+    asking.abort();
+    let looks = async {
+        while n_running().await != 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    within(looks).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn srv_1792_a_time_that_postgresql_cannot_count_is_not_for_ever() {
+    let server = Postgres::start();
+    let query = "select k, pg_sleep(3600)::text as slept from unnest($1::text[]) k";
+    let mut settings = Settings::new(server.url(), query);
+    settings.statement_timeout = Duration::from_nanos(1);
+    let slow = Database::new(&settings).unwrap();
+    let late = within(slow.ask(&["ada"])).await.unwrap_err();
+    assert!(late.to_string().contains("statement timeout"), "{late}");
+    settings.query = "select k, 1 as n from unnest($1::text[]) k".to_owned();
+    settings.statement_timeout = Duration::MAX;
+    let quick = Database::new(&settings).unwrap();
+    assert_eq!(ask(&quick, &["ada"]).await.len(), 1);
+}
+
+/// What a server says who lets one in, and then has an error of which it says nothing but a text.
+const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+const REFUSAL: &[u8] = b"E\0\0\0\x0cMoops!\0\0Z\0\0\0\x05I";
+
+#[tokio::test]
+async fn srv_1794_an_error_of_postgresql_without_a_code_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = format!("postgres://app@{address}/app?sslmode=disable");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut said = [0; 4096];
+        for answer in [WELCOME, REFUSAL] {
+            stream.read(&mut said).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+        }
+        stream.read(&mut said).await
+    });
+    let users = database(&url, "select id, name from users where id = any($1)");
+    let refused = within(users.check()).await.unwrap_err();
+    assert!(refused.to_string().contains("without a code"), "{refused}");
 }
