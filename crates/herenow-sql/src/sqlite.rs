@@ -22,10 +22,15 @@ const EXPECTED: &str = "`select id, name from users where id in (select value fr
 const AS_JSON: &str = ": json";
 /// After how many steps of a query SQLite asks whether it is to go on: less than a millisecond.
 const STEPS: i32 = 1000;
-/// SQLite's codes for a query that it does not understand, and for one that writes.
-const WRONG: [i32; 2] = [1, 8];
-/// Its codes for a file that it cannot use, or not now.
-const NOT_THERE: [i32; 7] = [3, 5, 6, 10, 11, 14, 26];
+/// SQLite's code for a query that it does not understand.
+const WRONG: i32 = 1;
+/// Its code for a query that writes; with details, it is for a file that somebody has to write to
+/// before it can be read, such as one whose application died in the middle of a transaction.
+const READ_ONLY: i32 = 8;
+/// Its codes for a file that others have locked.
+const LOCKED: [i32; 2] = [5, 6];
+/// Its codes for a file that it cannot use.
+const NOT_THERE: [i32; 5] = [3, 10, 11, 14, 26];
 /// Its code for a query that was told not to go on.
 const INTERRUPTED: i32 = 9;
 
@@ -86,23 +91,51 @@ impl Sqlite {
         }
         let columns = statement.columns().iter();
         check_columns(columns.map(|column| name_of(column.name()).0))?;
-        // Whether it writes is only known when it is run.
-        let tried = connection
-            .fetch_optional(sqlx::query(self.sql()).bind("[]"))
-            .await;
-        tried.map_err(|error| self.failed(&error))?;
+        // Whether it writes, and how many statements it is, is only known when it is run.
+        let mut n_done = 0;
+        let mut tried = connection.fetch_many(sqlx::query(self.sql()).bind("[]"));
+        while let Some(step) = tried.next().await {
+            match step.map_err(|error| self.failed(&error))? {
+                Either::Left(_done) => n_done += 1,
+                Either::Right(_row) => break,
+            }
+        }
+        if n_done > 1 {
+            return Err(WrongQuery::Statements.into());
+        }
         *self.is_checked.lock() = true;
         Ok(())
     }
 
-    /// An error of a query that may have taken too long.
+    /// What SQLite says is wrong, of the query, or of the file, which is named then.
     fn failed(&self, error: &sqlx::Error) -> SqlError {
-        match code_of(error) {
-            Some(INTERRUPTED) => SqlError::Late {
-                after: self.statement_timeout,
-            },
-            Some(_) | None => failed(error),
+        let Some(said) = error.as_database_error() else {
+            return SqlError::not_said(error);
+        };
+        let detailed = said.code().and_then(|code| code.parse::<i32>().ok());
+        let detailed = detailed.unwrap_or_default();
+        let code = detailed & 0xff; // The details are in the bytes above it.
+        let message = said.message().to_owned();
+        if code == WRONG || detailed == READ_ONLY {
+            let position = None;
+            WrongQuery::Refused { message, position }.into()
+        } else if code == READ_ONLY || NOT_THERE.contains(&code) {
+            let reason = self.of_file(&message);
+            SqlError::Unreachable { reason }
+        } else if LOCKED.contains(&code) {
+            let reason = self.of_file(&message);
+            SqlError::Failed { reason }
+        } else if code == INTERRUPTED {
+            let after = self.statement_timeout;
+            SqlError::Late { after }
+        } else {
+            let reason = format!("error {code}");
+            SqlError::Failed { reason }
         }
+    }
+
+    fn of_file(&self, message: &str) -> String {
+        format!("{}: {message}", self.options.get_filename().display())
     }
 }
 
@@ -119,8 +152,7 @@ impl Backend for Sqlite {
 
     async fn connect(&self) -> Result<Connection, SqlError> {
         let not_there = |error| {
-            let path = self.options.get_filename().display();
-            let reason = format!("{path}: {}", in_words(&error));
+            let reason = self.of_file(&in_words(&error));
             SqlError::Unreachable { reason }
         };
         let mut sqlite = self.options.connect().await.map_err(not_there)?;
@@ -224,7 +256,9 @@ enum Value {
 }
 
 fn value(row: &SqliteRow, at: usize) -> Result<Value, SqlError> {
-    let raw = row.try_get_raw(at).map_err(|error| failed(&error))?;
+    let raw = row
+        .try_get_raw(at)
+        .map_err(|error| SqlError::not_said(&error))?;
     let held = if raw.is_null() {
         return Ok(Value::Null);
     } else {
@@ -233,42 +267,21 @@ fn value(row: &SqliteRow, at: usize) -> Result<Value, SqlError> {
     let read = match held.as_str() {
         "REAL" => row.try_get_unchecked(at).map(Value::Real),
         "BLOB" => row.try_get_unchecked(at).map(Value::Blob),
-        "TEXT" => row.try_get_unchecked(at).map(Value::Text),
+        // SQLite does not check its texts, and one that is none is not to cost the others theirs.
+        "TEXT" => row
+            .try_get_unchecked::<Vec<u8>, _>(at)
+            .map(|bytes| Value::Text(String::from_utf8_lossy(&bytes).into_owned())),
         _ => row
             .try_get_unchecked::<i64, _>(at)
             .map(|number| Value::Number(number.to_string())),
     };
-    read.map_err(|error| failed(&error))
+    read.map_err(|error| SqlError::not_said(&error))
 }
 
 /// Bytes as PostgreSQL writes them.
 fn hex(bytes: &[u8]) -> String {
     let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
     format!("\\x{}", digits.collect::<String>())
-}
-
-/// What SQLite calls its error by, without the details.
-fn code_of(error: &sqlx::Error) -> Option<i32> {
-    let code = error.as_database_error()?.code()?;
-    // The primary code is in the lowest byte.
-    code.parse::<i32>().ok().map(|code| code & 0xff)
-}
-
-fn failed(error: &sqlx::Error) -> SqlError {
-    let Some(said) = error.as_database_error() else {
-        return SqlError::unreachable(error);
-    };
-    let code = code_of(error).unwrap_or_default();
-    let message = said.message().to_owned();
-    if WRONG.contains(&code) {
-        let position = None;
-        WrongQuery::Refused { message, position }.into()
-    } else if NOT_THERE.contains(&code) {
-        SqlError::Unreachable { reason: message }
-    } else {
-        let reason = format!("error {code}");
-        SqlError::Failed { reason }
-    }
 }
 
 /// Reads the options of a URL.

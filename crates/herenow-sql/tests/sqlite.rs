@@ -141,6 +141,10 @@ async fn srv_742_a_query_that_can_never_work_says_so_and_a_file_that_is_not_ther
             "delete from users where id = ?1 returning id, name",
             "readonly",
         ),
+        (
+            "begin; select id, name from users where id = ?1",
+            "more than one statement",
+        ),
     ];
     for (query, said) in wrong {
         let refused = file.database(query).check().await.unwrap_err();
@@ -220,4 +224,69 @@ async fn srv_1791_a_file_that_was_replaced_is_read_and_one_that_is_gone_is_misse
     assert!(gone.to_string().contains(&path), "{gone}");
     file.execute(&users("third")).await;
     assert_eq!(ask(&database, &["ada"]).await["ada"]["name"], "third");
+}
+
+#[tokio::test]
+async fn srv_1792_a_time_that_sqlite_cannot_count_is_the_longest_that_it_can() {
+    let file = File::new("1792", "create table users (id text, name text)").await;
+    let mut settings = file.settings(&format!("select id, name from users {BY_ID}"));
+    settings.statement_timeout = Duration::MAX;
+    let database = Database::new(&settings).unwrap();
+    assert!(ask(&database, &["ada"]).await.is_empty());
+}
+
+/// Writes what is more than a cache of one page holds.
+const WRITES: &str = "with recursive c (x) as (select 1 union all select x + 1 from c limit 500)
+     insert into users select x, randomblob(4000) from c";
+
+#[tokio::test]
+async fn srv_1793_a_file_whose_application_died_in_a_transaction_is_no_wrong_query() {
+    let users = "create table users (id text, name text); insert into users values ('ada', 'Ada')";
+    let file = File::new("1793", users).await;
+    let mut writer = sqlite::open(&file.0).await;
+    let half = format!("pragma cache_size = 1; begin; {WRITES}; {WRITES}");
+    sqlite::run(&mut writer, &half).await;
+    // What is on the disk if it dies now.
+    let died = File(file.0.with_extension("died"));
+    let journal = File(file.0.with_extension("died-journal"));
+    std::fs::copy(&file.0, &died.0).unwrap();
+    std::fs::copy(file.0.with_extension("db-journal"), &journal.0).unwrap();
+    let database = died.database(&format!("select id, name from users {BY_ID}"));
+    let refused = database.check().await.unwrap_err();
+    assert!(
+        matches!(refused, SqlError::Unreachable { .. }),
+        "{refused:?}"
+    );
+    let path = died.0.display().to_string();
+    assert!(refused.to_string().contains(&path), "{refused}");
+    died.execute("select count(*) from users").await;
+    assert_eq!(ask(&database, &["ada"]).await["ada"]["name"], "Ada");
+}
+
+#[tokio::test]
+async fn srv_1793_a_file_that_is_locked_is_there_and_says_so() {
+    let file = File::new("1793-locked", "create table users (id text, name text)").await;
+    let mut settings = file.settings(&format!("select id, name from users {BY_ID}"));
+    settings.statement_timeout = Duration::from_millis(1);
+    let database = Database::new(&settings).unwrap();
+    let mut writer = sqlite::open(&file.0).await;
+    sqlite::run(&mut writer, "begin exclusive").await;
+    let refused = within(database.ask(&["ada"])).await.unwrap_err();
+    assert!(matches!(refused, SqlError::Failed { .. }), "{refused:?}");
+    let said = format!("{}: database is locked", file.0.display());
+    assert!(refused.to_string().contains(&said), "{refused}");
+}
+
+#[tokio::test]
+async fn srv_1793_a_text_that_is_not_utf_8_does_not_cost_the_others_theirs() {
+    let file = File::new(
+        "1793-text",
+        "create table users (id text, name text);
+         insert into users values ('ada', 'Ada'), ('bob', cast(x'42ff62' as text))",
+    )
+    .await;
+    let database = file.database(&format!("select id, name from users {BY_ID}"));
+    let found = ask(&database, &["ada", "bob"]).await;
+    assert_eq!(found["ada"]["name"], "Ada");
+    assert_eq!(found["bob"]["name"], "B\u{fffd}b");
 }

@@ -1,5 +1,6 @@
 //! Writes to a file of SQLite, as the application does whose file it is.
 
+#![allow(dead_code, reason = "each test file uses a part")]
 #![allow(
     clippy::unwrap_used,
     reason = "a test ends where something is not as it must be"
@@ -8,7 +9,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
 /// How long whoever reads the file may hold a writer up.
@@ -20,12 +21,22 @@ const ALONE: &str = "begin exclusive; commit";
 
 /// Runs statements on a file, which is made if it is not there.
 pub(crate) async fn execute(path: &Path, statements: &str) {
+    let mut writer = open(path).await;
+    run(&mut writer, statements).await;
+    writer.close().await.unwrap();
+}
+
+/// Opens a file, which is made if it is not there.
+pub(crate) async fn open(path: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(path);
     let options = options.busy_timeout(PATIENCE);
-    let mut writer = options.create_if_missing(true).connect().await.unwrap();
+    options.create_if_missing(true).connect().await.unwrap()
+}
+
+/// Runs statements, after which a transaction may be open.
+pub(crate) async fn run(writer: &mut SqliteConnection, statements: &str) {
     let statements = AssertSqlSafe(statements.to_owned());
     writer.execute(sqlx::raw_sql(statements)).await.unwrap();
-    writer.close().await.unwrap();
 }
 
 /// Waits until somebody reads the file, which keeps writers out meanwhile.
