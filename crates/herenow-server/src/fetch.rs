@@ -127,7 +127,7 @@ impl Fields {
             }
             let ask = open(&config.fetch, from);
             let ask = ask.map_err(|reason| FieldsError::Source {
-                key: key.clone(),
+                key: from.place(&key).to_owned(),
                 reason,
             })?;
             let at = sources.len();

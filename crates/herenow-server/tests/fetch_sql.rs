@@ -15,6 +15,7 @@ mod rig;
 mod sqlite;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use herenow_server::config::{ServerConfig, Sources};
 use herenow_server::run;
@@ -63,6 +64,37 @@ async fn srv_757_a_wrong_query_stops_the_start_with_what_the_database_says() {
     let topics = format!("[{{ pattern = \"room:*\", fetch_query = \"{query}\" }}]");
     let said = refusal(&[("fetch.database_url", &url), ("topics", &topics)]).await;
     assert!(said.starts_with("topics[0].fetch_query: "), "{said}");
+}
+
+#[test]
+fn srv_1801_a_typing_error_in_the_url_of_the_database_stops_the_check_and_the_start() {
+    for command in ["config check", "serve --listen 127.0.0.1:0"] {
+        for (parameter, meant) in [
+            ("pasword=hunter5", "\"password\""),
+            ("sslmod=verify-full", "\"sslmode\""),
+        ] {
+            let url = format!("postgres://postgres@127.0.0.1:1/postgres?{parameter}");
+            let query = [
+                "--fetch-query",
+                "select id, name from users where id = any($1)",
+            ];
+            let output = Command::new(env!("CARGO_BIN_EXE_herenow"))
+                .args(command.split(' ').chain(query))
+                .env_clear()
+                .env("HERENOW_FETCH_DATABASE_URL", url)
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(1), "{output:?}");
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            let expected = format!(
+                "there is no parameter {:?} for PostgreSQL, did you mean {meant}?",
+                parameter.split_once('=').unwrap().0
+            );
+            assert!(said.contains("herenow: fetch.database_url: "), "{said}");
+            assert!(said.contains(&expected), "{said}");
+            assert!(!said.contains("hunter5"), "{said}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

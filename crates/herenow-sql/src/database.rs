@@ -106,8 +106,8 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`SqlError::Unreachable`] if the database is not there; [`SqlError::Wrong`] if it is, and
-    /// the query can never work.
+    /// [`SqlError::Unreachable`] if the database is not there; [`SqlError::Refuses`] if it is, and
+    /// takes no connection; [`SqlError::Wrong`] if it does, and the query can never work.
     pub async fn check(&self) -> Result<(), SqlError> {
         match &self.pool {
             AnyPool::Postgres(pool) => pool.check().await,

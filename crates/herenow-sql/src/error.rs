@@ -25,16 +25,22 @@ pub enum UrlError {
 #[non_exhaustive]
 pub enum SqlError {
     /// The database is not there, or went away.
-    #[error("the database is not there: {reason}")]
+    #[error("the database cannot be reached: {reason}")]
     Unreachable {
-        /// What the system or the database said.
+        /// What the system said.
+        reason: String,
+    },
+    /// The database is there and takes no connection: the password is wrong, or there are too many.
+    #[error("the database refuses: {reason}")]
+    Refuses {
+        /// What it said.
         reason: String,
     },
     /// The query can never work as it is.
     #[error(transparent)]
     Wrong(#[from] WrongQuery),
     /// The database answered with an error, this time.
-    #[error("the database refused: {reason}")]
+    #[error("the database answered with an error: {reason}")]
     Failed {
         /// What it said; only its code where the text may repeat data.
         reason: String,
@@ -129,8 +135,9 @@ impl SqlError {
         }
     }
 
+    /// Tells whether a connection is of no use any more.
     pub(crate) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Refuses { .. })
     }
 }
 

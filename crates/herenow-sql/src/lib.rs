@@ -35,6 +35,7 @@
 mod error;
 mod row;
 mod pool;
+mod parameters;
 mod postgres;
 mod sqlite;
 mod database;

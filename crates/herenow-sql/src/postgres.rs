@@ -15,6 +15,7 @@ use sqlx_postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError
 use sqlx_postgres::{PgErrorPosition, Postgres as Db};
 
 use crate::error::{SqlError, WrongQuery, in_words};
+use crate::parameters;
 use crate::pool::Backend;
 use crate::row::{Row, check_columns};
 
@@ -86,7 +87,7 @@ impl Backend for Postgres {
 
     async fn connect(&self) -> Result<PgConnection, SqlError> {
         let connected = self.options.connect().await;
-        let mut connection = connected.map_err(|error| SqlError::unreachable(&error))?;
+        let mut connection = connected.map_err(|error| not_connected(&error))?;
         // A query that nobody waits for must end there, too.
         let timeout = self.statement_timeout.as_millis();
         let settings =
@@ -228,6 +229,17 @@ fn refused(error: &sqlx::Error, n_before: usize) -> SqlError {
     WrongQuery::Refused { message, position }.into()
 }
 
+/// Why there is no connection. Where the database says so itself, what it said is all: the line
+/// that comes with it is one of its own source.
+fn not_connected(error: &sqlx::Error) -> SqlError {
+    match said(error) {
+        Some(said) => SqlError::Refuses {
+            reason: said.message().to_owned(),
+        },
+        None => SqlError::unreachable(error),
+    }
+}
+
 /// An error of a query that was fine.
 fn failed(error: &sqlx::Error) -> SqlError {
     let Some(said) = said(error) else {
@@ -237,7 +249,7 @@ fn failed(error: &sqlx::Error) -> SqlError {
     // What stands between may leave the code out.
     match code.get(..2).unwrap_or_default() {
         // Connections and the server's life; what is below is said of the query or of data.
-        "08" | "28" | "3D" | "53" | "57" | "58" if code != "57014" => SqlError::Unreachable {
+        "08" | "28" | "3D" | "53" | "57" | "58" if code != "57014" => SqlError::Refuses {
             reason: message.to_owned(),
         },
         "42" => WrongQuery::Refused {
@@ -263,5 +275,6 @@ fn said(error: &sqlx::Error) -> Option<&PgDatabaseError> {
 
 /// Reads the options of a URL.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, String> {
+    parameters::check(url)?;
     url.parse().map_err(|error: sqlx::Error| in_words(&error))
 }

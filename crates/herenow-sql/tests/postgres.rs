@@ -244,6 +244,47 @@ async fn srv_733_a_server_that_was_restarted_is_asked_again_without_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn srv_1802_a_database_that_refuses_a_connection_is_told_from_one_that_is_not_there() {
+    let mut server = Postgres::start();
+    server.execute(
+        "create role app login password 'right'; 
+         do $$ begin execute format('copy (select ''local all all scram-sha-256'') to %L',
+         current_setting('hba_file')); end $$",
+    );
+    server.restart();
+    let query = "select id, name from users where id = any($1)";
+    let said = async |user: &str, name: &str| {
+        let url = server.url().replace("//postgres@", &format!("//{user}@"));
+        let url = url.replace("/postgres?", &format!("/{name}?"));
+        let error = within(database(&url, query).check()).await.unwrap_err();
+        error.to_string()
+    };
+    for (user, name, expected) in [
+        (
+            "app:wrong",
+            "postgres",
+            "the database refuses: password authentication failed for user \"app\"",
+        ),
+        (
+            "app:right",
+            "nowhere",
+            "the database refuses: database \"nowhere\" does not exist",
+        ),
+    ] {
+        assert_eq!(said(user, name).await, expected);
+    }
+    let there = said("app:right", "postgres").await;
+    assert!(there.contains("\"users\" does not exist"), "{there}");
+    server.stop();
+    let away = database(&server.url(), query);
+    let away = within(away.check()).await.unwrap_err().to_string();
+    assert!(
+        away.starts_with("the database cannot be reached: "),
+        "{away}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn srv_734_who_gives_up_leaves_no_connection_behind_that_still_waits() {
     let server = Postgres::start();
     server.execute(

@@ -6,6 +6,8 @@ use super::{ConfigError, Conflict, Origin, Secret, ServerConfig, is_plain_and_re
 
 /// What an URL of a database begins with.
 const SCHEMES: [&str; 3] = ["postgres://", "postgresql://", "sqlite:"];
+/// The key of the database of all queries.
+const DATABASE_URL: &str = "fetch.database_url";
 /// Why plain HTTP to another machine is refused.
 const PLAIN: &str = "fields that come over plain HTTP can be anybody's; use https";
 
@@ -99,6 +101,16 @@ pub(crate) enum FieldsFrom<'a> {
     Query(&'a str),
     /// A callback at this URL.
     Url(&'a str),
+}
+
+impl FieldsFrom<'_> {
+    /// The key that says where that is, if `key` is the one that asks for it.
+    pub(crate) fn place<'k>(&self, key: &'k str) -> &'k str {
+        match self {
+            Self::Query(_) => DATABASE_URL,
+            Self::Url(_) => key,
+        }
+    }
 }
 
 impl FetchConfig {
@@ -206,7 +218,6 @@ fn check_topic(
 
 /// What is missing for queries, or wrong with the database that they are for.
 fn check_database(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Option<ConfigError> {
-    const URL: &str = "fetch.database_url";
     let fetch = &config.fetch;
     let general = fetch
         .query
@@ -218,7 +229,7 @@ fn check_database(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Opt
     let url = fetch.database_url.as_ref();
     let Some((key, place)) = asked else {
         return url.map(|_| ConfigError::Missing {
-            origin: origin(URL),
+            origin: origin(DATABASE_URL),
             key: "fetch.query, which says what to ask the database,".to_owned(),
         });
     };
@@ -229,7 +240,7 @@ fn check_database(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Opt
             .is_none()
             .then(|| ConfigError::Missing {
                 origin: origin(place),
-                key: format!("{URL}, which {key} is for,"),
+                key: format!("{DATABASE_URL}, which {key} is for,"),
             });
     };
     let is_known = SCHEMES
@@ -237,8 +248,8 @@ fn check_database(config: &ServerConfig, origin: &dyn Fn(&str) -> Origin) -> Opt
         .any(|scheme| url.expose().starts_with(scheme));
     if !is_known {
         return Some(ConfigError::WrongType {
-            origin: origin(URL),
-            key: URL.to_owned(),
+            origin: origin(DATABASE_URL),
+            key: DATABASE_URL.to_owned(),
             value: "something else".to_owned(), // It may hold a password.
             expected: "postgres://… or sqlite:…".to_owned(),
         });
