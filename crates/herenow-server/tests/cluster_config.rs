@@ -120,7 +120,8 @@ fn srv_531_every_wrong_combination_names_key_and_value() {
         (
             "--cluster zenoh --peers 10.0.0.2:7447",
             "flag --peers: cluster.peers is \"10.0.0.2:7447\", it must be a list of \
-             addresses such as [\"tcp/10.0.0.2:7447\"], or [\"tls/…\"] with cluster.tls_cert",
+             addresses such as \"tcp/10.0.0.2:7447,tcp/10.0.0.3:7447\", each tcp/HOST:PORT or, with \
+             cluster.tls_cert, tls/HOST:PORT",
         ),
         (
             "--cluster zenoh --cluster-secret short",
@@ -139,13 +140,16 @@ fn srv_531_every_wrong_combination_names_key_and_value() {
 
 #[test]
 fn srv_1700_addresses_of_a_cluster_are_a_list_and_said_to_be_one() {
-    for (key, port) in [("listen", 1), ("peers", 2)] {
+    for (key, such_as) in [
+        ("listen", "[\"tcp/10.0.0.1:7447\", \"tcp/[fd00::1]:7447\"]"),
+        ("peers", "[\"tcp/10.0.0.2:7447\", \"tcp/10.0.0.3:7447\"]"),
+    ] {
         let text = format!("[cluster]\nengine = \"zenoh\"\n{key} = \"tcp/127.0.0.1:7700\"\n");
         let path = file(&format!("srv-1700-{key}.toml"), &text);
         let error = load(&format!("--config {}", path.display()), &[]).unwrap_err();
         let expected = format!(
             "{} line 3: cluster.{key} is \"tcp/127.0.0.1:7700\", it must be a list of addresses \
-             such as [\"tcp/10.0.0.{port}:7447\"], or [\"tls/…\"] with cluster.tls_cert",
+             such as {such_as}, each tcp/HOST:PORT or, with cluster.tls_cert, tls/HOST:PORT",
             path.display()
         );
         assert_eq!(error, expected);

@@ -141,6 +141,144 @@ fn srv_03_an_unknown_variable_of_ours_is_an_error_and_those_of_kubernetes_are_no
 }
 
 #[test]
+fn srv_1803_a_list_of_toml_is_one_in_the_environment_and_in_a_flag_as_well() {
+    let list = |value: &str| {
+        let by_flag = from_flag("webhook.topics", value).map(|config| config.webhook.topics);
+        let topics = from_environment("HERENOW_WEBHOOK_TOPICS", value);
+        let topics = topics.map(|config| config.webhook.topics);
+        assert_eq!(by_flag.is_ok(), topics.is_ok());
+        topics
+    };
+    for (value, expected) in [
+        (r#"["room:1"]"#, &["room:1"][..]),
+        (r#" [ 'room:1', "a,b" ] "#, &["room:1", "a,b"]),
+        ("[\n  \"a\",\n  \"b\",\n]\n", &["a", "b"]),
+        (r#"["[x]"]"#, &["[x]"]),
+        ("[]", &[]),
+        ("a, b", &["a", "b"]),
+        // No list of TOML, and not meant to be one.
+        ("[::1]:4000,b", &["[::1]:4000", "b"]),
+        ("[a]:*", &["[a]:*"]),
+    ] {
+        assert_eq!(list(value).unwrap(), expected, "{value}");
+    }
+    let form = "it must be a list of topics, or beginnings of topics and a single \"*\" at the end, \
+                such as \"room:*,lobby\"";
+    for (value, shown) in [
+        ("[room:1]", r#""[room:1]""#),
+        (r#"["a"],["b"]"#, r#""[\"a\"],[\"b\"]""#),
+        (r#"["a"],b"#, r#""[\"a\"],b""#),
+        (r#"["a","#, r#""[\"a\",""#),
+        (r#"["a", 5]"#, "the number 5 in entry 2"),
+        (
+            r#"["r*m", "a", "b*c"]"#,
+            r#""r*m" in entry 1 and "b*c" in entry 3"#,
+        ),
+    ] {
+        let error = list(value).unwrap_err();
+        let expected = format!(": webhook.topics is {shown}, {form}");
+        assert!(error.ends_with(&expected), "{error}");
+    }
+    let other = |name: &str, value: &str| from_environment(name, value).unwrap();
+    let audience = other("HERENOW_JWT_AUDIENCE", r#"["shop"]"#).jwt.audience;
+    assert_eq!(audience, ["shop"]);
+    let origins = other("HERENOW_SOCKET_CHECK_ORIGIN", r#"["https://a.example"]"#);
+    let origins = format!("{:?}", origins.check_origin);
+    assert_eq!(origins, r#"List(["https://a.example"])"#);
+    let keys = other("HERENOW_API_KEYS", r#"["a:read:0123456789abcdef"]"#);
+    assert_eq!(keys.api.keys[0].name(), "a");
+}
+
+#[test]
+fn srv_1804_what_is_said_of_a_list_is_how_to_write_it_where_it_came_from() {
+    let form = |entries: &str| {
+        format!(
+            "it must be a list of addresses such as {entries}, each tcp/HOST:PORT or, with \
+                 cluster.tls_cert, tls/HOST:PORT"
+        )
+    };
+    let comma = form("\"tcp/10.0.0.2:7447,tcp/10.0.0.3:7447\"");
+    for error in [
+        from_environment("HERENOW_PEERS", "a,tcp/b:1,[c").unwrap_err(),
+        from_flag("cluster.peers", "a,tcp/b:1,[c").unwrap_err(),
+    ] {
+        let expected = format!("cluster.peers is \"a\" in entry 1 and \"[c\" in entry 3, {comma}");
+        assert!(error.contains(&expected), "{error}");
+    }
+    let error = load("[cluster]\npeers = [\"a\"]\n", "srv-1804").unwrap_err();
+    let listed = form("[\"tcp/10.0.0.2:7447\", \"tcp/10.0.0.3:7447\"]");
+    let expected = format!("my.toml line 2: cluster.peers is \"a\" in entry 1, {listed}");
+    assert!(error.contains(&expected), "{error}");
+}
+
+#[test]
+fn srv_1807_each_wrong_key_of_the_api_is_named_with_the_part_that_is_wrong() {
+    let fine = "a:read:0123456789abcdef";
+    let wrong = |entry: &str| {
+        let error = from_environment("HERENOW_API_KEYS", &format!("{fine},{entry}")).unwrap_err();
+        for hidden in ["hunter", "0123456789"] {
+            assert!(!error.contains(hidden), "{error}");
+        }
+        let start = "environment variable HERENOW_API_KEYS: api.keys is wrong in entry 2 (";
+        let rest = error
+            .strip_prefix(start)
+            .unwrap_or_else(|| panic!("{error}"));
+        let (said, form) = rest.split_once("), it must be ").unwrap();
+        let expected =
+            "a list of keys such as \"shop:write:…,ops:admin:…\", each NAME:RIGHT:SECRET";
+        assert!(form.starts_with(expected), "{form}");
+        said.to_owned()
+    };
+    let long = "x".repeat(65);
+    for (entry, said) in [
+        (
+            "hunter2",
+            "it has 1 of three parts with a colon between them",
+        ),
+        (
+            "hunter2:read",
+            "it has 2 of three parts with a colon between them",
+        ),
+        (":read:hunter2hunter2hunter2", "its name is empty"),
+        (
+            "hunter 2:read:hunter2hunter2hunter2",
+            "its name has other characters than letters, digits, - _ .",
+        ),
+        (
+            "b:hunter2hunter2hunter2:read",
+            "its right is none of read, write, admin; its secret is 4 bytes long, the least is 16",
+        ),
+        (
+            "b:read:hunter2 hunter2 hunter2",
+            "its secret has other characters than visible ASCII without a comma",
+        ),
+        (
+            &format!("{long}:read:hunter2hunter2hunter2"),
+            "its name is 65 bytes long, the limit is 64",
+        ),
+        (
+            &format!("b:read:{}", "hunter2".repeat(80)),
+            "it is 567 bytes long, the limit is 512",
+        ),
+    ] {
+        assert_eq!(wrong(entry), said);
+    }
+    let all = wrong("b:write:hunter2,a:reed:0123456789abcdef");
+    assert_eq!(
+        all,
+        "its secret is 7 bytes long, the least is 16) and in entry 3 (its right is none of read, \
+         write, admin"
+    );
+    let error = from_environment("HERENOW_SUPABASE_PUBLISHABLE_KEYS", "hunter2").unwrap_err();
+    let said =
+        "wrong in entry 1 (it is 7 bytes long, it may be 16 to 512), it must be a list of keys";
+    assert!(
+        error.contains(said) && !error.contains("hunter2"),
+        "{error}"
+    );
+}
+
+#[test]
 fn srv_04_a_value_of_the_wrong_type_names_key_value_source_and_what_it_must_be() {
     let cases = [
         (

@@ -391,7 +391,7 @@ fn srv_1295_of_a_url_nothing_but_where_it_leads_is_in_an_error_or_shown() {
         "webhook.urls is \"https://h.example/…\" in entry 2, it must be a list of URLs",
         "webhooks[0].url is \"https://h.example:8443/…\", it must be a URL",
         "topics[0].fetch_url is no URL, it must be a URL",
-        "webhook.urls is \"ftp://h.example/…\" in entry 1, it must be a list of URLs",
+        "webhook.urls is \"ftp://h.example/…\" in entry 1 and no URL in entry 2, it must be a list",
     ] {
         assert!(error.contains(expected), "{expected}\n{error}");
     }
@@ -451,7 +451,7 @@ fn srv_1307_an_error_of_a_list_names_the_entry() {
     assert_eq!(code, Some(1));
     for expected in [
         "http.trusted_proxies is \"10.0.0.0/99\" in entry 2, it must be a list of addresses",
-        "webhook.events is the number 5 in entry 2, it must be a list of joined",
+        "webhook.events is the number 5 in entry 2, it must be a list of events",
         "webhook.topics is \"room:1\", it must be a list of topics",
         "jwt.audience is \"\" in entry 2, it must be a list of texts",
     ] {

@@ -616,7 +616,7 @@ fn srv_700_wrong_settings_of_webhooks_are_named_and_secrets_never_shown() {
         ),
         (
             &[("webhook.events", "joined,moved")],
-            "webhook.events is \"moved\" in entry 2, it must be a list of joined",
+            "webhook.events is \"moved\" in entry 2, it must be a list of events",
         ),
     ];
     for (flags, expected) in cases {

@@ -6,11 +6,18 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::kind::ListForm;
 use super::units::show_duration;
 use super::{ConfigError, Conflict, Origin, ServerConfig};
 
-/// What an entry of `api.keys` must be.
-pub(super) const KEY_FORM: &str = "NAME:RIGHT:SECRET, with a name of letters, digits, - _ . (at \
+/// What `api.keys` must be.
+pub(super) const KEYS_FORM: ListForm = ListForm {
+    what: "a list of keys",
+    such_as: &["shop:write:…", "ops:admin:…"],
+    each: KEY_FORM,
+};
+/// What an entry of it must be.
+const KEY_FORM: &str = "NAME:RIGHT:SECRET, with a name of letters, digits, - _ . (at \
     most 64), the right read, write or admin, and a secret of at least 16 visible ASCII \
     characters without a comma";
 /// The shortest secret of a key, in bytes.
@@ -85,20 +92,41 @@ impl ApiKey {
     ///
     /// `None` if it is none.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::read(text).ok()
+    }
+
+    /// Reads the same, or says which parts are wrong, without showing any: which part is which is
+    /// not known of an entry that is wrong.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
         if text.len() > MAX_ENTRY_BYTES {
-            return None;
+            let len = text.len();
+            return Err(format!(
+                "it is {len} bytes long, the limit is {MAX_ENTRY_BYTES}"
+            ));
         }
-        let (name, rest) = text.split_once(':')?;
-        let (right, secret) = rest.split_once(':')?;
-        let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        let is_name = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.bytes().all(in_name);
-        let is_secret = secret.len() >= MIN_SECRET_BYTES
-            && secret.bytes().all(|b| b.is_ascii_graphic() && b != b',');
-        (is_name && is_secret).then_some(Self {
-            name: name.to_owned(),
-            right: Right::from_word(right)?,
-            digest: digest(secret.as_bytes()),
-        })
+        let mut parts = text.splitn(3, ':');
+        let (Some(name), Some(right), Some(secret)) = (parts.next(), parts.next(), parts.next())
+        else {
+            let n_parts = text.split(':').count();
+            return Err(format!(
+                "it has {n_parts} of three parts with a colon between them"
+            ));
+        };
+        let right_of_it = Right::from_word(right);
+        let no_right = right_of_it.is_none().then(|| {
+            let words = Right::ALL.map(Right::as_str).join(", ");
+            format!("its right is none of {words}")
+        });
+        let wrong = [wrong_name(name), no_right, wrong_secret(secret)];
+        let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+        match right_of_it {
+            Some(right) if wrong.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                right,
+                digest: digest(secret.as_bytes()),
+            }),
+            Some(_) | None => Err(wrong.join("; ")),
+        }
     }
 
     /// Returns the name, for logs.
@@ -115,6 +143,32 @@ impl ApiKey {
     pub(crate) fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
+}
+
+fn wrong_name(name: &str) -> Option<String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    match name.len() {
+        0 => Some("its name is empty".to_owned()),
+        len if len > MAX_NAME_BYTES => Some(format!(
+            "its name is {len} bytes long, the limit is {MAX_NAME_BYTES}"
+        )),
+        _ if name.bytes().all(is_allowed) => None,
+        _ => Some("its name has other characters than letters, digits, - _ .".to_owned()),
+    }
+}
+
+fn wrong_secret(secret: &str) -> Option<String> {
+    let len = secret.len();
+    if len < MIN_SECRET_BYTES {
+        let least = MIN_SECRET_BYTES;
+        return Some(format!(
+            "its secret is {len} bytes long, the least is {least}"
+        ));
+    }
+    let is_allowed = |byte: u8| byte.is_ascii_graphic() && byte != b',';
+    let is_fine = secret.bytes().all(is_allowed);
+    (!is_fine)
+        .then(|| "its secret has other characters than visible ASCII without a comma".to_owned())
 }
 
 /// Returns the SHA-256 of a secret, by which keys are compared.
@@ -205,15 +259,15 @@ fn read_keys(keys: &mut Vec<ApiKey>, path: &str, text: &str, errors: &mut Vec<Co
         if entry.is_empty() || entry.starts_with('#') {
             continue;
         }
-        match ApiKey::parse(entry) {
-            Some(key) => keys.push(key),
-            None => errors.push(ConfigError::WrongType {
+        match ApiKey::read(entry) {
+            Ok(key) => keys.push(key),
+            Err(wrong) => errors.push(ConfigError::WrongType {
                 origin: Origin::File {
                     path: path.into(),
                     line,
                 },
                 key: "a key of the API".to_owned(),
-                value: "not one".to_owned(),
+                value: format!("wrong ({wrong})"),
                 expected: KEY_FORM.to_owned(),
             }),
         }

@@ -6,6 +6,7 @@ mod lists;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub(crate) use self::lists::ListForm;
 use self::lists::{secrets, switch_or_texts, texts};
 pub(super) use self::raw::parse_address;
 pub(crate) use self::raw::{Raw, Refusal};
@@ -89,14 +90,14 @@ pub(crate) enum Kind<C: 'static> {
     },
     /// A list of such URLs.
     Urls {
-        expected: &'static str,
+        form: ListForm,
         check: fn(&str) -> bool,
         get: fn(&C) -> &[String],
         set: fn(&mut C, Vec<String>),
     },
     /// A list of texts that `check` accepts; as a flag, it can be repeated.
     Texts {
-        expected: &'static str,
+        form: ListForm,
         check: fn(&str) -> bool,
         get: fn(&C) -> Vec<String>,
         set: fn(&mut C, Vec<String>),
@@ -106,15 +107,16 @@ pub(crate) enum Kind<C: 'static> {
         min_bytes: usize,
         set: fn(&mut C, String),
     },
-    /// A list of texts that `check` accepts and that are never shown, not even in an error.
+    /// A list of texts that are never shown, not even in an error; `wrong` says what is wrong with
+    /// one.
     Secrets {
-        expected: &'static str,
-        check: fn(&str) -> bool,
+        form: ListForm,
+        wrong: fn(&str) -> Option<String>,
         set: fn(&mut C, Vec<String>),
     },
     /// `true`, `false`, or a list of texts that `check` accepts.
     SwitchOrTexts {
-        expected: &'static str,
+        form: ListForm,
         check: fn(&str) -> bool,
         get: fn(&C) -> String,
         set: fn(&mut C, SwitchOrTexts),
@@ -214,11 +216,11 @@ impl<C> Key<C> {
             Kind::Choice { words, .. } => format!("`{}`", words.join("` or `")),
             Kind::Text { expected, .. }
             | Kind::MaybeText { expected, .. }
-            | Kind::Url { expected, .. }
-            | Kind::Urls { expected, .. }
-            | Kind::Texts { expected, .. }
-            | Kind::Secrets { expected, .. }
-            | Kind::SwitchOrTexts { expected, .. } => (*expected).to_owned(),
+            | Kind::Url { expected, .. } => (*expected).to_owned(),
+            Kind::Urls { form, .. }
+            | Kind::Texts { form, .. }
+            | Kind::Secrets { form, .. }
+            | Kind::SwitchOrTexts { form, .. } => form.in_toml(),
             Kind::Secret { min_bytes, .. } => format!("secret of at least {min_bytes} bytes"),
         }
     }
@@ -295,11 +297,8 @@ impl<C> Key<C> {
                 ..
             } => set(config, checked(raw, expected, *check, |raw| raw.show())?),
             Kind::Texts {
-                expected,
-                check,
-                set,
-                ..
-            } => set(config, texts(raw, expected, *check, |raw| raw.show())?),
+                form, check, set, ..
+            } => set(config, texts(raw, form, *check, |raw| raw.show())?),
             Kind::Url {
                 expected,
                 check,
@@ -310,23 +309,13 @@ impl<C> Key<C> {
                 checked(raw, expected, *check, |raw| raw.show_url())?,
             ),
             Kind::Urls {
-                expected,
-                check,
-                set,
-                ..
-            } => set(config, texts(raw, expected, *check, |raw| raw.show_url())?),
+                form, check, set, ..
+            } => set(config, texts(raw, form, *check, |raw| raw.show_url())?),
             Kind::Secret { min_bytes, set } => set(config, secret(raw, *min_bytes)?),
-            Kind::Secrets {
-                expected,
-                check,
-                set,
-            } => set(config, secrets(raw, expected, *check)?),
+            Kind::Secrets { form, wrong, set } => set(config, secrets(raw, form, *wrong)?),
             Kind::SwitchOrTexts {
-                expected,
-                check,
-                set,
-                ..
-            } => set(config, switch_or_texts(raw, expected, *check)?),
+                form, check, set, ..
+            } => set(config, switch_or_texts(raw, form, *check)?),
         }
         Ok(())
     }

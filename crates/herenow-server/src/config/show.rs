@@ -28,7 +28,7 @@ Everything that `herenow serve` can be told is a key of one TOML file, an enviro
 | environment | `HERENOW_` and the key in capitals, with `_` for `.` | `HERENOW_SOCKET_IDLE_TIMEOUT=30s` |
 | file | TOML, named by `--config` or `HERENOW_CONFIG` | `[socket]` `idle_timeout = \"30s\"` |
 
-The first of these that has a value wins; what none has is the default below. Durations and sizes carry their unit (`50us`, `250ms`, `30s`, `5m`, `2h`, `1d`; `64KiB`, `10MB`); a bare number is a size in bytes and never a duration. Lists are separated by commas in the environment and in flags.
+The first of these that has a value wins; what none has is the default below. Durations and sizes carry their unit (`50us`, `250ms`, `30s`, `5m`, `2h`, `1d`; `64KiB`, `10MB`); a bare number is a size in bytes and never a duration. Lists are separated by commas in the environment and in flags, or are the list that the file has: `HERENOW_WEBHOOK_TOPICS='[\"room:*\", \"lobby\"]'`.
 
 `herenow config check` says all that is wrong with a configuration, and ends with 1 if something is. `herenow config show` prints what holds, each value with its source; secrets are shown as set, and of URLs only where they lead. Both take the same flags as `herenow serve`.
 ";

@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+use super::kind::ListForm;
 use super::{ServerConfig, digest};
 
-/// What an entry of `supabase.publishable_keys` must be.
-pub(super) const KEY_FORM: &str =
-    "at least 16 visible ASCII characters without a comma, such as \"sb_publishable_…\"";
+/// What `supabase.publishable_keys` must be.
+pub(super) const KEYS_FORM: ListForm = ListForm {
+    what: "a list of keys",
+    such_as: &["sb_publishable_1…", "sb_publishable_2…"],
+    each: "at least 16 visible ASCII characters without a comma",
+};
 /// The shortest key, in bytes.
 const MIN_KEY_BYTES: usize = 16;
 /// The longest key, in bytes.
@@ -67,9 +71,19 @@ impl PublishableKey {
     ///
     /// `None` if it is none.
     pub fn parse(text: &str) -> Option<Self> {
-        let is_key = (MIN_KEY_BYTES..=MAX_KEY_BYTES).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+        let is_key = Self::wrong(text).is_none();
         is_key.then(|| Self(digest(text.as_bytes())))
+    }
+
+    /// What is wrong with a text that is no key, without showing it.
+    pub(super) fn wrong(text: &str) -> Option<String> {
+        let len = text.len();
+        if !(MIN_KEY_BYTES..=MAX_KEY_BYTES).contains(&len) {
+            let limits = format!("it may be {MIN_KEY_BYTES} to {MAX_KEY_BYTES}");
+            return Some(format!("it is {len} bytes long, {limits}"));
+        }
+        let is_fine = text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+        (!is_fine).then(|| "it has other characters than visible ASCII".to_owned())
     }
 
     /// Returns its SHA-256.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::DAY;
 use crate::config::ServerConfig;
-use crate::config::api::{ApiKey, KEY_FORM};
+use crate::config::api::{ApiKey, KEYS_FORM};
 use crate::config::kind::{Key, Kind, parse_address};
 
 /// The longest body that can be allowed: it is held in memory.
@@ -26,8 +26,8 @@ pub(super) static API_KEYS: &[Key<ServerConfig>] = &[
         name: "api.keys",
         help: "who may use the HTTP API: entries NAME:RIGHT:SECRET, where the right is `read`, `write` or `admin`, each including those before it (better in the environment or in api.keys_file than in a flag, which all users of the machine can see)",
         kind: Kind::Secrets {
-            expected: KEY_FORM,
-            check: |text| ApiKey::parse(text).is_some(),
+            form: KEYS_FORM,
+            wrong: |text| ApiKey::read(text).err(),
             set: |config, texts| {
                 config.api.keys = texts
                     .iter()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::DAY;
 use crate::config::cluster::{Discovery, Engine};
-use crate::config::kind::{Key, Kind};
+use crate::config::kind::{Key, Kind, ListForm};
 use crate::config::{Secret, ServerConfig};
 
 /// The longest name of a node or cluster that all engines take.
@@ -63,7 +63,11 @@ pub(super) static CLUSTER_KEYS: &[Key<ServerConfig>] = &[
         name: "cluster.listen",
         help: "where to listen to other nodes, for zenoh; a list, or given again",
         kind: Kind::Texts {
-            expected: "a list of addresses such as [\"tcp/10.0.0.1:7447\"], or [\"tls/…\"] with cluster.tls_cert",
+            form: ListForm {
+                what: "a list of addresses",
+                such_as: &["tcp/10.0.0.1:7447", "tcp/[fd00::1]:7447"],
+                each: "tcp/HOST:PORT or, with cluster.tls_cert, tls/HOST:PORT",
+            },
             check: is_endpoint,
             get: |config| config.cluster.listen.clone(),
             set: |config, addresses| config.cluster.listen = addresses,
@@ -73,7 +77,11 @@ pub(super) static CLUSTER_KEYS: &[Key<ServerConfig>] = &[
         name: "cluster.peers",
         help: "other nodes to connect to, for zenoh; a list, or given again; one that all have in common is enough",
         kind: Kind::Texts {
-            expected: "a list of addresses such as [\"tcp/10.0.0.2:7447\"], or [\"tls/…\"] with cluster.tls_cert",
+            form: ListForm {
+                what: "a list of addresses",
+                such_as: &["tcp/10.0.0.2:7447", "tcp/10.0.0.3:7447"],
+                each: "tcp/HOST:PORT or, with cluster.tls_cert, tls/HOST:PORT",
+            },
             check: is_endpoint,
             get: |config| config.cluster.peers.clone(),
             set: |config, addresses| config.cluster.peers = addresses,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::DAY;
-use crate::config::kind::{Key, Kind};
+use crate::config::kind::{Key, Kind, ListForm};
 use crate::config::{Secret, ServerConfig, url};
 
 pub(super) static IDENTITY_KEYS: &[Key<ServerConfig>] = &[
@@ -29,7 +29,11 @@ pub(super) static IDENTITY_KEYS: &[Key<ServerConfig>] = &[
         name: "jwt.public_key_files",
         help: "PEM files with public keys of tokens that are signed by RS256 or ES256",
         kind: Kind::Texts {
-            expected: "a list of paths of files",
+            form: ListForm {
+                what: "a list of paths of files",
+                such_as: &["/etc/herenow/old.pem", "/etc/herenow/new.pem"],
+                each: "",
+            },
             check: is_some_text,
             get: |config| config.jwt.public_key_files.clone(),
             set: |config, paths| config.jwt.public_key_files = paths,
@@ -87,7 +91,11 @@ pub(super) static IDENTITY_KEYS: &[Key<ServerConfig>] = &[
         name: "jwt.audience",
         help: "audiences of which a token's aud must name one; without any, aud is not looked at",
         kind: Kind::Texts {
-            expected: "a list of texts",
+            form: ListForm {
+                what: "a list of texts",
+                such_as: &["shop", "admin"],
+                each: "",
+            },
             check: is_some_text,
             get: |config| config.jwt.audience.clone(),
             set: |config, list| config.jwt.audience = list,
@@ -97,7 +105,11 @@ pub(super) static IDENTITY_KEYS: &[Key<ServerConfig>] = &[
         name: "jwt.issuer",
         help: "issuers of which a token's iss must be one; without any, iss is not looked at",
         kind: Kind::Texts {
-            expected: "a list of texts",
+            form: ListForm {
+                what: "a list of texts",
+                such_as: &["https://a.example", "https://b.example"],
+                each: "",
+            },
             check: is_some_text,
             get: |config| config.jwt.issuer.clone(),
             set: |config, list| config.jwt.issuer = list,

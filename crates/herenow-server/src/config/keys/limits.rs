@@ -3,7 +3,7 @@
 
 use herenow_channels::{ForwardedHeader, TrustedProxies};
 
-use crate::config::kind::{Key, Kind};
+use crate::config::kind::{Key, Kind, ListForm};
 use crate::config::{ServerConfig, url};
 
 /// The highest rate and burst that can be asked for.
@@ -15,7 +15,11 @@ pub(super) static LIMIT_KEYS: &[Key<ServerConfig>] = &[
         name: "http.trusted_proxies",
         help: "addresses and networks of proxies, such as 10.0.0.0/8, whose forwarded headers say who the client is and which host and scheme it asked for; the headers of others are ignored",
         kind: Kind::Texts {
-            expected: "a list of addresses and networks such as [\"127.0.0.1\", \"10.0.0.0/8\", \"fd00::/8\"]",
+            form: ListForm {
+                what: "a list of addresses and networks",
+                such_as: &["127.0.0.1", "10.0.0.0/8", "fd00::/8"],
+                each: "",
+            },
             check: is_network,
             get: |config| config.proxies.trusted.clone(),
             set: |config, networks| config.proxies.trusted = networks,

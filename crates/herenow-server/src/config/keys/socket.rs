@@ -6,7 +6,7 @@ use herenow_protocol::JoinRefCheck;
 use herenow_pubsub::MAX_TOPIC_BYTES;
 
 use super::{DAY, GIB, YEAR, at_least_one};
-use crate::config::kind::{Key, Kind, SwitchOrTexts};
+use crate::config::kind::{Key, Kind, ListForm, SwitchOrTexts};
 use crate::config::{Origins, ServerConfig};
 
 /// Keys of `[socket]`.
@@ -15,7 +15,11 @@ pub(super) static SOCKET_KEYS: &[Key<ServerConfig>] = &[
         name: "socket.check_origin",
         help: "true: browsers may connect from pages of this server's own host; false: from anywhere; or a list of origins such as `https://example.com` or `//*.example.com`",
         kind: Kind::SwitchOrTexts {
-            expected: "true, false, or a list of origins such as [\"https://example.com\", \"//*.example.com\"]",
+            form: ListForm {
+                what: "true, false, or a list of origins",
+                such_as: &["https://example.com", "//*.example.com"],
+                each: "",
+            },
             check: is_origin,
             get: |config| config.check_origin.to_string(),
             set: |config, origins| {

@@ -2,7 +2,7 @@
 
 use super::GIB;
 use crate::config::kind::{Key, Kind};
-use crate::config::supabase::KEY_FORM;
+use crate::config::supabase::KEYS_FORM;
 use crate::config::{PublishableKey, ServerConfig};
 
 /// Keys of `[supabase]`.
@@ -19,8 +19,8 @@ pub(super) static SUPABASE_KEYS: &[Key<ServerConfig>] = &[
         name: "supabase.publishable_keys",
         help: "keys that are no tokens, such as `sb_publishable_…`: whoever has one may use public channels, and be present there by a key of the server's choice",
         kind: Kind::Secrets {
-            expected: KEY_FORM,
-            check: |text| PublishableKey::parse(text).is_some(),
+            form: KEYS_FORM,
+            wrong: PublishableKey::wrong,
             set: |config, texts| {
                 config.supabase.publishable_keys = texts
                     .iter()

@@ -5,13 +5,20 @@ use std::time::Duration;
 use herenow_presence::is_pattern;
 
 use super::{DAY, GIB};
-use crate::config::kind::{Key, Kind};
+use crate::config::kind::{Key, Kind, ListForm};
 use crate::config::{EVENT_WORDS, Secret, ServerConfig, WebhookTarget, webhook};
 
 const MS: Duration = Duration::from_millis(1);
-const TOPICS_FORM: &str =
-    "a list of topics, or beginnings of topics and a single \"*\" at the end, such as \"room:*\"";
-const EVENTS_FORM: &str = "a list of joined, updated, left, topic_occupied, topic_vacated";
+const TOPICS_FORM: ListForm = ListForm {
+    what: "a list of topics, or beginnings of topics and a single \"*\" at the end,",
+    such_as: &["room:*", "lobby"],
+    each: "",
+};
+const EVENTS_FORM: ListForm = ListForm {
+    what: "a list of events",
+    such_as: &EVENT_WORDS,
+    each: "one of these",
+};
 
 /// Keys of one entry of `[[webhooks]]`.
 pub(crate) static TARGET_KEYS: &[Key<WebhookTarget>] = &[
@@ -39,7 +46,7 @@ pub(crate) static TARGET_KEYS: &[Key<WebhookTarget>] = &[
         name: "topics",
         help: "which topics it hears of: topics, or beginnings of topics and `*`; without, as webhook.topics",
         kind: Kind::Texts {
-            expected: TOPICS_FORM,
+            form: TOPICS_FORM,
             check: is_pattern,
             get: |target| target.topics.clone().unwrap_or_default(),
             set: |target, texts| target.topics = Some(texts),
@@ -49,7 +56,7 @@ pub(crate) static TARGET_KEYS: &[Key<WebhookTarget>] = &[
         name: "events",
         help: "which events it hears of; without, as webhook.events",
         kind: Kind::Texts {
-            expected: EVENTS_FORM,
+            form: EVENTS_FORM,
             check: |text| EVENT_WORDS.contains(&text),
             get: |target| target.events.clone().unwrap_or_default(),
             set: |target, texts| target.events = Some(texts),
@@ -81,7 +88,11 @@ pub(super) static WEBHOOK_KEYS: &[Key<ServerConfig>] = &[
         name: "webhook.urls",
         help: "where to post what happens: who joins and leaves, and which topics become occupied and vacated; each URL gets all of it, and those with filters of their own are [[webhooks]]",
         kind: Kind::Urls {
-            expected: "a list of URLs such as \"https://example.com/herenow\", without a user, a password or a fragment",
+            form: ListForm {
+                what: "a list of URLs",
+                such_as: &["https://a.example/herenow", "https://b.example/herenow"],
+                each: "without a user, a password or a fragment",
+            },
             check: webhook::is_url,
             get: |config| &config.webhook.urls,
             set: |config, texts| config.webhook.urls = texts,
@@ -117,7 +128,7 @@ pub(super) static WEBHOOK_KEYS: &[Key<ServerConfig>] = &[
         name: "webhook.topics",
         help: "which topics webhooks hear of: topics, or beginnings of topics and `*`",
         kind: Kind::Texts {
-            expected: TOPICS_FORM,
+            form: TOPICS_FORM,
             check: is_pattern,
             get: |config| config.webhook.topics.clone(),
             set: |config, texts| config.webhook.topics = texts,
@@ -127,7 +138,7 @@ pub(super) static WEBHOOK_KEYS: &[Key<ServerConfig>] = &[
         name: "webhook.events",
         help: "which events webhooks hear of",
         kind: Kind::Texts {
-            expected: EVENTS_FORM,
+            form: EVENTS_FORM,
             check: |text| EVENT_WORDS.contains(&text),
             get: |config| config.webhook.events.clone(),
             set: |config, texts| config.webhook.events = texts,
