@@ -141,6 +141,53 @@ fn srv_03_an_unknown_variable_of_ours_is_an_error_and_those_of_kubernetes_are_no
 }
 
 #[test]
+fn srv_1805_variables_of_any_service_of_kubernetes_are_nobody_s_settings() {
+    for service in [
+        "",
+        "_NATS",
+        "_REDIS",
+        "_API",
+        "_CONFIG",
+        "_REDIS_URL",
+        "_A_PORT_B",
+    ] {
+        for (rest, value) in [
+            ("_SERVICE_HOST", "10.1.1.1"),
+            ("_SERVICE_PORT", "4222"),
+            ("_SERVICE_PORT_CLIENT", "4222"),
+            ("_PORT", "tcp://10.1.1.1:4222"),
+            ("_PORT", "udp://[fd00::1]:4222"),
+            ("_PORT_4222_TCP", "tcp://10.1.1.1:4222"),
+            ("_PORT_4222_TCP_PROTO", "tcp"),
+            ("_PORT_4222_TCP_PORT", "4222"),
+            ("_PORT_4222_TCP_ADDR", "10.1.1.1"),
+            ("_PORT_9_SCTP_ADDR", "10.1.1.1"),
+        ] {
+            from_environment(&format!("HERENOW{service}{rest}"), value).unwrap();
+        }
+    }
+    for (name, value) in [
+        ("HERENOW_PORT", "4000"),
+        ("HERENOW_NATS_PORT", "4222"),
+        ("HERENOW_PORT_4000", "tcp://10.1.1.1:4222"),
+        ("HERENOW_PORT_0X9_TCP", "tcp"),
+        ("HERENOW_PORT_70000_TCP", "tcp"),
+        ("HERENOW_SERVICE", "tcp"),
+        ("HERENOW_NATS_SERVICE_HOSTS", "10.1.1.1"),
+    ] {
+        let error = from_environment(name, value).unwrap_err();
+        let expected = format!("there is no setting for the environment variable {name}");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    // What is a setting is one, whatever it looks like.
+    let error = from_environment("HERENOW_LISTEN", "tcp://10.1.1.1:4222").unwrap_err();
+    assert!(
+        error.contains("listen is \"tcp://10.1.1.1:4222\""),
+        "{error}"
+    );
+}
+
+#[test]
 fn srv_1803_a_list_of_toml_is_one_in_the_environment_and_in_a_flag_as_well() {
     let list = |value: &str| {
         let by_flag = from_flag("webhook.topics", value).map(|config| config.webhook.topics);

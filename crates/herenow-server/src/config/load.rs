@@ -2,6 +2,7 @@
 
 mod lists;
 mod rules;
+mod services;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use self::services::is_of_a_service;
 use super::keys::keys;
 use super::kind::{Raw, Refusal};
 use super::names::{PREFIX, flag_name, variable_name};
@@ -23,9 +25,6 @@ pub(crate) const LISTS: [&str; 2] = [TOPICS, WEBHOOKS];
 
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "HERENOW_CONFIG";
-
-/// Beginnings of variables that Kubernetes sets in every container for a service called `herenow`.
-const NOT_OURS: [&str; 3] = ["HERENOW_SERVICE_", "HERENOW_PORT_", "HERENOW_PORT="];
 
 /// Where configuration comes from, as a program collects it.
 #[derive(Debug, Clone, Default)]
@@ -192,13 +191,12 @@ impl Loader {
     }
 
     fn read_variable(&mut self, name: &str, value: &str) {
-        let is_ours = name.starts_with(PREFIX) && name != FILE_VARIABLE;
-        let full = format!("{name}=");
-        if !is_ours || NOT_OURS.iter().any(|start| full.starts_with(start)) {
+        if !name.starts_with(PREFIX) || name == FILE_VARIABLE {
             return;
         }
         match key_names().find(|key| variable_name(key) == name) {
             Some(key) => self.read_text(Origin::Environment(name.to_owned()), key, value),
+            None if is_of_a_service(name, value) => {}
             None => {
                 let names = key_names().map(variable_name);
                 let suggestion = closest(name, names.chain([FILE_VARIABLE.to_owned()]));
