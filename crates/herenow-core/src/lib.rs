@@ -73,7 +73,7 @@ pub use ids::{
 };
 pub use liveness::PeerStatus;
 pub use message::{NodeHeartbeat, ShardMessage};
-pub use pattern::{first_match, is_pattern, matches_pattern};
+pub use pattern::{covers_pattern, first_match, is_pattern, matches_pattern};
 pub use row::{MAX_META_BYTES, Meta, Row, Version};
 pub use shard::{
     Output, PeerEvent, PeerView, Shard, ShardMemory, ShardStats, TrackError, UpdateError,

@@ -14,6 +14,12 @@ pub fn matches_pattern(pattern: &str, topic: &str) -> bool {
     }
 }
 
+/// Tells whether `wide` stands for every topic that `narrow` stands for. Both are patterns.
+pub fn covers_pattern(wide: &str, narrow: &str) -> bool {
+    // As a text, `room:*` begins with what all its topics begin with, and is no topic itself.
+    matches_pattern(wide, narrow)
+}
+
 /// Returns what belongs to the first pattern that stands for `topic`. Linear in the patterns.
 pub fn first_match<'a, T>(patterns: &'a [(String, T)], topic: &str) -> Option<&'a T> {
     let found = patterns
@@ -37,6 +43,17 @@ mod tests {
         assert!(matches_pattern("room:*", "room:1") && matches_pattern("room:*", "room:"));
         assert!(matches_pattern("room:1", "room:1") && matches_pattern("*", ""));
         assert!(!matches_pattern("room:1", "room:12") && !matches_pattern("room:*", "room"));
+    }
+
+    #[test]
+    fn srv_1806_a_pattern_covers_those_that_begin_as_it_does() {
+        let covers = |wide, narrows: &[&str]| narrows.iter().all(|n| covers_pattern(wide, n));
+        assert!(covers("*", &["*", "a*", "a", "room:*"]));
+        assert!(covers("room:*", &["room:*", "room:1*", "room:1", "room:"]));
+        assert!(covers("room:1", &["room:1"]));
+        let apart = |wide, narrows: &[&str]| narrows.iter().all(|n| !covers_pattern(wide, n));
+        assert!(apart("room:*", &["*", "roo*", "room", "lobby:*"]));
+        assert!(apart("room:1", &["room:1*", "room:*", "*", "room:12"]));
     }
 
     #[test]

@@ -88,8 +88,8 @@ pub use errors::{NameError, TrackError, UpdateError};
 pub use fetch::{Fetch, FetchError};
 pub use group::{Entry, PresenceMeta, Presences, StateParts};
 pub use herenow_core::{
-    Grace, Key, LeaveReason, MetaRef, NodeName, ShardConfig, Topic, first_match, is_pattern,
-    matches_pattern,
+    Grace, Key, LeaveReason, MetaRef, NodeName, ShardConfig, Topic, covers_pattern, first_match,
+    is_pattern, matches_pattern,
 };
 pub use meta::MetaError;
 pub use metrics::PresenceStats;

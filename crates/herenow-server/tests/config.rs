@@ -326,6 +326,31 @@ fn srv_1807_each_wrong_key_of_the_api_is_named_with_the_part_that_is_wrong() {
 }
 
 #[test]
+fn srv_1806_a_topic_that_an_earlier_one_hides_is_an_error_that_names_both() {
+    let topics = |patterns: &[&str]| {
+        let entries = patterns
+            .iter()
+            .map(|p| format!("[[topics]]\npattern = \"{p}\"\n"));
+        load(&entries.collect::<String>(), "srv-1806")
+    };
+    let error = topics(&["lobby", "*", "room:*"]).unwrap_err();
+    assert_eq!(
+        error,
+        "my.toml line 5: topics[2].pattern is \"room:*\", but topics[1].pattern is \"*\", which \
+         covers it (my.toml line 3): the first match is used, so the second would never be"
+    );
+    let error = topics(&["room:*", "room:1"]).unwrap_err();
+    assert!(
+        error.contains("topics[1].pattern is \"room:1\", but topics[0]"),
+        "{error}"
+    );
+    topics(&["room:1", "room:2*", "room:*", "*"]).unwrap();
+    // What is no pattern covers nothing.
+    let error = topics(&["r*m*", "r*ma"]).unwrap_err();
+    assert!(!error.contains("covers"), "{error}");
+}
+
+#[test]
 fn srv_04_a_value_of_the_wrong_type_names_key_value_source_and_what_it_must_be() {
     let cases = [
         (

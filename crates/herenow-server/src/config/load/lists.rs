@@ -1,5 +1,6 @@
 //! Reads the keys that are lists of tables: `[[topics]]` and `[[webhooks]]`.
 
+use herenow_presence::covers_pattern;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -18,9 +19,11 @@ struct List<T: 'static> {
     needed: &'static str,
     /// An entry in which nothing is set.
     empty: fn() -> T,
-    /// What an entry may be the only one to have, and its key, if it has it.
+    /// What tells an entry from others, and its key, if it has it.
     mark: fn(&T) -> Option<(&'static str, &str)>,
-    /// Why no other may have it.
+    /// Whether an entry with one mark leaves no room for a later one with the other.
+    takes: fn(&str, &str) -> bool,
+    /// Why.
     rule: &'static str,
 }
 
@@ -30,6 +33,7 @@ static TOPIC_LIST: List<TopicConfig> = List {
     needed: "pattern",
     empty: || TopicConfig::new(""),
     mark: |topic| Some(("pattern", topic.pattern.as_str())),
+    takes: covers_pattern,
     rule: "the first match is used, so the second would never be",
 };
 
@@ -39,6 +43,7 @@ static WEBHOOK_LIST: List<WebhookTarget> = List {
     needed: "url",
     empty: || WebhookTarget::new(""),
     mark: |target| Some(("name", target.name.as_deref()?)),
+    takes: |first, second| first == second,
     rule: "by their names they are told apart",
 };
 
@@ -102,7 +107,7 @@ impl Loader {
             }
             let has_needed = table.keys().any(|key| key.get_ref() == known.needed);
             if has_needed {
-                self.check_only_one(known, &entries, &origin, &entry);
+                self.check_room(known, &entries, &origin, &entry);
             } else if self.errors.len() == n_errors {
                 self.errors.push(ConfigError::Missing {
                     origin: origin.clone(),
@@ -115,7 +120,8 @@ impl Loader {
         Some(entries.into_iter().map(|(_, entry)| entry).collect())
     }
 
-    fn check_only_one<T>(
+    /// Checks that no entry before this one takes all that it is for.
+    fn check_room<T>(
         &mut self,
         known: &List<T>,
         before: &[(Origin, T)],
@@ -125,15 +131,22 @@ impl Loader {
         let Some((key, mark)) = (known.mark)(entry).filter(|(_, mark)| !mark.is_empty()) else {
             return;
         };
-        let is_twin = |(_, other): &(Origin, T)| (known.mark)(other) == Some((key, mark));
-        if let Some(first) = before.iter().position(is_twin) {
+        let marks = before.iter().map(|(_, other)| (known.mark)(other));
+        let mut marks = marks
+            .map(|mark| mark.map_or("", |(_, mark)| mark))
+            .enumerate();
+        let taken_by = marks.find(|(_, first)| !first.is_empty() && (known.takes)(first, mark));
+        if let Some((first, by)) = taken_by {
             let name = known.name;
             self.errors.push(ConfigError::Conflict(Box::new(Conflict {
                 origin: origin.clone(),
                 key: format!("{name}[{}].{key}", before.len()),
                 value: format!("{mark:?}"),
                 other: format!("{name}[{first}].{key}"),
-                other_value: "the same".to_owned(),
+                other_value: match by == mark {
+                    true => "the same".to_owned(),
+                    false => format!("{by:?}, which covers it"),
+                },
                 other_origin: before[first].0.clone(),
                 rule: known.rule,
             })));
