@@ -52,15 +52,16 @@ pub(crate) fn prepare(meta: &impl Serialize, max_bytes: usize) -> Result<String,
         let found = kind_of(json.as_bytes());
         return Err(MetaError::NotAnObject { found });
     }
+    let max = max_bytes;
+    let check = |len, with_refs| match len > max.saturating_add(with_refs) {
+        true => Err(MetaError::TooLarge { len, max }),
+        false => Ok(()),
+    };
+    check(json.len(), MAX_REF_BYTES)?;
     if may_hold_ref(json.as_bytes()) {
         json = without_refs(&json)?;
     }
-    if json.len() > max_bytes {
-        return Err(MetaError::TooLarge {
-            len: json.len(),
-            max: max_bytes,
-        });
-    }
+    check(json.len(), 0)?;
     Ok(json)
 }
 
@@ -255,6 +256,20 @@ mod tests {
         let too_large = prepare(&json!({"long": "0123456789"}), 10);
         assert_eq!(too_large, Err(MetaError::TooLarge { len: 21, max: 10 }));
         assert_eq!(prepare(&json!({}), 10).unwrap(), "{}");
+    }
+
+    #[test]
+    fn srv_1765_a_meta_that_is_too_long_is_not_looked_into() {
+        let back =
+            json!({"a": 1, "phx_ref": "0123456789abcdef", "phx_ref_prev": "0123456789abcdef"});
+        assert_eq!(
+            prepare(&back, 7).unwrap(),
+            r#"{"a":1}"#,
+            "as a client got it"
+        );
+        let own = json!({"a": 1, "phx_ref": vec![0; 100]});
+        let len = own.to_string().len();
+        assert_eq!(prepare(&own, 7), Err(MetaError::TooLarge { len, max: 7 }));
     }
 
     #[test]
