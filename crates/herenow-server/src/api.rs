@@ -34,7 +34,7 @@ pub(crate) use self::access::{Access, Entrant, Table, check_is_local};
 pub(crate) use self::counts::RouteCounts;
 pub(crate) use self::problem::{Kind, Problem};
 use self::request::{At, Members, Query};
-pub(crate) use self::request::{Unread, read_body};
+pub(crate) use self::request::{Unread, read_body, too_slow};
 use crate::cluster::Cluster;
 use crate::config::{ApiConfig, Right};
 use crate::events::Events;

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use axum::Router;
 use herenow_channels::{JoinRefCheck, Sockets};
 use herenow_presence::Presence;
+use herenow_pubsub::LogLimit;
 
 use self::access::Access;
 use self::dialect::Supabase;
@@ -104,6 +105,8 @@ pub(crate) fn routes(
         shared,
         is_local: gate.is_local,
         max_body_bytes: config.api.max_body_bytes,
+        body_timeout: config.api.body_timeout,
+        log: LogLimit::default(),
         max_topic_bytes: config.socket.max_topic_bytes,
     };
     rest::router(rest, gate)

@@ -305,3 +305,28 @@ async fn srv_1715_a_number_arrives_as_the_one_that_was_sent_whichever_way_it_too
     }
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn srv_1763_the_body_of_a_request_has_to_arrive_in_time() {
+    let rig = Rig::with(&[("api.body_timeout", "100ms")]).await;
+    for path in ["POST /api/counts", "PUT /api/topics/room:1/presences/ada"] {
+        let request = format!(
+            "{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: \
+             application/json\r\ncontent-length: 1000\r\n\r\n{{"
+        );
+        // To the end of the connection, which ends as well.
+        let answer = rig.raw(&request).await;
+        assert_eq!((answer.status, kind(&answer)), (408, "too-slow".to_owned()));
+        let problem = answer.json();
+        let detail = "the body did not arrive within 0.1 s (api.body_timeout)";
+        assert_eq!(problem["detail"], detail);
+        assert_eq!(
+            (&problem["field"], &problem["limit"]),
+            (&json!("body"), &json!(0.1))
+        );
+    }
+    let metrics = rig.get("/metrics").await.body;
+    let counted = "herenow_limit_refusals_total{limit=\"api.body_timeout\"} 2\n";
+    assert!(metrics.contains(counted), "{metrics}");
+    rig.stop().await;
+}

@@ -679,3 +679,27 @@ async fn srv_1667_a_payload_over_http_is_bounded_by_its_own_limit_and_not_by_the
     assert_eq!(refusals(&rig, limits).await, [2, 1]);
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn srv_1763_the_body_of_a_broadcast_over_http_has_to_arrive_in_time() {
+    let flags = [
+        ("jwt.secret", SECRET),
+        ("metrics.open", "true"),
+        ("api.body_timeout", "100ms"),
+    ];
+    let rig = Rig::with(&flags).await;
+    let token = user("ada", json!({}));
+    for path in ["", "/room:1/events/x"] {
+        let request = format!(
+            "POST /realtime/v1/api/broadcast{path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer \
+             {token}\r\n{JSON}content-length: 1000\r\n\r\n{{"
+        );
+        // To the end of the connection, which ends as well.
+        let answer = rig.raw(&request).await;
+        let message = "the body did not arrive within 0.1 s (api.body_timeout)";
+        let told = json!({ "message": message });
+        assert_eq!((answer.status, answer.json()), (408, told));
+    }
+    assert_eq!(refusals(&rig, ["api.body_timeout"]).await, [2]);
+    rig.stop().await;
+}

@@ -33,7 +33,7 @@ pub(super) async fn broadcast(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let mut members = Members::read(&headers, body, api.config.max_body_bytes).await?;
+    let mut members = Members::read(&headers, body, &api.config).await?;
     let event = members.text("event")?;
     let payload = members.object("payload")?.unwrap_or_default();
     members.finish()?;
@@ -52,7 +52,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let mut members = Members::read(&headers, body, api.config.max_body_bytes).await?;
+    let mut members = Members::read(&headers, body, &api.config).await?;
     let change = members.object("meta")?.map_or(Change::Keep, Change::Set);
     let (min, max) = (api.config.min_lease, api.config.max_lease);
     let lease = members.seconds("lease_seconds", min, max)?;
@@ -76,7 +76,7 @@ pub(super) async fn patch(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let mut members = Members::read(&headers, body, api.config.max_body_bytes).await?;
+    let mut members = Members::read(&headers, body, &api.config).await?;
     let meta: Option<Map<String, Value>> = members.object("meta")?;
     let (min, max) = (api.config.min_lease, api.config.max_lease);
     let lease = members.seconds("lease_seconds", min, max)?;

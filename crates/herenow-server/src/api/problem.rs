@@ -50,6 +50,8 @@ pub(crate) enum Kind {
     InvalidJson,
     /// The body is larger than the limit.
     TooLarge,
+    /// The body takes longer to arrive than it may.
+    TooSlow,
     /// The body is of another type than JSON.
     UnsupportedType,
     /// It is another node's.
@@ -119,6 +121,11 @@ impl Kind {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "too-large",
                 "the body is too large",
+            ),
+            Self::TooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "too-slow",
+                "the body did not arrive in time",
             ),
             Self::UnsupportedType => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -351,7 +358,7 @@ fn bounded(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 15] = [
         Kind::Unauthorized,
         Kind::Forbidden,
         Kind::ApiClosed,
@@ -362,6 +369,7 @@ mod tests {
         Kind::InvalidValue,
         Kind::InvalidJson,
         Kind::TooLarge,
+        Kind::TooSlow,
         Kind::UnsupportedType,
         Kind::LeaseElsewhere,
         Kind::LimitReached,

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 
 use super::problem::{Kind, Problem};
 use crate::builtin::kind_of;
+use crate::config::ApiConfig;
 use crate::limits::Named;
 
 /// Entries of a page if the request does not say.
@@ -148,19 +149,16 @@ pub(crate) fn first_cursor() -> String {
 pub(crate) struct Members(Map<String, Value>);
 
 impl Members {
-    /// Reads a body that must be a JSON object of at most `max` bytes.
-    pub(crate) async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Self, Problem> {
+    /// Reads a body that must be a JSON object, within the limits of bodies.
+    pub(crate) async fn read(
+        headers: &HeaderMap,
+        body: Body,
+        config: &ApiConfig,
+    ) -> Result<Self, Problem> {
         check_type(headers)?;
-        let bytes = read_body(body, max).await.map_err(|unread| match unread {
-            Unread::TooLarge => {
-                let over = Named::ApiBody;
-                let detail = format!("the body is larger than {max} bytes ({over})");
-                Problem::new(Kind::TooLarge, detail)
-                    .field("body")
-                    .over(over, max)
-            }
-            Unread::Incomplete => Problem::new(Kind::InvalidJson, "the body did not arrive whole"),
-        })?;
+        let (max, timeout) = (config.max_body_bytes, config.body_timeout);
+        let bytes = read_body(body, max, timeout).await;
+        let bytes = bytes.map_err(|unread| unread.problem(config))?;
         let value = serde_json::from_slice(&bytes);
         match value.map_err(|error| Problem::new(Kind::InvalidJson, error.to_string()))? {
             Value::Object(members) => Ok(Self(members)),
@@ -251,12 +249,46 @@ impl Members {
 #[derive(Debug)]
 pub(crate) enum Unread {
     TooLarge,
+    TooSlow,
     /// Its client, which went away, hears of it no more.
     Incomplete,
 }
 
-/// Reads a body of at most `max` bytes.
-pub(crate) async fn read_body(body: Body, max: usize) -> Result<Bytes, Unread> {
+impl Unread {
+    fn problem(&self, config: &ApiConfig) -> Problem {
+        let max = config.max_body_bytes;
+        match self {
+            Self::TooLarge => {
+                let over = Named::ApiBody;
+                let detail = format!("the body is larger than {max} bytes ({over})");
+                Problem::new(Kind::TooLarge, detail)
+                    .field("body")
+                    .over(over, max)
+            }
+            Self::TooSlow => {
+                let timeout = config.body_timeout;
+                Problem::new(Kind::TooSlow, too_slow(timeout))
+                    .field("body")
+                    .over(Named::ApiBodyTimeout, timeout.as_secs_f64())
+            }
+            Self::Incomplete => Problem::new(Kind::InvalidJson, "the body did not arrive whole"),
+        }
+    }
+}
+
+/// Why a body is refused that takes longer than this.
+pub(crate) fn too_slow(timeout: Duration) -> String {
+    let (seconds, over) = (timeout.as_secs_f64(), Named::ApiBodyTimeout);
+    format!("the body did not arrive within {seconds} s ({over})")
+}
+
+/// Reads a body of at most `max` bytes, which may take so long to arrive.
+pub(crate) async fn read_body(body: Body, max: usize, timeout: Duration) -> Result<Bytes, Unread> {
+    let read = tokio::time::timeout(timeout, collect(body, max)).await;
+    read.unwrap_or(Err(Unread::TooSlow))
+}
+
+async fn collect(body: Body, max: usize) -> Result<Bytes, Unread> {
     let mut parts = body.into_data_stream();
     let mut bytes = BytesMut::new();
     while let Some(part) = parts.next().await {

@@ -116,7 +116,7 @@ pub(super) async fn counts(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let mut members = Members::read(&headers, body, api.config.max_body_bytes).await?;
+    let mut members = Members::read(&headers, body, &api.config).await?;
     let topics = members.texts("topics", api.config.max_batch)?;
     members.finish()?;
     let count = |topic: &String| {
@@ -191,7 +191,7 @@ pub(super) async fn where_are(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let mut members = Members::read(&headers, body, api.config.max_body_bytes).await?;
+    let mut members = Members::read(&headers, body, &api.config).await?;
     let keys = members.texts("keys", api.config.max_batch)?;
     members.finish()?;
     let mut n_left = api.config.max_page;

@@ -39,6 +39,8 @@ pub struct ApiConfig {
     pub keys_file: Option<String>,
     /// Largest body of a request, 1 MiB.
     pub max_body_bytes: usize,
+    /// Time that a body may take to arrive, 30 s.
+    pub body_timeout: Duration,
     /// Most entries of one page, 1,000.
     pub max_page: usize,
     /// Most topics or keys that one request asks for, 1,000.
@@ -77,6 +79,7 @@ impl Default for ApiConfig {
             keys: Vec::new(),
             keys_file: None,
             max_body_bytes: 1 << 20,
+            body_timeout: Duration::from_secs(30),
             max_page: 1_000,
             max_batch: 1_000,
             max_leases: 10_000,

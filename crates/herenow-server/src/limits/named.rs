@@ -18,6 +18,7 @@ pub(crate) enum Named {
     MetasPerKey,
     SocketTopic,
     ApiBody,
+    ApiBodyTimeout,
     ApiPage,
     ApiBatch,
     ApiLeases,
@@ -32,7 +33,7 @@ pub(crate) enum Named {
 }
 
 impl Named {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::TopicPayload,
         Self::TopicMeta,
         Self::SupabasePayload,
@@ -42,6 +43,7 @@ impl Named {
         Self::MetasPerKey,
         Self::SocketTopic,
         Self::ApiBody,
+        Self::ApiBodyTimeout,
         Self::ApiPage,
         Self::ApiBatch,
         Self::ApiLeases,
@@ -101,6 +103,7 @@ impl fmt::Display for Named {
             Self::MetasPerKey => "presence.max_metas_per_key",
             Self::SocketTopic => "socket.max_topic_bytes",
             Self::ApiBody => "api.max_body_bytes",
+            Self::ApiBodyTimeout => "api.body_timeout",
             Self::ApiPage => "api.max_page",
             Self::ApiBatch => "api.max_batch",
             Self::ApiLeases => "api.max_leases",

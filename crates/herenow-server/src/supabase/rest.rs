@@ -8,13 +8,15 @@
 //! since what was meant for a private room must not reach the public one of its name.
 //!
 //! A payload is bounded by `supabase.max_payload_bytes`, as over a socket, and the body of a batch
-//! by that or by `api.max_body_bytes`, whichever is larger.
+//! by that or by `api.max_body_bytes`, whichever is larger. It has to arrive within
+//! `api.body_timeout`.
 //!
 //! A request counts as a connection of its address while it lasts, and goes through the door of the
 //! sockets: there is no way around their limits.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
@@ -29,7 +31,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use herenow_channels::TrustedProxies;
-use herenow_pubsub::{MAX_TOPIC_BYTES, Payload};
+use herenow_pubsub::{LogLimit, MAX_TOPIC_BYTES, Payload};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
@@ -37,7 +39,7 @@ use super::access::may_enter;
 use super::frame::{MAX_FIELD_BYTES, UserBroadcast};
 use super::join::{switch, switch_word};
 use super::{BROADCAST, Room, Shared};
-use crate::api::{Unread, check_is_local, read_body};
+use crate::api::{Unread, check_is_local, read_body, too_slow};
 use crate::door::{self, Door};
 use crate::identity::Identity;
 use crate::limits::{Limits, Named};
@@ -51,6 +53,8 @@ pub(super) struct Rest {
     pub(super) shared: Arc<Shared>,
     pub(super) is_local: bool,
     pub(super) max_body_bytes: usize,
+    pub(super) body_timeout: Duration,
+    pub(super) log: LogLimit,
     /// Longest topic that a client can join.
     pub(super) max_topic_bytes: usize,
 }
@@ -248,12 +252,14 @@ impl Rest {
             true => (max_payload, Named::SupabasePayload),
             false => (self.max_body_bytes, Named::ApiBody),
         };
-        read_body(body, max).await.map_err(|unread| match unread {
+        let read = read_body(body, max, self.body_timeout).await;
+        read.map_err(|unread| match unread {
             Unread::TooLarge => {
                 self.shared.limits.count(limit);
                 let text = format!("the body is larger than {max} bytes ({limit})");
                 Refused::message(StatusCode::PAYLOAD_TOO_LARGE, &text)
             }
+            Unread::TooSlow => self.too_slow(),
             Unread::Incomplete => Refused::incomplete(),
         })
     }
@@ -265,10 +271,25 @@ impl Rest {
             Some(len) => len.to_string(),
             None => format!("more than {max}"),
         };
-        read_body(body, max).await.map_err(|unread| match unread {
+        let read = read_body(body, max, self.body_timeout).await;
+        read.map_err(|unread| match unread {
             Unread::TooLarge => Refused::payload(&self.oversize(&said)),
+            Unread::TooSlow => self.too_slow(),
             Unread::Incomplete => Refused::incomplete(),
         })
+    }
+
+    fn too_slow(&self) -> Refused {
+        self.shared.limits.count(Named::ApiBodyTimeout);
+        let reason = too_slow(self.body_timeout);
+        self.warn(&reason);
+        Refused::message(StatusCode::REQUEST_TIMEOUT, &reason)
+    }
+
+    fn warn(&self, reason: &str) {
+        if let Some(n_left_out) = self.log.may_log() {
+            tracing::warn!(reason, n_left_out, "broadcast over HTTP refused");
+        }
     }
 
     /// Reads a message of a batch, or says what is wrong with each of its parts.

@@ -57,6 +57,16 @@ pub(super) static API_KEYS: &[Key<ServerConfig>] = &[
         },
     },
     Key {
+        name: "api.body_timeout",
+        help: "time that the body of a request to the HTTP API, or of a broadcast over HTTP, may take to arrive; a slower one is answered 408",
+        kind: Kind::Duration {
+            min: Duration::from_millis(100),
+            max: DAY,
+            get: |config| config.api.body_timeout,
+            set: |config, time| config.api.body_timeout = time,
+        },
+    },
+    Key {
         name: "api.max_page",
         help: "most entries of one page of the HTTP API",
         kind: Kind::Count {
