@@ -43,8 +43,8 @@ use serde::Serialize;
 use serde_json::json;
 use smol_str::SmolStr;
 
+pub(crate) use self::request::is_reserved;
 use self::request::{JoinFields, Meta, Refusal, Request};
-pub(crate) use self::request::{is_reserved, kind_of};
 use crate::clock::unix_seconds;
 use crate::config::{TopicConfig, WhenBig};
 use crate::identity::{self, Credential, EVICT, Identity, IdentityChanged, OtherUser, Right};
@@ -194,7 +194,10 @@ impl BuiltIn {
         self.user = identity.user(fields.user()?.as_deref())?;
         let follows_modes = fields.follows_modes() || self.rules.topic.big_room == WhenBig::Summary;
         if self.user.is_some() && self.seat.may_be_present {
-            let tracked = self.track(socket, fields.meta()?).await;
+            let tracked = match fields.meta(self.rules.topic.max_meta_bytes) {
+                Ok(meta) => self.track(socket, meta).await.map(drop),
+                Err(refusal) => Err(refusal.into()),
+            };
             tracked.map_err(|problem| self.counted(problem))?;
         }
         if self.seat.may_observe {
@@ -213,7 +216,7 @@ impl BuiltIn {
         event: &str,
         payload: Payload,
     ) -> Result<Outcome, Problem> {
-        match request::read(event, &payload)? {
+        match request::read(event, &payload, self.rules.topic.max_meta_bytes)? {
             Request::Track(meta) => Ok(written(self.track(socket, meta).await?)),
             Request::Replace(meta) => {
                 let replace = |old: &mut Meta| request::replace(old, meta.clone());

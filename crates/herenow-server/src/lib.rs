@@ -18,6 +18,8 @@ mod clock;
 
 mod links;
 
+mod parts;
+
 pub mod traces;
 
 pub mod logging;

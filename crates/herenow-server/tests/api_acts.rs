@@ -330,3 +330,48 @@ async fn srv_1763_the_body_of_a_request_has_to_arrive_in_time() {
     assert!(metrics.contains(counted), "{metrics}");
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn srv_1764_what_a_backend_sends_stays_text_until_it_is_known_to_be_small() {
+    let rig = Rig::with(&[("presence.max_meta_bytes", "100B")]).await;
+    let mut ada = join(&rig, "room:1", "ada").await;
+    // Not looked into, so it may be as wide as it likes.
+    let path = "/api/topics/room:1/broadcast";
+    let json = "content-type: application/json\r\n";
+    let large = json!({ "event": "e", "payload": { "n": vec![json!({}); 1_000] } });
+    let answer = rig.http("POST", path, json, &large.to_string()).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    assert_eq!(ada.event("e").await, large["payload"]);
+    let wrong = json!({ "event": "e", "payload": [{}] });
+    let answer = rig.http("POST", path, json, &wrong.to_string()).await;
+    let detail = "payload is a list, it must be an object";
+    assert_eq!(
+        (answer.status, &answer.json()["detail"]),
+        (400, &json!(detail))
+    );
+
+    let bob = "/api/topics/room:1/presences/bob";
+    let meta = |len: usize| format!("{{ \"meta\" : {{ \"x\" : \"{}\" }} }}", "x".repeat(len));
+    assert_eq!(rig.http("PUT", bob, json, &meta(50)).await.status, 201);
+    for method in ["PUT", "PATCH"] {
+        let over = rig.http(method, bob, json, &meta(93)).await;
+        let detail = "the meta is 101 bytes of JSON, the limit is 100 (presence.max_meta_bytes)";
+        assert_eq!((over.status, &over.json()["detail"]), (400, &json!(detail)));
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let body = format!("{{\"meta\":{{\"a\":{deep}}}}}");
+        let unreadable = rig.http(method, bob, json, &body).await;
+        assert_eq!(unreadable.status, 400);
+        assert_eq!(kind(&unreadable), "invalid-json");
+    }
+
+    let members = (0..17).map(|n| format!("\"m{n}\":[]")).collect::<Vec<_>>();
+    let body = format!("{{{}}}", members.join(","));
+    let many = rig.http("PUT", bob, json, &body).await;
+    assert_eq!(
+        (many.status, kind(&many)),
+        (400, "unknown-field".to_owned())
+    );
+    let detail = &many.json()["detail"];
+    assert_eq!(detail, "the body has more than 16 members");
+    rig.stop().await;
+}

@@ -550,3 +550,26 @@ async fn srv_1626_frames_are_shared_by_a_room_but_not_by_dialects() {
     assert_eq!(ada.event("broadcast").await, wrapped);
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn srv_1758_a_join_with_too_many_wishes_for_a_database_is_refused_and_counted() {
+    let rig = Rig::with(&[("supabase.max_postgres_changes", "2")]).await;
+    let (mut ada, topic) = (v2(&rig).await, "realtime:r");
+    let change = json!({ "event": "*", "table": "t", "unknown": [1, 2, 3] });
+    let join = |n| config(json!({ "postgres_changes": vec![change.clone(); n] }));
+    let (status, response) = ada.join(topic, join(3)).await;
+    let reason = "TooManyPostgresChanges: postgres_changes has 3 entries, the limit is 2 \
+                  (supabase.max_postgres_changes)";
+    assert_eq!(
+        (status.as_str(), response),
+        ("error", json!({ "reason": reason }))
+    );
+    let (status, response) = ada.join(topic, join(2)).await;
+    let echoed = |id: u32| json!({ "event": "*", "table": "t", "id": id });
+    let response_with_both = json!({ "postgres_changes": [echoed(1), echoed(2)] });
+    assert_eq!((status.as_str(), response), ("ok", response_with_both));
+    let metrics = rig.get("/metrics").await.body;
+    let counted = "herenow_limit_refusals_total{limit=\"supabase.max_postgres_changes\"} 1\n";
+    assert!(metrics.contains(counted), "{metrics}");
+    rig.stop().await;
+}

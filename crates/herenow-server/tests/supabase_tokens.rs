@@ -680,6 +680,48 @@ async fn srv_1667_a_payload_over_http_is_bounded_by_its_own_limit_and_not_by_the
     rig.stop().await;
 }
 
+/// A body of so many small messages for the room.
+fn many(n: usize) -> String {
+    let message = json!({ "topic": "room:1", "event": "e", "payload": {} });
+    json!({ "messages": vec![message; n] }).to_string()
+}
+
+#[tokio::test]
+async fn srv_1759_a_batch_of_too_many_messages_is_refused_before_any_is_looked_at() {
+    let flags = [
+        ("jwt.secret", SECRET),
+        ("metrics.open", "true"),
+        ("supabase.max_batch", "40"),
+    ];
+    let rig = Rig::with(&flags).await;
+    let token = user("ada", topics(&["room:*"]));
+    let mut ada = connect(&rig, &token).await;
+    joined(&mut ada, TOPIC, with(None, json!({}))).await;
+    let text = |n| format!("has {n} entries, the limit is 40 (supabase.max_batch)");
+    let zeros = json!({ "messages": vec![0; 1_000] }).to_string();
+    for (body, n) in [(many(41), 41), (zeros, 1_000)] {
+        let answer = post(&rig, "", &token, JSON, &body).await;
+        let errors = json!({ "errors": { "messages": [text(n)] } });
+        assert_eq!((answer.status, answer.json()), (422, errors));
+    }
+    // The errors of the first that are wrong, and no others.
+    let zeros = json!({ "messages": vec![0; 40] }).to_string();
+    let answer = post(&rig, "", &token, JSON, &zeros).await;
+    assert_eq!(answer.status, 422);
+    let errors = answer.json()["errors"]["messages"].take();
+    assert_eq!(errors.as_array().unwrap().len(), 32);
+    assert_eq!(errors[31]["topic"], json!(["can't be blank"]));
+    let answer = post(&rig, "", &token, JSON, &many(40)).await;
+    assert_eq!((answer.status, answer.body.as_str()), (202, ""));
+    for _ in 0..40 {
+        assert_eq!(ada.event("broadcast").await["event"], "e");
+    }
+    let nothing = ada.push(TOPIC, "presence", json!({})).await;
+    assert_eq!(nothing.0, "ok", "there were no more than those");
+    assert_eq!(refusals(&rig, ["supabase.max_batch"]).await, [2]);
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn srv_1763_the_body_of_a_broadcast_over_http_has_to_arrive_in_time() {
     let flags = [

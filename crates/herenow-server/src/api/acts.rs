@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use herenow_presence::Topic;
 use herenow_pubsub::{MAX_EVENT_BYTES, Payload};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::topics::not_present;
 use super::{Api, At, Kind, Members, Problem, Query, answer};
@@ -35,11 +35,14 @@ pub(super) async fn broadcast(
 ) -> Result<Response, Problem> {
     let mut members = Members::read(&headers, body, &api.config).await?;
     let event = members.text("event")?;
-    let payload = members.object("payload")?.unwrap_or_default();
+    let payload = members.object("payload")?;
     members.finish()?;
     api.check_any_topic(&topic)?;
     check_event(&event)?;
-    let payload = Payload::json(Value::Object(payload).to_string());
+    let payload = match payload {
+        Some(payload) => Payload::json(Box::<str>::from(payload).into_string()),
+        None => Payload::json("{}"),
+    };
     api.presence.pubsub().broadcast(&topic, &event, payload)?;
     Ok(accepted(&json!({ "topic": topic, "event": event })))
 }
@@ -53,7 +56,8 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     let mut members = Members::read(&headers, body, &api.config).await?;
-    let change = members.object("meta")?.map_or(Change::Keep, Change::Set);
+    let meta = members.meta(api.presence.config().max_meta_bytes)?;
+    let change = meta.map_or(Change::Keep, Change::Set);
     let (min, max) = (api.config.min_lease, api.config.max_lease);
     let lease = members.seconds("lease_seconds", min, max)?;
     members.finish()?;
@@ -77,7 +81,7 @@ pub(super) async fn patch(
     body: Body,
 ) -> Result<Response, Problem> {
     let mut members = Members::read(&headers, body, &api.config).await?;
-    let meta: Option<Map<String, Value>> = members.object("meta")?;
+    let meta = members.meta(api.presence.config().max_meta_bytes)?;
     let (min, max) = (api.config.min_lease, api.config.max_lease);
     let lease = members.seconds("lease_seconds", min, max)?;
     members.finish()?;

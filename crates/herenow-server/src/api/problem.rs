@@ -73,80 +73,59 @@ pub(crate) struct Problem {
 }
 
 impl Kind {
-    /// Its status, its name in the documentation, and its title.
-    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+    fn status(self) -> StatusCode {
         match self {
-            Self::Unauthorized => (
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "a key of the API is needed",
-            ),
-            Self::Forbidden => (
-                StatusCode::FORBIDDEN,
-                "forbidden",
-                "the key has not this right",
-            ),
-            Self::ApiClosed => (
-                StatusCode::FORBIDDEN,
-                "api-closed",
-                "the API has no keys, so nobody may use it",
-            ),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "there is nothing here"),
-            Self::NotPresent => (
-                StatusCode::NOT_FOUND,
-                "not-present",
-                "nobody is here by this key",
-            ),
-            Self::MethodNotAllowed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                "this cannot be done here",
-            ),
-            Self::UnknownField => (
-                StatusCode::BAD_REQUEST,
-                "unknown-field",
-                "there is no such parameter or member",
-            ),
-            Self::InvalidValue => (
-                StatusCode::BAD_REQUEST,
-                "invalid-value",
-                "a value is not what it must be",
-            ),
-            Self::InvalidJson => (
-                StatusCode::BAD_REQUEST,
-                "invalid-json",
-                "the body is not a JSON object",
-            ),
-            Self::TooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                "the body is too large",
-            ),
-            Self::TooSlow => (
-                StatusCode::REQUEST_TIMEOUT,
-                "too-slow",
-                "the body did not arrive in time",
-            ),
-            Self::UnsupportedType => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-type",
-                "the body must be JSON",
-            ),
-            Self::LeaseElsewhere => (
-                StatusCode::CONFLICT,
-                "lease-elsewhere",
-                "this node does not hold the presence",
-            ),
-            Self::LimitReached => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "limit-reached",
-                "a limit of the server is reached",
-            ),
-            Self::Unavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "this cannot be done now",
-            ),
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden | Self::ApiClosed => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::NotPresent => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UnknownField | Self::InvalidValue | Self::InvalidJson => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::UnsupportedType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::LeaseElsewhere => StatusCode::CONFLICT,
+            Self::LimitReached | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Its name in the documentation.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::ApiClosed => "api-closed",
+            Self::NotFound => "not-found",
+            Self::NotPresent => "not-present",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::UnknownField => "unknown-field",
+            Self::InvalidValue => "invalid-value",
+            Self::InvalidJson => "invalid-json",
+            Self::TooLarge => "too-large",
+            Self::TooSlow => "too-slow",
+            Self::UnsupportedType => "unsupported-type",
+            Self::LeaseElsewhere => "lease-elsewhere",
+            Self::LimitReached => "limit-reached",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "a key of the API is needed",
+            Self::Forbidden => "the key has not this right",
+            Self::ApiClosed => "the API has no keys, so nobody may use it",
+            Self::NotFound => "there is nothing here",
+            Self::NotPresent => "nobody is here by this key",
+            Self::MethodNotAllowed => "this cannot be done here",
+            Self::UnknownField => "there is no such parameter or member",
+            Self::InvalidValue => "a value is not what it must be",
+            Self::InvalidJson => "the body is not a JSON object",
+            Self::TooLarge => "the body is too large",
+            Self::TooSlow => "the body did not arrive in time",
+            Self::UnsupportedType => "the body must be JSON",
+            Self::LeaseElsewhere => "this node does not hold the presence",
+            Self::LimitReached => "a limit of the server is reached",
+            Self::Unavailable => "this cannot be done now",
         }
     }
 }
@@ -249,12 +228,11 @@ impl Problem {
     }
 
     fn body(&self) -> String {
-        let (status, name, title) = self.kind.parts();
         let mut members = Map::new();
         let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
-        put("type", format!("{DOCS}{name}").into());
-        put("title", title.into());
-        put("status", status.as_u16().into());
+        put("type", format!("{DOCS}{}", self.kind.name()).into());
+        put("title", self.kind.title().into());
+        put("status", self.kind.status().as_u16().into());
         put("detail", self.detail.clone().into());
         members.extend(self.members.clone());
         Value::Object(members).to_string()
@@ -263,7 +241,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, _, _) = self.kind.parts();
+        let status = self.kind.status();
         let headers = [
             (CONTENT_TYPE, "application/problem+json"),
             (CACHE_CONTROL, "no-store"),
@@ -350,7 +328,7 @@ impl From<BroadcastError> for Problem {
 }
 
 /// The beginning of a text, up to a limit.
-fn bounded(text: &str) -> &str {
+pub(super) fn bounded(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_VALUE_BYTES)]
 }
 
@@ -380,7 +358,7 @@ mod tests {
     fn srv_671_the_guide_has_a_section_for_each_kind_of_problem() {
         let guide = include_str!("../../../../docs/api.md");
         for kind in ALL {
-            let (status, name, _) = kind.parts();
+            let (status, name) = (kind.status(), kind.name());
             let section = format!("### {name}\n\n{}. ", status.as_u16());
             assert!(guide.contains(&section), "{section}");
         }

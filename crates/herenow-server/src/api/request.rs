@@ -2,6 +2,8 @@
 //! body. Whatever is wrong or unknown is a [`Problem`] that names it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,17 +15,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use herenow_presence::MetaError;
 use percent_encoding::percent_decode_str;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::problem::{Kind, Problem};
-use crate::builtin::kind_of;
+use super::problem::{Kind, Problem, bounded};
 use crate::config::ApiConfig;
 use crate::limits::Named;
+use crate::parts::{self, Unfit};
 
 /// Entries of a page if the request does not say.
 const DEFAULT_PAGE: usize = 100;
+/// Members of a body that are looked at; no route takes as many.
+const MAX_MEMBERS: usize = 16;
 /// The cursor of a page that begins with the first entry. Nothing else is encoded as one character,
 /// nor is it empty, which would read as that there is no page.
 const FROM_THE_FIRST: &str = "-";
@@ -144,9 +151,10 @@ pub(crate) fn first_cursor() -> String {
     FROM_THE_FIRST.to_owned()
 }
 
-/// The members of a body, to be taken one by one; none may be left over.
+/// The members of a body, to be taken one by one; none may be left over. Each is text until it is
+/// taken.
 #[derive(Debug)]
-pub(crate) struct Members(Map<String, Value>);
+pub(crate) struct Members(BTreeMap<String, Box<RawValue>>);
 
 impl Members {
     /// Reads a body that must be a JSON object, within the limits of bodies.
@@ -159,51 +167,72 @@ impl Members {
         let (max, timeout) = (config.max_body_bytes, config.body_timeout);
         let bytes = read_body(body, max, timeout).await;
         let bytes = bytes.map_err(|unread| unread.problem(config))?;
-        let value = serde_json::from_slice(&bytes);
-        match value.map_err(|error| Problem::new(Kind::InvalidJson, error.to_string()))? {
-            Value::Object(members) => Ok(Self(members)),
-            other => {
-                let detail = format!("the body is {}, it must be an object", kind_of(&other));
-                Err(Problem::new(Kind::InvalidJson, detail))
-            }
+        let unreadable = |error: serde_json::Error| {
+            let detail = error.to_string();
+            Problem::new(Kind::InvalidJson, detail)
+        };
+        let json: &RawValue = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        if !parts::is_object(json) {
+            let found = parts::kind_of(json.get());
+            let detail = format!("the body is {found}, it must be an object");
+            return Err(Problem::new(Kind::InvalidJson, detail));
         }
+        let members: Self = serde_json::from_str(json.get()).map_err(unreadable)?;
+        if members.0.len() > MAX_MEMBERS {
+            let detail = format!("the body has more than {MAX_MEMBERS} members");
+            return Err(Problem::new(Kind::UnknownField, detail).field("body"));
+        }
+        Ok(members)
     }
 
     /// Takes a member that must be a text.
     pub(crate) fn text(&mut self, name: &str) -> Result<String, Problem> {
+        let json = self.0.remove(name);
+        let text = json.as_deref().and_then(parts::text);
+        text.ok_or_else(|| wrong(name, json.as_deref(), "a text"))
+    }
+
+    /// Takes the text of a member that must be an object, if it is there.
+    pub(crate) fn object(&mut self, name: &str) -> Result<Option<Box<RawValue>>, Problem> {
         match self.0.remove(name) {
-            Some(Value::String(text)) => Ok(text),
-            other => Err(wrong(name, other.as_ref(), "a text")),
+            Some(json) if !parts::is_object(&json) => Err(wrong(name, Some(&json), "an object")),
+            json => Ok(json),
         }
     }
 
-    /// Takes a member that must be an object, if it is there.
-    pub(crate) fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Problem> {
-        match self.0.remove(name) {
-            None => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(object)),
-            Some(other) => Err(wrong(name, Some(&other), "an object")),
-        }
+    /// Takes `meta`, an object of at most `max` bytes as JSON, if it is there.
+    pub(crate) fn meta(&mut self, max: usize) -> Result<Option<Map<String, Value>>, Problem> {
+        let Some(json) = self.object("meta")? else {
+            return Ok(None);
+        };
+        let meta = parts::object(&json, max, &["phx_ref", "phx_ref_prev"]);
+        meta.map(Some).map_err(|unfit| match unfit {
+            Unfit::TooLong { len } => MetaError::TooLarge { len, max }.into(),
+            Unfit::Unreadable { why } => Problem::new(Kind::InvalidJson, why).field("meta"),
+            Unfit::Kind { .. } => wrong("meta", Some(&json), "an object"),
+        })
     }
 
     /// Takes a member that must be a list of at most `max` texts.
     pub(crate) fn texts(&mut self, name: &str, max: usize) -> Result<Vec<String>, Problem> {
-        let list = match self.0.remove(name) {
-            Some(Value::Array(list)) => list,
-            other => return Err(wrong(name, other.as_ref(), "a list of texts")),
-        };
-        if list.len() > max {
-            let (n, over) = (list.len(), Named::ApiBatch);
+        let json = self.0.remove(name);
+        let expected = "a list of texts";
+        let list = json
+            .as_deref()
+            .and_then(|json| parts::list(json, max, |_| true));
+        let list = list.ok_or_else(|| wrong(name, json.as_deref(), expected))?;
+        if list.len > max {
+            let (n, over) = (list.len, Named::ApiBatch);
             let detail = format!("{name} has {n} entries, the limit is {max} ({over})");
             return Err(Problem::new(Kind::InvalidValue, detail)
                 .field(name)
                 .over(over, max));
         }
-        let text = |value| match value {
-            Value::String(text) => Ok(text),
-            other => Err(wrong(name, Some(&other), "a list of texts")),
+        let text = |entry: &RawValue| {
+            let text = parts::text(entry);
+            text.ok_or_else(|| wrong(name, Some(entry), expected))
         };
-        list.into_iter().map(text).collect()
+        list.first.into_iter().map(text).collect()
     }
 
     /// Takes a member that must be a number of seconds within the limits.
@@ -216,9 +245,8 @@ impl Members {
         let Some(value) = self.0.remove(name) else {
             return Ok(None);
         };
-        let time = value
-            .as_f64()
-            .and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let seconds = parts::scalar(&value).as_f64();
+        let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         match time {
             Some(time) if (min..=max).contains(&time) => Ok(Some(time)),
             Some(_) | None => {
@@ -227,7 +255,7 @@ impl Members {
                     "a number of seconds from {min} to {max} (api.min_lease, api.max_lease)"
                 );
                 let problem = wrong(name, Some(&value), &expected);
-                Err(match value.as_f64() {
+                Err(match seconds {
                     Some(seconds) if seconds < min => problem.over(Named::ApiMinLease, min),
                     Some(_) => problem.over(Named::ApiMaxLease, max),
                     None => problem.member("limit", max),
@@ -242,6 +270,31 @@ impl Members {
             None => Ok(()),
             Some(name) => Err(unknown("member", name)),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct AFew;
+        impl<'de> Visitor<'de> for AFew {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = BTreeMap::new();
+                while members.len() <= MAX_MEMBERS
+                    && let Some((name, json)) = map.next_entry()?
+                {
+                    members.insert(name, json);
+                }
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Members(members))
+            }
+        }
+        json.deserialize_map(AFew)
     }
 }
 
@@ -329,14 +382,16 @@ fn unknown(what: &str, name: &str) -> Problem {
 }
 
 /// A member that is missing or of another type; objects, lists and texts are not repeated.
-fn wrong(name: &str, value: Option<&Value>, expected: &str) -> Problem {
-    let found = match value {
-        None => "missing".to_owned(),
-        Some(Value::Number(number)) => number.to_string(),
-        Some(other) => kind_of(other).to_owned(),
+fn wrong(name: &str, value: Option<&RawValue>, expected: &str) -> Problem {
+    let found = match value.map(RawValue::get) {
+        None => "missing",
+        Some(json) => match parts::kind_of(json) {
+            "a number" => bounded(json),
+            kind => kind,
+        },
     };
     let detail = format!("{name} is {found}, it must be {expected}");
     Problem::new(Kind::InvalidValue, detail)
         .field(name)
-        .value(&found)
+        .value(found)
 }

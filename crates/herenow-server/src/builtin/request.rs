@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 
 use herenow_protocol::Payload;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::identity::{ACCESS_TOKEN, Right};
 use crate::limits::Named;
+use crate::parts::{self, Unfit};
 use crate::people::ONLINE_AT;
 
 /// A meta, as a JSON object.
 pub(crate) type Meta = Map<String, Value>;
+
+/// The fields of a meta that are the server's.
+const SERVERS: [&str; 3] = [ONLINE_AT, "phx_ref", "phx_ref_prev"];
 
 /// The longest page of a list.
 const MAX_PAGE: u64 = 1_000;
@@ -66,6 +71,8 @@ pub(crate) enum Refusal {
         found: &'static str,
         expected: &'static str,
     },
+    #[error("{what} cannot be read: {why}")]
+    Unreadable { what: &'static str, why: String },
     #[error("user_id is empty")]
     EmptyUser,
     #[error("presence:update must have meta, which replaces, or patch, which is merged")]
@@ -91,21 +98,20 @@ pub(crate) enum Refusal {
 
 /// What a join says of who joins.
 #[derive(Debug)]
-pub(crate) struct JoinFields {
-    user_id: Value,
-    meta: Value,
-    presence: Value,
+pub(crate) struct JoinFields<'a> {
+    user_id: Option<&'a RawValue>,
+    meta: Option<&'a RawValue>,
+    presence: Option<&'a RawValue>,
 }
 
-impl JoinFields {
+impl<'a> JoinFields<'a> {
     /// Reads them from the payload of a join; other fields are the client's own business.
-    pub(crate) fn read(payload: &Payload) -> Result<Self, Refusal> {
-        let mut fields = fields(payload)?;
-        let mut take = |field| fields.remove(field).unwrap_or_default();
+    pub(crate) fn read(payload: &'a Payload) -> Result<Self, Refusal> {
+        let [user_id, meta, presence] = fields(payload, ["user_id", "meta", "presence"])?;
         Ok(Self {
-            user_id: take("user_id"),
-            meta: take("meta"),
-            presence: take("presence"),
+            user_id,
+            meta,
+            presence,
         })
     }
 
@@ -113,25 +119,23 @@ impl JoinFields {
     ///
     /// Anything else in that field is another client's business, and no error.
     pub(crate) fn follows_modes(&self) -> bool {
-        self.presence.get("modes") == Some(&Value::Bool(true))
+        let presence = self.presence.map_or("", RawValue::get);
+        let [modes] = parts::members(presence, ["modes"]).unwrap_or_default();
+        modes.is_some_and(|modes| modes.get() == "true")
     }
 
     /// The user that the join names with `user_id`, if it does.
     ///
     /// A whole number is taken as its digits, because clients keep ids as numbers.
     pub(crate) fn user(&self) -> Result<Option<String>, Refusal> {
-        let user = match &self.user_id {
-            Value::Null => return Ok(None),
-            Value::String(user) => user.clone(),
+        let Some(user_id) = self.user_id else {
+            return Ok(None);
+        };
+        let user = match parts::scalar(user_id) {
+            Value::Null if parts::is_null(user_id) => return Ok(None),
+            Value::String(user) => user,
             Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
-            other => {
-                let (found, expected) = (kind_of(other), "a text");
-                return Err(Refusal::Kind {
-                    what: "user_id",
-                    found,
-                    expected,
-                });
-            }
+            _ => return Err(no_text("user_id", user_id)),
         };
         if user.is_empty() {
             Err(Refusal::EmptyUser)
@@ -140,31 +144,26 @@ impl JoinFields {
         }
     }
 
-    /// The meta to begin with; empty if the join has none.
-    pub(crate) fn meta(self) -> Result<Meta, Refusal> {
-        optional_object("meta", self.meta)
+    /// The meta to begin with, of at most `max` bytes; empty if the join has none.
+    pub(crate) fn meta(self, max: usize) -> Result<Meta, Refusal> {
+        optional_meta(self.meta, max)
     }
 }
 
-/// Reads what `event` asks for.
-pub(crate) fn read(event: &str, payload: &Payload) -> Result<Request, Refusal> {
+/// Reads what `event` asks for; a meta in it, or what is to be merged into one, may be `max_meta`
+/// bytes.
+pub(crate) fn read(event: &str, payload: &Payload, max_meta: usize) -> Result<Request, Refusal> {
     match event {
         "presence:track" => {
-            let meta = fields(payload)?.remove("meta").unwrap_or_default();
-            Ok(Request::Track(optional_object("meta", meta)?))
+            let [meta] = fields(payload, ["meta"])?;
+            Ok(Request::Track(optional_meta(meta, max_meta)?))
         }
-        "presence:update" => update(fields(payload)?),
+        "presence:update" => update(fields(payload, ["meta", "patch"])?, max_meta),
         "presence:untrack" => Ok(Request::Untrack),
-        "presence:list" => list(fields(payload)?),
+        "presence:list" => list(fields(payload, ["after", "limit"])?),
         "presence:count" => Ok(Request::Count),
         ACCESS_TOKEN => Ok(Request::AccessToken),
-        "status" => {
-            let status = fields(payload)?.remove("status").ok_or(Refusal::NoStatus)?;
-            Ok(Request::Patch(Meta::from_iter([(
-                "status".to_owned(),
-                status,
-            )])))
-        }
+        "status" => status(payload, max_meta),
         "echo" => Ok(Request::Echo),
         event if is_reserved(event) => Err(Refusal::Reserved {
             event: shorten(event),
@@ -172,10 +171,9 @@ pub(crate) fn read(event: &str, payload: &Payload) -> Result<Request, Refusal> {
         _ => match payload {
             Payload::Json(text) if !payload.is_object() => {
                 let (what, expected) = ("a broadcast's payload", "an object");
-                let value = serde_json::from_slice(text).unwrap_or_default();
                 Err(Refusal::Kind {
                     what,
-                    found: kind_of(&value),
+                    found: parts::kind_of(text),
                     expected,
                 })
             }
@@ -216,7 +214,6 @@ pub(crate) fn merge(meta: &mut Meta, patch: Meta) {
 
 /// The length of a meta as JSON without the fields that are the server's.
 pub(crate) fn own_bytes(meta: &Meta) -> usize {
-    const SERVERS: [&str; 3] = [ONLINE_AT, "phx_ref", "phx_ref_prev"];
     let is_own = |(field, _): &(&String, &Value)| !SERVERS.contains(&field.as_str());
     let own: BTreeMap<&String, &Value> = meta.iter().filter(is_own).collect();
     serde_json::to_vec(&own).map_or(usize::MAX, |text| text.len())
@@ -241,23 +238,14 @@ pub(crate) fn within(
     }
 }
 
-fn list(mut fields: Meta) -> Result<Request, Refusal> {
-    let after = match fields.remove("after") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(after)) => Some(after),
-        Some(other) => {
-            let (what, found, expected) = ("after", kind_of(&other), "a text");
-            return Err(Refusal::Kind {
-                what,
-                found,
-                expected,
-            });
-        }
-    };
-    match fields.remove("limit") {
+fn list([after, limit]: [Option<&RawValue>; 2]) -> Result<Request, Refusal> {
+    let after = after.filter(|after| !parts::is_null(after));
+    let after = after.map(|after| parts::text(after).ok_or_else(|| no_text("after", after)));
+    let after = after.transpose()?;
+    match limit {
         None if after.is_some() => Err(Refusal::AfterWithoutLimit),
         None => Ok(Request::List),
-        Some(limit) => match limit.as_u64() {
+        Some(limit) => match parts::scalar(limit).as_u64() {
             Some(max @ 1..=MAX_PAGE) => Ok(Request::Page {
                 after,
                 max: max as usize,
@@ -267,53 +255,85 @@ fn list(mut fields: Meta) -> Result<Request, Refusal> {
                 over: Named::ListPage,
             }),
             _ => Err(Refusal::Limit {
-                limit: shorten(&limit.to_string()),
+                limit: shorten(limit.get()),
             }),
         },
     }
 }
 
-fn update(mut fields: Meta) -> Result<Request, Refusal> {
-    match (fields.remove("meta"), fields.remove("patch")) {
+fn update([meta, patch]: [Option<&RawValue>; 2], max: usize) -> Result<Request, Refusal> {
+    match (meta, patch) {
         (Some(_), Some(_)) => Err(Refusal::MetaAndPatch),
-        (Some(meta), None) => Ok(Request::Replace(object("meta", meta)?)),
-        (None, Some(patch)) => Ok(Request::Patch(object("patch", patch)?)),
+        (Some(meta), None) => Ok(Request::Replace(object("meta", meta, max)?)),
+        (None, Some(patch)) => Ok(Request::Patch(object("patch", patch, max)?)),
         (None, None) => Err(Refusal::NeitherMetaNorPatch),
     }
 }
 
-/// The fields of an event's payload, which must be a JSON object.
-fn fields(payload: &Payload) -> Result<Meta, Refusal> {
-    let value = match payload {
-        Payload::Json(text) => serde_json::from_slice(text).unwrap_or_default(),
-        Payload::Binary(_) => {
-            let (what, found, expected) = ("the payload", "binary", "an object");
-            return Err(Refusal::Kind {
+fn status(payload: &Payload, max: usize) -> Result<Request, Refusal> {
+    let [status] = fields(payload, ["status"])?;
+    let status = status.ok_or(Refusal::NoStatus)?;
+    let patch = RawValue::from_string(format!("{{\"status\":{status}}}"));
+    let patch = patch.expect("a field of JSON is JSON");
+    Ok(Request::Patch(object("the status", &patch, max)?))
+}
+
+/// Some fields of an event's payload, which must be a JSON object.
+fn fields<'a, const N: usize>(
+    payload: &'a Payload,
+    names: [&str; N],
+) -> Result<[Option<&'a RawValue>; N], Refusal> {
+    let found = match payload {
+        Payload::Json(_) if payload.is_object() => return Ok(parts::members_of(payload, names)),
+        Payload::Json(text) => parts::kind_of(text),
+        Payload::Binary(_) => "binary",
+    };
+    let (what, expected) = ("the payload", "an object");
+    Err(Refusal::Kind {
+        what,
+        found,
+        expected,
+    })
+}
+
+/// Reads a meta, or a part of one, that may be `max` bytes.
+fn object(what: &'static str, json: &RawValue, max: usize) -> Result<Meta, Refusal> {
+    parts::object(json, max, &SERVERS).map_err(|unfit| match unfit {
+        Unfit::Kind { found } => {
+            let expected = "an object";
+            Refusal::Kind {
                 what,
                 found,
                 expected,
-            });
+            }
         }
-    };
-    object("the payload", value)
+        Unfit::TooLong { len } => Refusal::TooLong {
+            what: match what {
+                "meta" => "the meta",
+                "patch" => "the patch",
+                other => other,
+            },
+            len,
+            max,
+            limit: Named::TopicMeta,
+        },
+        Unfit::Unreadable { why } => Refusal::Unreadable { what, why },
+    })
 }
 
-fn object(what: &'static str, value: Value) -> Result<Meta, Refusal> {
-    match value {
-        Value::Object(object) => Ok(object),
-        other => Err(Refusal::Kind {
-            what,
-            found: kind_of(&other),
-            expected: "an object",
-        }),
+fn optional_meta(json: Option<&RawValue>, max: usize) -> Result<Meta, Refusal> {
+    match json.filter(|json| !parts::is_null(json)) {
+        Some(json) => object("meta", json, max),
+        None => Ok(Meta::new()),
     }
 }
 
-fn optional_object(what: &'static str, value: Value) -> Result<Meta, Refusal> {
-    if value.is_null() {
-        Ok(Meta::new())
-    } else {
-        object(what, value)
+fn no_text(what: &'static str, json: &RawValue) -> Refusal {
+    let (found, expected) = (parts::kind_of(json.get()), "a text");
+    Refusal::Kind {
+        what,
+        found,
+        expected,
     }
 }
 
@@ -322,18 +342,6 @@ pub(crate) fn is_reserved(event: &str) -> bool {
     ["phx_", "presence_", "presence:", "herenow:"]
         .iter()
         .any(|start| event.starts_with(start))
-}
-
-/// What a value is, in words.
-pub(crate) fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }
 
 /// An event's name as a reply can repeat it.
@@ -349,12 +357,18 @@ mod tests {
 
     use super::*;
 
+    const MAX_META: usize = 100;
+
     fn json(value: &Value) -> Payload {
         Payload::Json(value.to_string().into())
     }
 
     fn meta(value: Value) -> Meta {
-        object("meta", value).unwrap()
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn read(event: &str, payload: &Payload) -> Result<Request, Refusal> {
+        super::read(event, payload, MAX_META)
     }
 
     fn reason(event: &str, payload: &Value) -> String {
@@ -362,7 +376,8 @@ mod tests {
     }
 
     fn user(payload: Value) -> Result<Option<String>, String> {
-        let fields = JoinFields::read(&json(&payload)).unwrap();
+        let payload = json(&payload);
+        let fields = JoinFields::read(&payload).unwrap();
         fields.user().map_err(|refusal| refusal.to_string())
     }
 
@@ -433,6 +448,41 @@ mod tests {
     }
 
     #[test]
+    fn srv_1757_a_meta_is_measured_before_it_is_read_whatever_else_is_sent_with_it() {
+        let wide = format!("{{ {}\"a\" : 1 }}", " ".repeat(1_000));
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_META - 7));
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        let beside = vec!["{}"; 1_000].join(",");
+        let payload = |field: &str, meta: &str| {
+            let text = format!("{{\"x\":[{beside}],\"{field}\":{meta}}}");
+            Payload::from_json_text(text.into()).unwrap()
+        };
+        for (event, field, what) in [
+            ("presence:track", "meta", "the meta"),
+            ("presence:update", "meta", "the meta"),
+            ("presence:update", "patch", "the patch"),
+        ] {
+            let read = |meta: &str| {
+                let read = read(event, &payload(field, meta));
+                read.map_err(|refusal| refusal.to_string())
+            };
+            assert!(read(&wide).is_ok(), "white space is not stored");
+            let over = format!("{what} is 101 bytes, the limit is 100 (topics.max_meta_bytes)");
+            assert_eq!(read(&long), Err(over));
+            let refused = read(&deep).unwrap_err();
+            let start = format!("{field} cannot be read: recursion limit exceeded");
+            assert!(refused.starts_with(&start), "{refused}");
+        }
+        let payload = payload("meta", &long);
+        let over = JoinFields::read(&payload).unwrap().meta(MAX_META);
+        assert!(matches!(over, Err(Refusal::TooLong { len: 101, .. })));
+        let status = json(&json!({ "status": "x".repeat(100) }));
+        let over = read("status", &status).unwrap_err().to_string();
+        let text = "the status is 113 bytes, the limit is 100 (topics.max_meta_bytes)";
+        assert_eq!(over, text);
+    }
+
+    #[test]
     fn srv_23_status_is_a_patch_of_one_field() {
         let status = read("status", &json(&json!({ "status": "away", "x": 1 }))).unwrap();
         assert_eq!(status, Request::Patch(meta(json!({ "status": "away" }))));
@@ -465,7 +515,7 @@ mod tests {
 
     #[test]
     fn srv_980_a_page_has_a_limit_and_perhaps_a_cursor() {
-        let read = |value| super::read("presence:list", &json(&value));
+        let read = |value| read("presence:list", &json(&value));
         assert_eq!(read(json!({})), Ok(Request::List));
         let (after, max) = (Some("ada".to_owned()), 1_000);
         let page = Request::Page { after, max };

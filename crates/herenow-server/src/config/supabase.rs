@@ -32,6 +32,10 @@ pub struct SupabaseConfig {
     pub private_only: bool,
     /// Largest broadcast of a client, 1 MiB.
     pub max_payload_bytes: usize,
+    /// Most messages of one request over HTTP, 1,000.
+    pub max_batch: usize,
+    /// Most changes of a database that a join asks for, 100.
+    pub max_postgres_changes: usize,
 }
 
 impl Default for SupabaseConfig {
@@ -43,6 +47,8 @@ impl Default for SupabaseConfig {
             trust_presence_key: false,
             private_only: false,
             max_payload_bytes: 1 << 20,
+            max_batch: 1_000,
+            max_postgres_changes: 100,
         }
     }
 }

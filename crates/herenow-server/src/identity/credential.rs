@@ -18,6 +18,7 @@ use super::eviction::user_id;
 use super::expiry::{Held, Place};
 use super::refusal::TokenRefusal;
 use super::who::Identity;
+use crate::parts;
 
 /// The event that brings a new token, `{"access_token": …}`.
 pub(crate) const ACCESS_TOKEN: &str = "access_token";
@@ -197,14 +198,8 @@ impl Drop for Credential {
 
 /// The token in the payload of [`ACCESS_TOKEN`].
 pub(crate) fn token_in(payload: &Payload) -> Option<String> {
-    let Payload::Json(json) = payload else {
-        return None;
-    };
-    let mut fields: Value = serde_json::from_slice(json).ok()?;
-    match fields.get_mut(ACCESS_TOKEN)?.take() {
-        Value::String(token) => Some(token),
-        _ => None,
-    }
+    let [token] = parts::members_of(payload, [ACCESS_TOKEN]);
+    token.and_then(parts::text)
 }
 
 /// What is answered to a new token: when it is over, or the word for why it does not count.

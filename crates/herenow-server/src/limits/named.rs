@@ -12,6 +12,8 @@ pub(crate) enum Named {
     TopicPayload,
     TopicMeta,
     SupabasePayload,
+    SupabaseBatch,
+    SupabaseChanges,
     Meta,
     Topic,
     Key,
@@ -33,10 +35,12 @@ pub(crate) enum Named {
 }
 
 impl Named {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 22] = [
         Self::TopicPayload,
         Self::TopicMeta,
         Self::SupabasePayload,
+        Self::SupabaseBatch,
+        Self::SupabaseChanges,
         Self::Meta,
         Self::Topic,
         Self::Key,
@@ -97,6 +101,8 @@ impl fmt::Display for Named {
             Self::TopicPayload => "topics.max_payload_bytes",
             Self::TopicMeta => "topics.max_meta_bytes",
             Self::SupabasePayload => "supabase.max_payload_bytes",
+            Self::SupabaseBatch => "supabase.max_batch",
+            Self::SupabaseChanges => "supabase.max_postgres_changes",
             Self::Meta => "presence.max_meta_bytes",
             Self::Topic => "presence.max_topic_bytes",
             Self::Key => "presence.max_key_bytes",

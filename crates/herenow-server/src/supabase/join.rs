@@ -2,14 +2,18 @@
 //! is not what it must be is as if it were not there.
 
 use herenow_protocol::Payload;
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::parts::{self, List};
 
 /// What tokens begin with that are keys of Supabase's own, and say nothing about a user.
 const KEY_PREFIX: &str = "sb_";
 
 /// The payload of a join.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct JoinConfig {
+#[derive(Debug, Default)]
+pub(super) struct JoinConfig<'a> {
     /// Whether broadcasts are acknowledged.
     pub(super) ack: bool,
     /// Whether the sender gets its own broadcasts.
@@ -18,60 +22,87 @@ pub(super) struct JoinConfig {
     pub(super) key: Option<String>,
     /// Whether the client wants to know who is here from the beginning; `None` if it does not say.
     pub(super) is_presence_on: Option<bool>,
-    pub(super) is_private: bool,
     /// Whether old broadcasts are asked for.
     pub(super) wants_replay: bool,
     /// Whether the client waits for word of a database.
     pub(super) wants_replication: bool,
-    /// What is to be heard of a database, which is not here.
-    pub(super) postgres_changes: Vec<Map<String, Value>>,
+    /// What is to be heard of a database, which is not here: the first of it, and how much it is.
+    pub(super) postgres_changes: List<'a>,
     /// The user's token.
     pub(super) token: Option<String>,
 }
 
-impl JoinConfig {
-    /// Reads a payload.
-    pub(super) fn read(payload: &Payload) -> Self {
-        let mut fields: Value = payload.deserialize().unwrap_or_default();
-        let token = ["user_token", "access_token"]
-            .iter()
-            .find_map(|name| text(take(&mut fields, name)).filter(|token| is_token(token)));
-        let mut config = take(&mut fields, "config");
-        let broadcast = take(&mut config, "broadcast");
-        let presence = take(&mut config, "presence");
-        let key = key(&presence["key"]);
+impl<'a> JoinConfig<'a> {
+    /// Reads a payload, and at most so many wishes for a database.
+    pub(super) fn read(payload: &'a Payload, max_changes: usize) -> Self {
+        let [user_token, access_token, config] =
+            parts::members_of(payload, ["user_token", "access_token", "config"]);
+        let mut tokens = [user_token, access_token].into_iter().flatten();
+        let token = tokens.find_map(|token| parts::text(token).filter(|token| is_token(token)));
+        let [broadcast, presence, changes] =
+            members(config, ["broadcast", "presence", "postgres_changes"]);
+        let [ack, to_self, replay, replication] =
+            members(broadcast, ["ack", "self", "replay", "replication_ready"]);
+        let [key, enabled] = members(presence, ["key", "enabled"]);
+        let key = key.and_then(scalar_text);
         Self {
-            ack: is_on(&broadcast["ack"]),
-            to_self: is_on(&broadcast["self"]),
-            is_presence_on: match &presence["enabled"] {
+            ack: is_on(ack),
+            to_self: is_on(to_self),
+            is_presence_on: match enabled.filter(|enabled| !parts::is_null(enabled)) {
                 // Clients that know of no switch name a key.
-                Value::Null => key.is_some().then_some(true),
+                None => key.is_some().then_some(true),
                 enabled => Some(is_on(enabled)),
             },
             key,
-            is_private: is_on(&config["private"]),
-            wants_replay: !broadcast["replay"].is_null(),
-            wants_replication: is_on(&broadcast["replication_ready"]),
-            postgres_changes: objects(take(&mut config, "postgres_changes")),
+            wants_replay: replay.is_some_and(|replay| !parts::is_null(replay)),
+            wants_replication: is_on(replication),
+            postgres_changes: changes
+                .and_then(|changes| parts::list(changes, max_changes, parts::is_object))
+                .unwrap_or_default(),
             token,
         }
     }
 
     /// What the reply says of the database: each wish again, with a number.
-    pub(super) fn echoed_changes(&mut self) -> Value {
-        let numbered = |(number, mut change): (usize, Map<String, Value>)| {
-            change.insert("id".to_owned(), (number + 1).into());
-            Value::Object(change)
-        };
-        let changes = std::mem::take(&mut self.postgres_changes);
-        changes.into_iter().enumerate().map(numbered).collect()
+    pub(super) fn echoed_changes(&self) -> Vec<EchoedChange<'a>> {
+        let changes = self.postgres_changes.first.iter();
+        let numbered = (1..).zip(changes).map(|(id, change)| {
+            let names = ["event", "schema", "table", "filter", "select"];
+            let [event, schema, table, filter, select] = members(Some(change), names);
+            EchoedChange {
+                id,
+                event,
+                schema,
+                table,
+                filter,
+                select,
+            }
+        });
+        numbered.collect()
     }
+}
+
+/// What a client wants to hear of a database: all by which it knows its wish again.
+#[derive(Debug, Serialize)]
+pub(super) struct EchoedChange<'a> {
+    id: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    select: Option<&'a RawValue>,
 }
 
 /// Tells whether a join's payload asks for the private channel of its name.
 pub(super) fn is_private(payload: &Payload) -> bool {
-    let fields: Value = payload.deserialize().unwrap_or_default();
-    is_on(&fields["config"]["private"])
+    let [config] = parts::members_of(payload, ["config"]);
+    let [private] = members(config, ["private"]);
+    is_on(private)
 }
 
 /// Tells whether a text that a client has for a token may be one, and not a key of Supabase's.
@@ -79,16 +110,20 @@ pub(super) fn is_token(text: &str) -> bool {
     !text.starts_with(KEY_PREFIX)
 }
 
-/// Takes a field out; null if there is none.
-fn take(object: &mut Value, field: &str) -> Value {
-    object.get_mut(field).map(Value::take).unwrap_or_default()
+/// The members of a part that have these names, none if the part is not there or no object.
+fn members<'a, const N: usize>(
+    part: Option<&'a RawValue>,
+    names: [&str; N],
+) -> [Option<&'a RawValue>; N] {
+    part.and_then(|part| parts::members(part.get(), names))
+        .unwrap_or([None; N])
 }
 
 /// What a switch says: a boolean or its word, in any case; `None` if it is neither.
-pub(super) fn switch(value: &Value) -> Option<bool> {
-    match value {
-        Value::Bool(on) => Some(*on),
-        Value::String(text) => switch_word(text),
+pub(super) fn switch(value: &RawValue) -> Option<bool> {
+    match parts::scalar(value) {
+        Value::Bool(on) => Some(on),
+        Value::String(text) => switch_word(&text),
         _ => None,
     }
 }
@@ -99,36 +134,18 @@ pub(super) fn switch_word(text: &str) -> Option<bool> {
     is("true").then_some(true).or(is("false").then_some(false))
 }
 
-fn is_on(value: &Value) -> bool {
-    switch(value).unwrap_or(false)
-}
-
-fn text(value: Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text),
-        _ => None,
-    }
+fn is_on(value: Option<&RawValue>) -> bool {
+    value.and_then(switch).unwrap_or(false)
 }
 
 /// Any scalar as a text; an empty one is none.
-fn key(value: &Value) -> Option<String> {
-    let key = match value {
-        Value::String(text) => text.clone(),
-        Value::Number(_) | Value::Bool(_) => value.to_string(),
-        Value::Null | Value::Array(_) | Value::Object(_) => return None,
+fn scalar_text(value: &RawValue) -> Option<String> {
+    let text = match parts::scalar(value) {
+        Value::String(text) => text,
+        Value::Null => return None,
+        value => value.to_string(),
     };
-    Some(key).filter(|key| !key.is_empty())
-}
-
-fn objects(value: Value) -> Vec<Map<String, Value>> {
-    let Value::Array(list) = value else {
-        return Vec::new();
-    };
-    let object = |value| match value {
-        Value::Object(object) => Some(object),
-        _ => None,
-    };
-    list.into_iter().filter_map(object).collect()
+    Some(text).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -137,14 +154,31 @@ mod tests {
 
     use super::*;
 
-    fn read(value: &Value) -> JoinConfig {
-        JoinConfig::read(&Payload::serialize(value).unwrap())
+    const MAX_CHANGES: usize = 2;
+
+    fn payload(value: &Value) -> Payload {
+        Payload::serialize(value).unwrap()
+    }
+
+    /// All that a join says, but for its wishes for a database.
+    fn said(config: &JoinConfig<'_>) -> (Vec<bool>, Option<bool>, Vec<Option<String>>) {
+        let switches = vec![
+            config.ack,
+            config.to_self,
+            config.wants_replay,
+            config.wants_replication,
+        ];
+        let texts = vec![config.key.clone(), config.token.clone()];
+        (switches, config.is_presence_on, texts)
     }
 
     #[test]
     fn srv_1603_every_part_of_a_join_is_optional_and_a_wrong_one_is_as_if_missing() {
-        let empty = JoinConfig::default();
-        for payload in [
+        let is_empty = |payload: &Payload| {
+            let config = JoinConfig::read(payload, MAX_CHANGES);
+            said(&config) == said(&JoinConfig::default()) && config.postgres_changes.len == 0
+        };
+        for value in [
             json!({}),
             json!({ "config": null }),
             json!({ "config": ["test"] }),
@@ -152,43 +186,43 @@ mod tests {
             json!({ "config": { "broadcast": null, "presence": 3, "postgres_changes": null } }),
             json!({ "config": { "postgres_changes": [null] }, "access_token": null }),
         ] {
-            assert_eq!(read(&payload), empty, "{payload}");
+            assert!(is_empty(&payload(&value)), "{value}");
         }
-        assert_eq!(
-            JoinConfig::read(&Payload::Binary(vec![1, 2].into())),
-            JoinConfig::default()
-        );
+        assert!(is_empty(&Payload::Binary(vec![1, 2].into())));
     }
 
     #[test]
     fn srv_1604_switches_are_booleans_or_their_words_in_any_case() {
         let config = |value: Value| json!({ "config": { "private": value } });
         for on in [json!(true), json!("true"), json!("True"), json!("TRUE")] {
-            assert!(read(&config(on.clone())).is_private, "{on}");
-            let payload = Payload::serialize(&config(on)).unwrap();
-            assert!(is_private(&payload));
+            let payload = payload(&config(on.clone()));
+            assert!(is_private(&payload), "{on}");
         }
         for off in [json!(false), json!("False"), json!("maybe"), json!(1)] {
-            assert!(!read(&config(off.clone())).is_private, "{off}");
+            assert!(!is_private(&payload(&config(off.clone()))), "{off}");
         }
         let both = json!({ "config": { "broadcast": { "ack": "maybe", "self": "true" } } });
-        let both = read(&both);
+        let both = payload(&both);
+        let both = JoinConfig::read(&both, MAX_CHANGES);
         assert!(!both.ack && both.to_self);
     }
 
     #[test]
     fn srv_1605_a_key_is_any_scalar_and_asks_for_presence_unless_it_says_otherwise() {
-        let presence = |value: Value| read(&json!({ "config": { "presence": value } }));
-        assert_eq!(presence(json!({ "key": 123 })).key.as_deref(), Some("123"));
+        let presence = |value: Value| {
+            let payload = payload(&json!({ "config": { "presence": value } }));
+            let config = JoinConfig::read(&payload, MAX_CHANGES);
+            (config.key, config.is_presence_on)
+        };
+        assert_eq!(presence(json!({ "key": 123 })).0.as_deref(), Some("123"));
         for none in [
             json!({ "key": "" }),
             json!({ "key": null }),
             json!({ "key": [1] }),
         ] {
-            let presence = presence(none);
-            assert_eq!((presence.key, presence.is_presence_on), (None, None));
+            assert_eq!(presence(none), (None, None));
         }
-        let is_on = |value| presence(value).is_presence_on;
+        let is_on = |value| presence(value).1;
         assert_eq!(is_on(json!({ "key": "ada" })), Some(true));
         assert_eq!(
             is_on(json!({ "key": "ada", "enabled": false })),
@@ -199,7 +233,7 @@ mod tests {
 
     #[test]
     fn srv_1606_a_key_of_supabase_is_no_token() {
-        let token = |value: Value| read(&value).token;
+        let token = |value: Value| JoinConfig::read(&payload(&value), MAX_CHANGES).token;
         assert_eq!(token(json!({ "access_token": "sb_secret_x" })), None);
         assert_eq!(token(json!({ "access_token": "a" })).as_deref(), Some("a"));
         let both = json!({ "user_token": "sb_x", "access_token": "a" });
@@ -211,9 +245,19 @@ mod tests {
     #[test]
     fn srv_1607_what_is_asked_of_a_database_comes_back_with_numbers() {
         let change = json!({ "event": "*", "schema": "public", "table": "t" });
-        let mut join = read(&json!({ "config": { "postgres_changes": [change, change] } }));
-        let echoed = join.echoed_changes();
+        let join = json!({ "config": { "postgres_changes": [change, change] } });
+        let join = payload(&join);
+        let echoed = JoinConfig::read(&join, MAX_CHANGES).echoed_changes();
         let with_id = |id: u32| json!({ "event": "*", "schema": "public", "table": "t", "id": id });
+        let echoed = serde_json::to_value(echoed).unwrap();
         assert_eq!(echoed, json!([with_id(1), with_id(2)]));
+    }
+
+    #[test]
+    fn srv_1758_wishes_for_a_database_are_counted_and_not_kept_beyond_their_limit() {
+        let changes = vec![json!({}); 1_000];
+        let join = payload(&json!({ "config": { "postgres_changes": changes } }));
+        let changes = JoinConfig::read(&join, MAX_CHANGES).postgres_changes;
+        assert_eq!((changes.first.len(), changes.len), (MAX_CHANGES, 1_000));
     }
 }

@@ -77,7 +77,8 @@ impl Member {
     }
 
     /// Takes what a join says, if its client may.
-    async fn enter(&mut self, socket: &mut Socket, config: &JoinConfig) -> Result<(), Refused> {
+    async fn enter(&mut self, socket: &mut Socket, config: &JoinConfig<'_>) -> Result<(), Refused> {
+        self.check_changes(config.postgres_changes.len)?;
         let room = room_of(socket);
         if room.name.is_empty() {
             let reason = "TopicNameRequired: You must provide a topic name";
@@ -107,6 +108,20 @@ impl Member {
             let code = "ConnectionRateLimitReached";
             Refused::reason(format!("{code}: {}", over.reason))
         })
+    }
+
+    /// Checks how much a client wants to hear of a database: all of it is repeated in the reply.
+    fn check_changes(&self, n_changes: usize) -> Result<(), Refused> {
+        let max = self.shared.config.max_postgres_changes;
+        if n_changes <= max {
+            return Ok(());
+        }
+        let limit = Named::SupabaseChanges;
+        self.shared.limits.count(limit);
+        Err(Refused::reason(format!(
+            "TooManyPostgresChanges: postgres_changes has {n_changes} entries, the limit is {max} \
+             ({limit})"
+        )))
     }
 
     /// The key by which the client is present: its token's user, unless clients are trusted.
@@ -338,7 +353,8 @@ impl Channel for Member {
     const INTERCEPT: &'static [&'static str] = &[EVICT];
 
     async fn join(&mut self, socket: &mut Socket, params: Params) -> Result<Joined, Refused> {
-        let mut config = JoinConfig::read(params.payload());
+        let max_changes = self.shared.config.max_postgres_changes;
+        let config = JoinConfig::read(params.payload(), max_changes);
         self.enter(socket, &config).await?;
         (self.ack, self.to_self) = (config.ack, config.to_self);
         if !self.ack {
@@ -352,7 +368,7 @@ impl Channel for Member {
         if self.is_presence_on {
             self.push_state(socket).await?;
         }
-        if !config.postgres_changes.is_empty() {
+        if config.postgres_changes.len > 0 {
             tell(socket, "postgres_changes", "error", NO_DATABASE);
         }
         if config.wants_replication {

@@ -14,6 +14,8 @@
 //! A request counts as a connection of its address while it lasts, and goes through the door of the
 //! sockets: there is no way around their limits.
 
+mod batch;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,16 +35,19 @@ use bytes::Bytes;
 use herenow_channels::TrustedProxies;
 use herenow_pubsub::{LogLimit, MAX_TOPIC_BYTES, Payload};
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
+use self::batch::Message;
 use super::access::may_enter;
 use super::frame::{MAX_FIELD_BYTES, UserBroadcast};
-use super::join::{switch, switch_word};
+use super::join::switch_word;
 use super::{BROADCAST, Room, Shared};
 use crate::api::{Unread, check_is_local, read_body, too_slow};
 use crate::door::{self, Door};
 use crate::identity::Identity;
 use crate::limits::{Limits, Named};
+use crate::parts;
 
 /// How much of a value is repeated.
 const MAX_VALUE_BYTES: usize = 128;
@@ -70,6 +75,7 @@ pub(crate) struct Gate {
 }
 
 /// A request that is not done: its status, and what its client is told.
+#[derive(Debug)]
 struct Refused(StatusCode, Value);
 
 /// The routes.
@@ -135,26 +141,12 @@ async fn batch(
 ) -> Result<StatusCode, Refused> {
     let identity = rest.identify(&headers).await?;
     let body = rest.batch_body(body).await?;
-    let mut fields: Value = serde_json::from_slice(&body)
-        .map_err(|error| Refused::payload(&format!("is not JSON: {error}")))?;
-    let messages = match fields.get_mut("messages").map(Value::take) {
-        Some(Value::Array(messages)) if !messages.is_empty() => messages,
-        _ => return Err(Refused::errors(json!({ "messages": ["can't be blank"] }))),
-    };
-    let messages: Vec<_> = messages.into_iter().map(|m| rest.message(m)).collect();
-    if messages.iter().any(Result::is_err) {
-        let wrong = |message: &Result<Message, Value>| match message {
-            Ok(_) => json!({}),
-            Err(errors) => errors.clone(),
-        };
-        let wrong: Value = messages.iter().map(wrong).collect();
-        return Err(Refused::errors(json!({ "messages": wrong })));
-    }
-    let messages = messages.into_iter().filter_map(Result::ok);
+    let messages = batch::find(&rest, &body)?;
+    let messages = batch::read(&rest, &messages)?;
     // What the client may not send is left out without a word, as the reference does.
-    let allowed = |message: &Message| rest.may_send(&identity, message.room());
-    for message in messages.filter(allowed) {
-        rest.send(message.room(), Payload::json(message.text.clone()))?;
+    let allowed = |message: &&Message<'_>| rest.may_send(&identity, message.room());
+    for message in messages.iter().filter(allowed) {
+        rest.send(message.room(), message.to_payload())?;
     }
     Ok(StatusCode::ACCEPTED)
 }
@@ -184,7 +176,7 @@ async fn one(
         is_private,
     };
     let body = rest.payload(body).await?;
-    if is_json && serde_json::from_slice::<Map<String, Value>>(&body).is_err() {
+    if is_json && !serde_json::from_slice::<&RawValue>(&body).is_ok_and(parts::is_object) {
         return Err(Refused::payload("must be a JSON object"));
     }
     rest.within(event.len(), MAX_FIELD_BYTES, Named::Event)
@@ -206,23 +198,6 @@ async fn one(
     let stored = stored.expect("the event's length was checked");
     rest.send(room, Payload::Binary(stored))?;
     Ok(StatusCode::ACCEPTED)
-}
-
-/// A message of a batch that is as it must be.
-struct Message {
-    name: String,
-    is_private: bool,
-    /// What members get, as JSON.
-    text: String,
-}
-
-impl Message {
-    fn room(&self) -> Room<'_> {
-        Room {
-            name: &self.name,
-            is_private: self.is_private,
-        }
-    }
 }
 
 impl Rest {
@@ -289,62 +264,6 @@ impl Rest {
     fn warn(&self, reason: &str) {
         if let Some(n_left_out) = self.log.may_log() {
             tracing::warn!(reason, n_left_out, "broadcast over HTTP refused");
-        }
-    }
-
-    /// Reads a message of a batch, or says what is wrong with each of its parts.
-    fn message(&self, mut value: Value) -> Result<Message, Value> {
-        let mut errors = Map::new();
-        let mut wrong = |field: &str, text: String| {
-            errors.insert(field.to_owned(), json!([text]));
-        };
-        let mut text = |field: &str| match value.get_mut(field).map(Value::take) {
-            Some(Value::String(text)) if !text.is_empty() => text,
-            _ => {
-                wrong(field, "can't be blank".to_owned());
-                String::new()
-            }
-        };
-        let (name, event) = (text("topic"), text("event"));
-        let is_private = match value.get("private") {
-            None => false,
-            Some(said) => switch(said).unwrap_or_else(|| {
-                wrong("private", no_switch(&said.to_string()));
-                false
-            }),
-        };
-        let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
-        let payload = match value.get_mut("payload").map(Value::take) {
-            Some(payload @ Value::Object(_)) => payload,
-            _ => {
-                wrong("payload", "can't be blank".to_owned());
-                Value::Null
-            }
-        };
-        let mut sent = json!({ "type": BROADCAST, "event": event, "payload": payload });
-        if let Some(id) = id {
-            sent["meta"] = json!({ "id": id });
-        }
-        let sent = sent.to_string();
-        if let Err(text) = self.check_size(sent.len()) {
-            wrong("payload", text);
-        }
-        let room = Room {
-            name: &name,
-            is_private,
-        };
-        if !name.is_empty()
-            && let Err(text) = self.check_room(room)
-        {
-            wrong("topic", text);
-        }
-        match errors.is_empty() {
-            true => Ok(Message {
-                name,
-                is_private,
-                text: sent,
-            }),
-            false => Err(Value::Object(errors)),
         }
     }
 

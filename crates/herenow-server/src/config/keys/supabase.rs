@@ -63,4 +63,24 @@ pub(super) static SUPABASE_KEYS: &[Key<ServerConfig>] = &[
             set: |config, bytes| config.supabase.max_payload_bytes = bytes,
         },
     },
+    Key {
+        name: "supabase.max_batch",
+        help: "most messages of one request that broadcasts over HTTP; all of them can be for one room, so keep it well below socket.max_queue_messages",
+        kind: Kind::Count {
+            min: 1,
+            max: 10_000,
+            get: |config| config.supabase.max_batch,
+            set: |config, count| config.supabase.max_batch = count,
+        },
+    },
+    Key {
+        name: "supabase.max_postgres_changes",
+        help: "most entries of postgres_changes in a join, which are repeated in its reply; a join with more is refused",
+        kind: Kind::Count {
+            min: 1,
+            max: 10_000,
+            get: |config| config.supabase.max_postgres_changes,
+            set: |config, count| config.supabase.max_postgres_changes = count,
+        },
+    },
 ];
