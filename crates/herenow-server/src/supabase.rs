@@ -35,7 +35,7 @@ use self::access::Access;
 use self::dialect::Supabase;
 use self::member::Member;
 pub(crate) use self::rest::Gate;
-use self::rest::Rest;
+use self::rest::{Budget, Rest};
 use crate::config::{ServerConfig, SupabaseConfig};
 use crate::identity::{Authority, PRIVATE_PREFIX};
 use crate::limits::Limits;
@@ -106,6 +106,7 @@ pub(crate) fn routes(
         is_local: gate.is_local,
         max_body_bytes: config.api.max_body_bytes,
         body_timeout: config.api.body_timeout,
+        budget: Budget::new(config.socket.message_rate, config.limits.max_addresses),
         log: LogLimit::default(),
         max_topic_bytes: config.socket.max_topic_bytes,
     };

@@ -723,6 +723,60 @@ async fn srv_1759_a_batch_of_too_many_messages_is_refused_before_any_is_looked_a
 }
 
 #[tokio::test]
+async fn srv_1761_messages_over_http_come_at_the_rate_of_a_connection() {
+    let flags = [
+        ("jwt.secret", SECRET),
+        ("metrics.open", "true"),
+        ("supabase.publishable_keys", PUBLISHABLE),
+        ("socket.message_rate", "1"),
+        ("socket.message_burst", "1000"),
+    ];
+    let rig = Rig::with(&flags).await;
+    let (ada, bob) = (user("ada", json!({})), user("bob", json!({})));
+    let mut reader = connect(&rig, &ada).await;
+    joined(&mut reader, TOPIC, with(None, json!({}))).await;
+    assert_eq!(post(&rig, "", &ada, JSON, &many(600)).await.status, 202);
+    // It takes minutes until there are so many again.
+    let over = post(&rig, "", &ada, JSON, &many(600)).await;
+    let reason = "too many messages, the limit is 1 a second and 1000 at once \
+                  (socket.message_rate)";
+    assert_eq!(
+        (over.status, over.json()),
+        (429, json!({ "message": reason }))
+    );
+    let seconds: u64 = over.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=200).contains(&seconds), "{seconds}");
+    // Whoever has no token of a user shares with those of its address.
+    for key in [bob, PUBLISHABLE.to_owned()] {
+        assert_eq!(post(&rig, "", &key, JSON, &many(600)).await.status, 202);
+        assert_eq!(post(&rig, "", &key, JSON, &many(600)).await.status, 429);
+    }
+    assert_eq!(post(&rig, "", &anon(), JSON, &many(600)).await.status, 429);
+    let single = "/room:1/events/last";
+    assert_eq!(post(&rig, single, &ada, JSON, "{}").await.status, 202);
+    for _ in 0..1_800 {
+        assert_eq!(reader.event("broadcast").await["event"], "e");
+    }
+    assert!(matches!(reader.frame().await, Frame::Binary(_)), "the last");
+    assert_eq!(refusals(&rig, ["socket.message_rate"]).await, [4]);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1762_readers_have_time_to_read_a_batch_while_it_is_sent() {
+    let flags = [("jwt.secret", SECRET), ("socket.max_queue_messages", "200")];
+    let rig = Rig::with(&flags).await;
+    let token = user("ada", json!({}));
+    let mut reader = connect(&rig, &token).await;
+    joined(&mut reader, TOPIC, with(None, json!({}))).await;
+    assert_eq!(post(&rig, "", &token, JSON, &many(600)).await.status, 202);
+    for _ in 0..600 {
+        assert_eq!(reader.event("broadcast").await["event"], "e");
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn srv_1763_the_body_of_a_broadcast_over_http_has_to_arrive_in_time() {
     let flags = [
         ("jwt.secret", SECRET),

@@ -14,6 +14,7 @@ pub(crate) enum Named {
     SupabasePayload,
     SupabaseBatch,
     SupabaseChanges,
+    MessageRate,
     Meta,
     Topic,
     Key,
@@ -35,12 +36,13 @@ pub(crate) enum Named {
 }
 
 impl Named {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::TopicPayload,
         Self::TopicMeta,
         Self::SupabasePayload,
         Self::SupabaseBatch,
         Self::SupabaseChanges,
+        Self::MessageRate,
         Self::Meta,
         Self::Topic,
         Self::Key,
@@ -103,6 +105,7 @@ impl fmt::Display for Named {
             Self::SupabasePayload => "supabase.max_payload_bytes",
             Self::SupabaseBatch => "supabase.max_batch",
             Self::SupabaseChanges => "supabase.max_postgres_changes",
+            Self::MessageRate => "socket.message_rate",
             Self::Meta => "presence.max_meta_bytes",
             Self::Topic => "presence.max_topic_bytes",
             Self::Key => "presence.max_key_bytes",

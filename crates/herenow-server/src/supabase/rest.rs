@@ -12,16 +12,18 @@
 //! `api.body_timeout`.
 //!
 //! A request counts as a connection of its address while it lasts, and goes through the door of the
-//! sockets: there is no way around their limits.
+//! sockets: there is no way around their limits. So are its messages taken from a [`Budget`] that is
+//! as large as a connection's, before any of them is sent.
 
 mod batch;
+mod budget;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
+use axum::extract::{ConnectInfo, Extension, Path, RawQuery, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER,
@@ -39,6 +41,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use self::batch::Message;
+pub(super) use self::budget::Budget;
+use self::budget::{Client, Over};
 use super::access::may_enter;
 use super::frame::{MAX_FIELD_BYTES, UserBroadcast};
 use super::join::switch_word;
@@ -49,6 +53,8 @@ use crate::identity::Identity;
 use crate::limits::{Limits, Named};
 use crate::parts;
 
+/// Messages of a batch that are sent before connections may write theirs.
+const SENT_AT_ONCE: usize = 32;
 /// How much of a value is repeated.
 const MAX_VALUE_BYTES: usize = 128;
 
@@ -59,6 +65,7 @@ pub(super) struct Rest {
     pub(super) is_local: bool,
     pub(super) max_body_bytes: usize,
     pub(super) body_timeout: Duration,
+    pub(super) budget: Budget,
     pub(super) log: LogLimit,
     /// Longest topic that a client can join.
     pub(super) max_topic_bytes: usize,
@@ -74,9 +81,13 @@ pub(crate) struct Gate {
     pub(crate) is_local: bool,
 }
 
-/// A request that is not done: its status, and what its client is told.
+/// Where a request comes from, if that is known.
+#[derive(Debug, Clone, Copy)]
+struct Address(Option<IpAddr>);
+
+/// A request that is not done: its status, what its client is told, and when it may try again.
 #[derive(Debug)]
-struct Refused(StatusCode, Value);
+struct Refused(StatusCode, Value, Option<Duration>);
 
 /// The routes.
 pub(super) fn router(rest: Rest, gate: Gate) -> Router {
@@ -93,7 +104,7 @@ pub(super) fn router(rest: Rest, gate: Gate) -> Router {
 }
 
 /// Lets a request in by its client's address.
-async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     if request.method() == Method::OPTIONS {
         return next.run(request).await;
     }
@@ -101,15 +112,12 @@ async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Respon
     let client = peer.and_then(|peer| gate.proxies.client(peer.0.ip(), request.headers()));
     match gate.limits.admit_client(client) {
         Ok(permit) => {
+            request.extensions_mut().insert(Address(client));
             let response = next.run(request).await;
             drop(permit);
             response
         }
-        Err(over) => {
-            let seconds = over.retry_after.as_millis().div_ceil(1_000).max(1);
-            let refused = Refused::message(StatusCode::TOO_MANY_REQUESTS, &over.reason);
-            ([(RETRY_AFTER, seconds.to_string())], refused).into_response()
-        }
+        Err(over) => Refused::too_many(&over.reason, over.retry_after).into_response(),
     }
 }
 
@@ -136,16 +144,21 @@ async fn preflight() -> impl IntoResponse {
 /// `POST /api/broadcast` with `{"messages": [{"topic", "event", "payload", "private"}]}`.
 async fn batch(
     State(rest): State<Arc<Rest>>,
+    Extension(address): Extension<Address>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Refused> {
     let identity = rest.identify(&headers).await?;
     let body = rest.batch_body(body).await?;
     let messages = batch::find(&rest, &body)?;
+    rest.charge(Client::of(&identity, address.0), messages.len())?;
     let messages = batch::read(&rest, &messages)?;
     // What the client may not send is left out without a word, as the reference does.
     let allowed = |message: &&Message<'_>| rest.may_send(&identity, message.room());
-    for message in messages.iter().filter(allowed) {
+    for (n_sent, message) in messages.iter().filter(allowed).enumerate() {
+        if n_sent > 0 && n_sent % SENT_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
         rest.send(message.room(), message.to_payload())?;
     }
     Ok(StatusCode::ACCEPTED)
@@ -156,6 +169,7 @@ async fn one(
     State(rest): State<Arc<Rest>>,
     Path((name, event)): Path<(String, String)>,
     RawQuery(query): RawQuery,
+    Extension(address): Extension<Address>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Refused> {
@@ -176,6 +190,7 @@ async fn one(
         is_private,
     };
     let body = rest.payload(body).await?;
+    rest.charge(Client::of(&identity, address.0), 1)?;
     if is_json && !serde_json::from_slice::<&RawValue>(&body).is_ok_and(parts::is_object) {
         return Err(Refused::payload("must be a JSON object"));
     }
@@ -261,6 +276,19 @@ impl Rest {
         Refused::message(StatusCode::REQUEST_TIMEOUT, &reason)
     }
 
+    /// Takes so many messages from a client's budget, before any is sent.
+    fn charge(&self, client: Client, n: usize) -> Result<(), Refused> {
+        self.budget.take(client, n).map_err(|over| {
+            self.shared.limits.count(Named::MessageRate);
+            let reason = over.to_string();
+            self.warn(&reason);
+            match over {
+                Over::Burst { .. } => Refused::errors(json!({ "messages": [reason] })),
+                Over::Rate { wait, .. } => Refused::too_many(&reason, wait),
+            }
+        })
+    }
+
     fn warn(&self, reason: &str) {
         if let Some(n_left_out) = self.log.may_log() {
             tracing::warn!(reason, n_left_out, "broadcast over HTTP refused");
@@ -328,13 +356,18 @@ impl Rest {
 
 impl Refused {
     fn message(status: StatusCode, message: &str) -> Self {
-        Self(status, json!({ "message": message }))
+        Self(status, json!({ "message": message }), None)
+    }
+
+    fn too_many(reason: &str, retry_after: Duration) -> Self {
+        let Self(status, told, _) = Self::message(StatusCode::TOO_MANY_REQUESTS, reason);
+        Self(status, told, Some(retry_after))
     }
 
     /// The parts of a request that are wrong, each with its errors.
     fn errors(errors: Value) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        Self(status, json!({ "errors": errors }))
+        Self(status, json!({ "errors": errors }), None)
     }
 
     fn payload(text: &str) -> Self {
@@ -348,18 +381,27 @@ impl Refused {
     /// It would be no help to take a message for one that is kept.
     fn persistence() -> Self {
         let text = "this server keeps no messages, so there is no persist";
-        Self(StatusCode::NOT_IMPLEMENTED, json!({ "error": text }))
+        Self(StatusCode::NOT_IMPLEMENTED, json!({ "error": text }), None)
     }
 
     fn media_type() -> Self {
         let text = "Unsupported Media Type. Use application/json or application/octet-stream";
-        Self(StatusCode::UNSUPPORTED_MEDIA_TYPE, json!({ "error": text }))
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self(status, json!({ "error": text }), None)
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
+        let Self(status, told, retry_after) = self;
+        let mut response = (status, Json(told)).into_response();
+        if let Some(wait) = retry_after {
+            let seconds = wait.as_millis().div_ceil(1_000).max(1);
+            let seconds = HeaderValue::try_from(seconds.to_string());
+            let seconds = seconds.expect("digits can stand in a header");
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
     }
 }
 

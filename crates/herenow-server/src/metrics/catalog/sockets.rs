@@ -146,7 +146,6 @@ pub(super) static METRICS: &[Metric] = &[
                     s.sockets.over_message_bytes.value(),
                 ),
                 ("socket.message_timeout", s.sockets.late_messages.value()),
-                ("socket.message_rate", s.sockets.limited_messages.value()),
                 ("socket.join_rate", s.sockets.limited_joins.value()),
                 ("limits.sockets_per_address", counts.sockets_per_address),
                 ("limits.sockets_per_user", counts.sockets_per_user),
@@ -157,6 +156,7 @@ pub(super) static METRICS: &[Metric] = &[
                 // Some of what is over these is counted where it is found.
                 let n_others = match limit {
                     Named::SocketTopic => s.sockets.over_topic_bytes.value(),
+                    Named::MessageRate => s.sockets.limited_messages.value(),
                     Named::Key => s.tokens.long_keys(),
                     _ => 0,
                 };
