@@ -4,13 +4,21 @@
 //! every attempt: of those only what warns is kept, and each such line once a minute, unless
 //! `log.level` has directives of its own.
 //!
+//! Lines wait for stderr on a thread of its own, so that whoever reads it slowly, or not at all, holds
+//! up nobody; see `stderr`. What a program has to say there besides the log goes the same way, with
+//! [`say`], so that it comes in its order.
+//!
 //! What is not ours can log anything at `debug` and `trace`, tokens and payloads too. Of it these
 //! levels are not heard, however much is asked of ours, unless a directive names it.
 
+mod stderr;
 mod warnings;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
+use std::panic::PanicHookInfo;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -25,11 +33,16 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::{LogFormat, ServerConfig};
 use crate::traces::{TraceError, Traces};
 
+use self::stderr::Stderr;
 pub(crate) use self::warnings::Warning;
 pub use self::warnings::Warnings;
 
 /// How often a line of an engine is repeated.
 const PERIOD: Duration = Duration::from_secs(60);
+/// How long the end of the process waits for a stderr that takes nothing.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a thread that panics does, in case that it takes the process with it.
+const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 /// What our crates call themselves in the log.
 const OURS: &str = "herenow";
 /// What engines call themselves in the log.
@@ -37,6 +50,34 @@ const ENGINES: [&str; 2] = ["zenoh", "async_nats"];
 /// Less than the general level for them, and for two lines that warn of what was configured.
 const QUIETER: &str = "zenoh=warn,zenoh::net::runtime::orchestrator=error,\
                        zenoh_link_tls::utils=error,async_nats=warn";
+
+static STDERR: LazyLock<Stderr> = LazyLock::new(|| Stderr::written_to(std::io::stderr()));
+
+/// Says a line on stderr, after what was logged. Waits for nobody: see [`flush`].
+pub fn say(line: &str) {
+    STDERR.add(format!("{line}\n").as_bytes());
+}
+
+/// Waits until what was said and logged is written, for a second at most.
+pub fn flush() {
+    STDERR.flush(FLUSH_TIMEOUT);
+}
+
+/// Waits as [`flush`] does when it is dropped, so that also a panic is read.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Flush;
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Returns how many lines stderr did not take, since the process began.
+pub(crate) fn n_dropped_lines() -> u64 {
+    STDERR.n_dropped()
+}
 
 /// Begins to write the log to stderr, and to send traces if they are asked for. Once a process, and
 /// not inside tokio.
@@ -46,9 +87,10 @@ const QUIETER: &str = "zenoh=warn,zenoh::net::runtime::orchestrator=error,\
 /// [`TraceError`] if traces are asked for and cannot be sent.
 pub fn start(config: &ServerConfig) -> Result<Traces, TraceError> {
     let (traces, spans) = Traces::start(&config.observe.traces)?;
+    std::panic::set_hook(Box::new(|panic| say_panic(&STDERR, panic)));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| STDERR.clone())
         .with_ansi(colours);
     let registry = tracing_subscriber::registry()
         .with(spans)
@@ -61,6 +103,19 @@ pub fn start(config: &ServerConfig) -> Result<Traces, TraceError> {
             .init(),
     }
     Ok(traces)
+}
+
+/// Says what the standard library would, which would wait for stderr.
+fn say_panic(stderr: &Stderr, panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("<unnamed>");
+    let mut text = format!("thread '{name}' {panic}\n");
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        text += &format!("stack backtrace:\n{trace}\n");
+    }
+    stderr.add(text.as_bytes());
+    stderr.flush(PANIC_FLUSH_TIMEOUT);
 }
 
 /// Returns the filter that `log.level` asks for.
@@ -133,6 +188,8 @@ impl<S> Filter<S> for Seldom {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use tracing::subscriber::with_default;
 
     use super::*;
@@ -195,5 +252,24 @@ mod tests {
         for quiet in ["error", "warn", "off"] {
             assert!(heard(quiet, tungstenite).is_empty(), "{quiet}");
         }
+    }
+
+    #[test]
+    fn srv_1782_a_panic_is_said_where_the_log_is() {
+        let (mut read, write) = std::io::pipe().unwrap();
+        let stderr = Stderr::written_to(write);
+        let said = stderr.clone();
+        std::panic::set_hook(Box::new(move |panic| say_panic(&said, panic)));
+        let thread = std::thread::Builder::new().name("one".to_owned());
+        let panicked = thread.spawn(|| panic!("of {}", "ours")).unwrap().join();
+        let _hook = std::panic::take_hook();
+        assert!(panicked.is_err());
+        let mut text = String::new();
+        while !text.ends_with("of ours\n") {
+            let mut byte = [0];
+            read.read_exact(&mut byte).unwrap();
+            text.push(char::from(byte[0]));
+        }
+        assert!(text.starts_with("thread 'one' panicked at "), "{text}");
     }
 }

@@ -14,6 +14,7 @@ use herenow_server::{host, logging, print, run, signals, watch};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    let _flushed_last = logging::Flush::default();
     // Variables that are not text cannot be ours.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("herenow: {}", in_words(&error));
+            logging::say(&format!("herenow: {}", in_words(&error)));
             ExitCode::FAILURE
         }
     }

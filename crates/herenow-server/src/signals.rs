@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
+use crate::logging;
+
 /// How long after the first signal another one is still the same request to stop. `timeout` and
 /// some supervisors signal a process twice, once by itself and once with its group.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
@@ -50,7 +52,8 @@ pub fn stop() -> io::Result<impl Future<Output = ()> + use<>> {
         tokio::spawn(async move {
             while timeout_at(heard + SAME_REQUEST, next()).await.is_ok() {}
             let number = next().await;
-            eprintln!("herenow: stopped by a second signal");
+            logging::say("herenow: stopped by a second signal");
+            logging::flush();
             std::process::exit(128 + number);
         });
     })

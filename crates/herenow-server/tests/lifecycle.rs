@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use herenow_server::run;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::rig::{PATIENCE, Rig, within};
 
@@ -290,4 +291,85 @@ async fn srv_1305_a_server_that_is_to_stop_is_not_ready_for_a_while_before_it_cl
     ada.ok("room:1", "echo", json!({})).await;
     assert_eq!(ada.closed().await, Some(1012));
     rig.ended().await;
+}
+
+/// Asks the program over HTTP: the body of its answer.
+async fn get(program: &Program, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(&program.address)
+        .await
+        .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    body.to_owned()
+}
+
+/// Logs more than a pipe takes that nobody reads, and more than may wait for it, until lines are
+/// dropped.
+async fn log_too_much(program: &Program) {
+    let url = format!("ws://{}/realtime/v1/websocket?vsn=1.0.0", program.address);
+    let (mut client, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let n_dropped = async || {
+        let metrics = get(program, "/metrics").await;
+        let mut lines = metrics.lines();
+        lines.find_map(|l| {
+            l.strip_prefix("herenow_log_lines_dropped_total ")
+                .map(str::to_owned)
+        })
+    };
+    let before = n_dropped().await.unwrap();
+    while n_dropped().await.unwrap() == before {
+        for _ in 0..500 {
+            client.feed("malformed".into()).await.unwrap();
+        }
+        client.flush().await.unwrap();
+    }
+}
+
+async fn exit_code(child: &mut Child) -> Option<i32> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(started.elapsed() < PATIENCE, "it does not end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn srv_1781_a_stderr_that_nobody_reads_holds_up_neither_the_server_nor_its_stop() {
+    let mut program = Program::start(&["--dev", "--log-level=debug"]);
+    within(log_too_much(&program)).await;
+    assert_eq!(within(get(&program, "/healthz")).await, "ok\n");
+    // Who reads again learns how many lines are missing.
+    let mut line = String::new();
+    while !line.contains("lines of the log dropped") {
+        line.clear();
+        assert_ne!(program.log.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(entry["fields"]["n_lines"].as_u64().unwrap() > 0, "{line}");
+    within(log_too_much(&program)).await;
+    signal(&program.child, "-TERM");
+    assert_eq!(exit_code(&mut program.child).await, Some(0));
+}
+
+#[tokio::test]
+async fn srv_1781_a_second_signal_ends_also_a_program_whose_stderr_nobody_reads() {
+    let waits = ["--socket-close-timeout=1h", "--drain-total=1h"];
+    let mut program = Program::start(&[&["--dev", "--log-level=debug"], &waits[..]].concat());
+    let url = format!("ws://{}/socket/websocket?vsn=2.0.0", program.address);
+    let (_deaf, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    within(log_too_much(&program)).await;
+    signal(&program.child, "-TERM");
+    let started = Instant::now();
+    while program.child.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < PATIENCE, "it does not end");
+        signal(&program.child, "-TERM");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(program.child.wait().unwrap().code(), Some(128 + 15));
 }

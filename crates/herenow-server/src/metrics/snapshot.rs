@@ -14,6 +14,7 @@ use crate::api::{Api, RouteCounts};
 use crate::cluster::EngineStats;
 use crate::identity::TokenMetrics;
 use crate::limits::Limits;
+use crate::logging::n_dropped_lines;
 
 /// How long the shards may take to say how the cluster is; then a scrape goes on without.
 const CLUSTER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,6 +51,7 @@ pub(super) struct Snapshot {
     pub(super) routes: Vec<Arc<RouteCounts>>,
     pub(super) requests: HistogramCounts,
     pub(super) process: Process,
+    pub(super) n_dropped_log_lines: u64,
 }
 
 /// The other nodes, as far as this one knows them.
@@ -98,6 +100,7 @@ impl Source {
             routes: self.routes.clone(),
             requests: self.request_times.read(),
             process: Process::read(),
+            n_dropped_log_lines: n_dropped_lines(),
         }
     }
 

@@ -36,6 +36,11 @@ pub(super) static METRICS: &[Metric] = &[
         read: Read::Time(|s| s.process.cpu_seconds),
     },
     counter(
+        "log_lines_dropped",
+        "Lines of the log that were not written, because stderr did not take them",
+        |s| s.n_dropped_log_lines,
+    ),
+    counter(
         "tokens_accepted",
         "Tokens of clients accepted, renewals included",
         |s| s.tokens.accepted(),
