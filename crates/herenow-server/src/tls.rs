@@ -5,7 +5,8 @@
 //! start, when SIGHUP says so, and when `Tls::keep_current` finds that a file has changed;
 //! connections that are open keep what they have. Files that do not make a certificate change
 //! nothing, are logged once, and are read again when they change again: a renewal often writes one
-//! file a moment after the other. So it is with a certificate that is over, which would be worse
+//! file a moment after the other. What cannot be read at all, for a right that is not given yet or
+//! for want of descriptors, is tried again each time, and logged once. So it is with a certificate that is over, which would be worse
 //! than the one before; one that is yet to begin is taken when its time has come. At the start
 //! there is none before it, and it is better than nothing.
 
@@ -84,6 +85,13 @@ pub enum WrongTime {
     Early(i64),
 }
 
+impl TlsError {
+    /// Whether it may be over without a file that changes.
+    fn is_tried_again(&self) -> bool {
+        matches!(self, Self::Unreadable { .. })
+    }
+}
+
 /// TLS of all listeners.
 #[derive(Debug)]
 pub(crate) struct Tls {
@@ -109,6 +117,8 @@ pub(crate) struct TlsStatus {
     ends: Mutex<Option<i64>>,
     /// Set while what should take the place of the certificate could not.
     failing: Mutex<Option<Failing>>,
+    /// What the log has been told could not be read, and is tried again.
+    told: Mutex<Option<String>>,
 }
 
 /// The certificate that handshakes are made with, and where it comes from.
@@ -117,14 +127,16 @@ struct Certificate {
     cert: String,
     key: String,
     current: RwLock<Arc<CertifiedKey>>,
-    /// What the files were when they were read last, whatever came of it.
-    seen: Mutex<[Option<Stamp>; 2]>,
+    /// What the files were when they were read last, whatever was in them; `None` if they could not
+    /// be.
+    seen: Mutex<Option<[Option<Stamp>; 2]>>,
     /// When they are to be read again, changed or not: when a certificate begins.
     again: Mutex<Option<i64>>,
 }
 
-/// By what a file is known to be another: inode, time of change, size.
-type Stamp = (u64, i64, i64, u64);
+/// By what a file is known to be another: inode, size, when its content was changed, and when that
+/// or its rights were.
+type Stamp = (u64, u64, [i64; 2], [i64; 2]);
 
 impl Tls {
     /// Reads the certificate; `None` if none is configured.
@@ -188,10 +200,12 @@ impl Tls {
     /// Reads the files again, changed or not; the certificate stays if they do not make one.
     pub(crate) async fn reload(&self) {
         let certificate = self.certificate.clone();
+        // Who asks is told, also the same again.
+        *self.status.told.lock() = None;
         self.renew(move || Some(certificate.reload())).await;
     }
 
-    /// Reads the files when they have changed. Never ends.
+    /// Reads the files when they have changed, or could not be read. Never ends.
     pub(crate) async fn keep_current(&self) {
         let mut ticks = interval(self.reload_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -214,17 +228,14 @@ impl Tls {
                 self.status.reloads.fetch_add(1, Ordering::Relaxed);
                 *self.status.ends.lock() = self.certificate.ends();
                 *self.status.failing.lock() = None;
+                *self.status.told.lock() = None;
                 tracing::info!(
                     cert = self.certificate.cert,
                     digest,
                     "TLS certificate reloaded"
                 );
             }
-            Ok(Some(Err(error))) => {
-                self.status.failed_reloads.fetch_add(1, Ordering::Relaxed);
-                Failing::note(&mut self.status.failing.lock(), &error.to_string());
-                tracing::error!(%error, "the TLS certificate stays as it was");
-            }
+            Ok(Some(Err(error))) => self.status.fail(&error),
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "the TLS certificate was not read"),
         }
@@ -240,6 +251,17 @@ impl TlsStatus {
     /// Whether the last attempt to take a new certificate has failed.
     pub(crate) fn is_failing(&self) -> bool {
         self.failing.lock().is_some()
+    }
+
+    fn fail(&self, error: &TlsError) {
+        let why = error.to_string();
+        self.failed_reloads.fetch_add(1, Ordering::Relaxed);
+        Failing::note(&mut self.failing.lock(), &why);
+        let mut told = self.told.lock();
+        if told.as_ref() != Some(&why) {
+            tracing::error!(%error, "the TLS certificate stays as it was");
+        }
+        *told = error.is_tried_again().then_some(why);
     }
 
     /// The certificate that should be here and is not.
@@ -295,7 +317,7 @@ impl Certificate {
             cert: cert.to_owned(),
             key: key.to_owned(),
             current: RwLock::new(Arc::new(current)),
-            seen: Mutex::new(seen),
+            seen: Mutex::new(Some(seen)),
             again: Mutex::new(None),
         })
     }
@@ -307,15 +329,18 @@ impl Certificate {
 
     fn has_changed(&self) -> bool {
         let is_time = self.again.lock().is_some_and(|again| again <= now());
-        is_time || stamps(&self.cert, &self.key) != *self.seen.lock()
+        is_time || Some(stamps(&self.cert, &self.key)) != *self.seen.lock()
     }
 
     /// Returns the digest of the certificate that holds from now on.
     fn reload(&self) -> Result<String, TlsError> {
         // Before they are read: what changes meanwhile is found the next time.
-        *self.seen.lock() = stamps(&self.cert, &self.key);
+        let seen = stamps(&self.cert, &self.key);
+        let read = read(&self.cert, &self.key);
+        let is_tried_again = read.as_ref().is_err_and(TlsError::is_tried_again);
+        *self.seen.lock() = (!is_tried_again).then_some(seen);
         *self.again.lock() = None;
-        let current = read(&self.cert, &self.key)?;
+        let current = read?;
         if let Some(time) = WrongTime::of(&current, now()) {
             if let WrongTime::Early(begins) = time {
                 *self.again.lock() = Some(begins);
@@ -373,7 +398,9 @@ impl ResolvesServerCert for Certificate {
 fn stamps(cert: &str, key: &str) -> [Option<Stamp>; 2] {
     [cert, key].map(|path| {
         let file = fs::metadata(path).ok()?;
-        Some((file.ino(), file.mtime(), file.mtime_nsec(), file.size()))
+        let content = [file.mtime(), file.mtime_nsec()];
+        let rights = [file.ctime(), file.ctime_nsec()];
+        Some((file.ino(), file.size(), content, rights))
     })
 }
 
@@ -431,4 +458,30 @@ fn shown(key: &CertifiedKey) -> String {
     let digest = key.cert.first().map(|cert| digest(cert));
     let bytes = digest.iter().flatten().take(SHOWN_DIGEST_BYTES);
     bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn srv_1784_a_file_whose_rights_change_is_another() {
+        let name = format!("herenow-srv-1784-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, "x").unwrap();
+        let text = path.to_str().unwrap();
+        let before = stamps(text, text);
+        assert!(before[0].is_some());
+        // A clock of files may stand still for some milliseconds.
+        let until = Instant::now() + Duration::from_secs(60);
+        while stamps(text, text) == before {
+            assert!(Instant::now() < until, "it is the same");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(stamps(text, text), [None; 2]);
+    }
 }

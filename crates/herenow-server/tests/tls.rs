@@ -275,6 +275,30 @@ async fn srv_1701_a_certificate_that_is_not_taken_is_degraded_until_one_is() {
 }
 
 #[tokio::test]
+async fn srv_1783_files_that_cannot_be_read_are_tried_again_and_logged_once() {
+    const FAILED: &str = "herenow_tls_reloads_total{result=\"failed\"} ";
+    let authority = Authority::new("srv-1783");
+    authority.install();
+    let (log, _guard) = Log::start();
+    let rig = server(&authority, &[("tls.reload_interval", "20ms")]).await;
+    log.until("TLS certificate loaded").await;
+    let key = authority.path("key.pem");
+    // Root can read a file whatever its rights, and a directory not.
+    fs::remove_file(&key).unwrap();
+    fs::create_dir(&key).unwrap();
+    log.until("Is a directory").await;
+    let n_failed = metric(&authority, &rig, FAILED).await;
+    within(async { while metric(&authority, &rig, FAILED).await < n_failed + 3.0 {} }).await;
+    assert_eq!(log.text().matches("Is a directory").count(), 1);
+    fs::remove_dir(&key).unwrap();
+    let new = authority.install();
+    log.until("TLS certificate reloaded").await;
+    let stream = authority.connect(rig.address).await.unwrap();
+    assert_eq!(shown(&stream), new.der);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn srv_904_what_is_no_certificate_is_refused_at_the_start_with_its_file() {
     let authority = Authority::new("srv-904");
     let (leaf, other) = (authority.leaf(), authority.leaf());
