@@ -412,7 +412,7 @@ async fn srv_1794_an_error_of_postgresql_without_a_code_is_an_error() {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut said = [0; 4096];
         for answer in [WELCOME, REFUSAL] {
-            stream.read(&mut said).await.unwrap();
+            assert_ne!(stream.read(&mut said).await.unwrap(), 0);
             stream.write_all(answer).await.unwrap();
         }
         stream.read(&mut said).await
