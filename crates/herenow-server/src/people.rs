@@ -19,6 +19,7 @@
 //! ```
 
 mod link;
+mod command;
 mod orders;
 mod elsewhere;
 mod leases;
@@ -34,7 +35,8 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use self::leases::{Command, Leases, Write};
+use self::command::{Command, Write};
+use self::leases::Leases;
 use self::link::{End, Heard};
 
 /// The field of metas with the time at which a user came: in Unix seconds, as text.
@@ -227,7 +229,22 @@ impl People {
         answered.await.map_err(|_| PeopleError::Closed)?
     }
 
-    /// Asks the other nodes to end a presence, if one of them holds it.
+    /// Returns the node that has claimed a lease last, if it is silent: then nobody is shown what it
+    /// holds, which is there again when it is heard.
+    pub(crate) async fn silent_claimant(&self, name: Name) -> Result<Option<String>, PeopleError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Command::Claimant { name, answer })?;
+        let Some(claimant) = answered.await.map_err(|_| PeopleError::Closed)? else {
+            return Ok(None);
+        };
+        let cluster = self.0.presence.cluster().await;
+        let mut nodes = cluster.nodes.iter();
+        let is_silent = nodes.any(|node| node.node.as_str() == claimant && !node.is_up);
+        Ok(is_silent.then_some(claimant))
+    }
+
+    /// Asks the other nodes to end a presence, if one of them holds it. One that is silent is asked
+    /// when it is heard again.
     ///
     /// # Errors
     ///

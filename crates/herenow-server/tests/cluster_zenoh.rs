@@ -26,6 +26,11 @@ async fn srv_1730_zenoh_a_frozen_node_is_told_whom_it_is_to_evict() {
 }
 
 #[tokio::test]
+async fn srv_1785_zenoh_a_frozen_node_is_told_which_lease_is_to_end() {
+    cluster::a_frozen_node_is_told_which_lease_is_to_end(Engine::Zenoh).await;
+}
+
+#[tokio::test]
 async fn srv_523_zenoh_a_graceful_stop_is_seen_at_once() {
     cluster::a_graceful_stop_is_seen_at_once(Engine::Zenoh).await;
 }

@@ -23,6 +23,8 @@ const RESERVED: &str = "an event of the backend's own: names that begin with phx
 /// What is known of a presence from other nodes: that it is there, and not whose it is.
 const ASKED: &str = "the nodes were asked: one that holds the presence for a backend ends it, a \
                      client's own stays";
+const SILENT: &str = "the node that held the presence for a backend is silent, and is told when it \
+                      is heard again: it ends the presence then, if it still has it";
 const ELSEWHERE: &str = "this node holds no presence of this key for a backend; PUT moves one of \
                          another node here, and beside a client's own adds one";
 
@@ -107,14 +109,19 @@ pub(super) async fn delete(
     if was_held.map_err(|error| problem(error, &name))? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let nodes = api.people.other_nodes(&name);
+    let (mut nodes, mut detail) = (api.people.other_nodes(&name), ASKED);
+    if nodes.is_empty() {
+        let silent = api.people.silent_claimant(name.clone()).await;
+        nodes.extend(silent.map_err(|error| problem(error, &name))?);
+        detail = SILENT;
+    }
     if nodes.is_empty() {
         return Err(not_held(&api, &name));
     }
     let told = api.people.end_elsewhere(name.clone()).await;
     told.map_err(not_told)?;
     let asked = json!({
-        "topic": name.topic, "key": name.key, "nodes": nodes, "detail": ASKED,
+        "topic": name.topic, "key": name.key, "nodes": nodes, "detail": detail,
     });
     Ok(accepted(&asked))
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use herenow_presence::{Here, LeaveReason, Presence};
 use herenow_pubsub::{AdapterError, Link, client_text};
 use serde_json::{Map, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::command::Command;
 use super::elsewhere::Elsewhere;
 use super::link::{Arrival, Claim, End, MAX_BATCH, Message, Stamp};
 use super::orders::Orders;
@@ -29,34 +30,6 @@ const CLAIM_AGAIN: Duration = Duration::from_mins(1);
 const CLAIM_TICK: Duration = Duration::from_secs(5);
 /// Ticks in which all leases must be told of at least.
 const CLAIM_TICKS: usize = 12;
-
-/// What the task is asked to do.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// To begin a lease, or to renew the one that is held.
-    Hold(Write),
-    /// To renew one that is held.
-    Renew(Write),
-    End {
-        name: Name,
-        answer: oneshot::Sender<Result<bool, PeopleError>>,
-    },
-    /// Here and on all other nodes.
-    EndAll {
-        end: End,
-        answer: oneshot::Sender<Result<(), AdapterError>>,
-    },
-    Close,
-}
-
-/// A lease that is asked for.
-#[derive(Debug)]
-pub(super) struct Write {
-    pub(super) name: Name,
-    pub(super) change: Change,
-    pub(super) lease: Option<Duration>,
-    pub(super) answer: oneshot::Sender<Result<Held, PeopleError>>,
-}
 
 /// All leases of this node.
 pub(super) struct Leases {
@@ -159,6 +132,10 @@ impl Leases {
             }
             Command::End { name, answer } => {
                 let _gone = answer.send(self.end_own(name).await);
+            }
+            Command::Claimant { name, answer } => {
+                let stamp = self.elsewhere.stamp(&name);
+                let _gone = answer.send(stamp.map(|stamp| stamp.node.clone()));
             }
             Command::EndAll { end, answer } => {
                 let _gone = answer.send(self.end_all(end).await);

@@ -312,6 +312,37 @@ async fn srv_1752_a_lease_in_grace_whose_node_is_gone_can_be_ended_by_who_knew_o
     assert_eq!(b.presence.count("room:1"), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn srv_1785_a_lease_whose_node_is_silent_is_known_and_ended_when_it_is_heard_again() {
+    let cluster = MemoryCluster::new();
+    let a = Node::start(&cluster, "a").await;
+    let b = Node::start(&cluster, "b").await;
+    let claimant = async || a.people.silent_claimant(name()).await.unwrap();
+    assert_eq!(claimant().await, None);
+    b.people
+        .hold(name(), Change::Keep, Some(Duration::from_hours(1)))
+        .await
+        .unwrap();
+    settled().await;
+    assert_eq!(claimant().await, None, "it is heard");
+    cluster.partition(&["b"]);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(
+        (a.presence.count("room:1"), b.presence.count("room:1")),
+        (0, 1)
+    );
+    assert!(!a.people.end(name()).await.unwrap());
+    assert_eq!(claimant().await.as_deref(), Some("b"));
+    a.people.end_elsewhere(name()).await.unwrap();
+    cluster.heal(); // And nobody says that b is back.
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(
+        (a.presence.count("room:1"), b.presence.count("room:1")),
+        (0, 0)
+    );
+    assert_eq!(claimant().await, None, "it has ended");
+}
+
 #[tokio::test]
 async fn srv_674_when_the_task_ends_its_presences_leave_and_requests_are_refused() {
     let cluster = MemoryCluster::new();

@@ -213,11 +213,18 @@ impl Place {
     }
 
     async fn ask(&self, method: &str, path: &str) -> Option<(u16, String)> {
+        self.send(method, path, "").await
+    }
+
+    /// The same with a body in JSON.
+    async fn send(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect((self.machine.address(), self.port))
             .await
             .ok()?;
+        let n_bytes = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {API_KEY}\r\nconnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {API_KEY}\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {n_bytes}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();

@@ -70,6 +70,36 @@ pub(crate) async fn a_frozen_node_is_told_whom_it_is_to_evict(engine: Engine) {
     eprintln!("{engine:?}: users of a frozen node were evicted after {took:?}");
 }
 
+/// A lease whose node is stopped is ended by a backend all the same: when that node goes on.
+pub(crate) async fn a_frozen_node_is_told_which_lease_is_to_end(engine: Engine) {
+    let cluster = Cluster::start(engine).await;
+    let users = cluster.populate(3).await;
+    let (rest, mut frozen) = split(users, "c");
+    let lease = "/api/topics/room:cluster/presences/call";
+    let hour = r#"{"lease_seconds": 3600}"#;
+    let held = cluster.places[2].send("PUT", lease, hour).await;
+    assert_eq!(held.map(|(status, _)| status), Some(201));
+    // Who is seen to come after it comes after the word of it, too.
+    frozen.push(cluster.join(2, "late").await);
+    let mut with_lease = names(&rest);
+    with_lease.extend(names(&frozen));
+    with_lease.insert("call".to_owned());
+    until(&rest, &with_lease).await;
+    signal(cluster.child(2), "-STOP");
+    until(&rest, &names(&rest)).await;
+    sleep(2 * DOWN).await; // Until the engine gives it up, and keeps nothing for it.
+    let nobody = "/api/topics/room:cluster/presences/nobody";
+    for (path, expected) in [(lease, 202), (nobody, 404)] {
+        let ended = cluster.places[0].ask("DELETE", path).await;
+        assert_eq!(ended.map(|(status, _)| status), Some(expected), "{path}");
+    }
+    signal(cluster.child(2), "-CONT");
+    with_lease.remove("call");
+    let took = until(&rest, &with_lease).await;
+    until(&frozen, &with_lease).await;
+    eprintln!("{engine:?}: a lease of a frozen node was ended after {took:?}");
+}
+
 /// A newcomer that has heard one node is not ready before one that is slow has spoken too, and has
 /// its users then.
 pub(crate) async fn a_newcomer_waits_for_who_is_slow(engine: Engine) {
