@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use herenow_presence::{Presence, TrackError, UpdateError};
-use herenow_pubsub::{AdapterError, LinkError};
+use herenow_pubsub::{AdapterError, LinkError, LogLimit};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
@@ -55,6 +55,7 @@ struct Inner {
     inbox: mpsc::Sender<Command>,
     stats: Arc<Stats>,
     task: Mutex<Option<JoinHandle<()>>>,
+    busy_log: LogLimit,
 }
 
 /// What was counted, and the leases held now.
@@ -160,6 +161,7 @@ impl People {
             inbox,
             stats,
             task: Mutex::new(Some(task)),
+            busy_log: LogLimit::default(),
         })))
     }
 
@@ -279,7 +281,9 @@ impl People {
         self.0.inbox.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 let max = MAX_COMMANDS;
-                tracing::warn!(max, "too many requests of backends wait");
+                if let Some(n_left_out) = self.0.busy_log.may_log() {
+                    tracing::warn!(max, n_left_out, "too many requests of backends wait");
+                }
                 PeopleError::Busy { max }
             }
             mpsc::error::TrySendError::Closed(_) => PeopleError::Closed,

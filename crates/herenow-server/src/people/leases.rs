@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use herenow_presence::{Here, LeaveReason, Presence};
-use herenow_pubsub::{AdapterError, Link, client_text};
+use herenow_pubsub::{AdapterError, Link, LogLimit, client_text};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -43,6 +43,7 @@ pub(super) struct Leases {
     n_ends: u64,
     elsewhere: Elsewhere,
     orders: Orders,
+    refusals_log: LogLimit,
 }
 
 struct Lease {
@@ -78,6 +79,7 @@ impl Leases {
             n_ends: 0,
             elsewhere: Elsewhere::default(),
             orders: Orders::new(Instant::now()),
+            refusals_log: LogLimit::default(),
         }
     }
 
@@ -152,7 +154,13 @@ impl Leases {
     ) -> Result<Held, PeopleError> {
         if self.held.len() >= self.max_leases {
             let max = self.max_leases;
-            tracing::warn!(max, "a presence of a backend refused: api.max_leases");
+            if let Some(n_left_out) = self.refusals_log.may_log() {
+                tracing::warn!(
+                    max,
+                    n_left_out,
+                    "a presence of a backend refused: api.max_leases"
+                );
+            }
             return Err(PeopleError::Full { max });
         }
         // If it moves here, it takes along what it had there.

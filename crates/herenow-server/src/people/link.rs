@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use herenow_pubsub::Receiver;
+use herenow_pubsub::{LogLimit, Receiver};
 use tokio::sync::mpsc;
 
 use super::{Name, Stats};
@@ -79,18 +79,27 @@ pub(super) enum Arrival {
 pub(super) struct Heard {
     inbox: mpsc::Sender<Arrival>,
     stats: Arc<Stats>,
+    log: LogLimit,
 }
 
 impl Heard {
     pub(super) fn new(stats: Arc<Stats>) -> (Self, mpsc::Receiver<Arrival>) {
         let (inbox, arrivals) = mpsc::channel(MAX_HEARD);
-        (Self { inbox, stats }, arrivals)
+        let log = LogLimit::default();
+        (Self { inbox, stats, log }, arrivals)
     }
 
     fn queue(&self, peer: &str, arrival: Arrival) {
         if self.inbox.try_send(arrival).is_err() {
             self.stats.n_dropped.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(peer, max = MAX_HEARD, "message about leases dropped");
+            if let Some(n_left_out) = self.log.may_log() {
+                tracing::warn!(
+                    peer,
+                    max = MAX_HEARD,
+                    n_left_out,
+                    "message about leases dropped"
+                );
+            }
         }
     }
 }

@@ -5,6 +5,8 @@ use herenow_presence::{
 };
 use herenow_pubsub::{MemoryCluster, PubSub};
 use serde_json::json;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::*;
 
@@ -341,6 +343,57 @@ async fn srv_1785_a_lease_whose_node_is_silent_is_known_and_ended_when_it_is_hea
         (0, 0)
     );
     assert_eq!(claimant().await, None, "it has ended");
+}
+
+/// Counts the warnings of a thread.
+#[derive(Clone, Default)]
+struct Warned(Arc<AtomicU64>);
+
+impl<S: tracing::Subscriber> Layer<S> for Warned {
+    fn on_event(&self, event: &tracing::Event<'_>, _context: Context<'_, S>) {
+        let is_warning = *event.metadata().level() == tracing::Level::WARN;
+        self.0.fetch_add(u64::from(is_warning), Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn srv_1786_what_backends_ask_for_over_a_limit_is_logged_a_few_times_only() {
+    // Ten in ten seconds: were this thread held up for a minute, there would be more.
+    const FEW: u64 = 100;
+    let warned = Warned::default();
+    let n_warned = || warned.0.swap(0, Ordering::Relaxed);
+    let _guard = tracing_subscriber::registry()
+        .with(warned.clone())
+        .set_default();
+    let a = Node::start(&MemoryCluster::new(), "a").await;
+    for n in 0..1_010 {
+        let (topic, key) = ("room:1".to_owned(), format!("user {n}"));
+        let held = a
+            .people
+            .hold(Name { topic, key }, Change::Keep, MINUTE)
+            .await;
+        assert_eq!(held.is_ok(), n < 10, "{n}");
+    }
+    let n = n_warned();
+    assert!((10..FEW).contains(&n), "{n} of 1,000 refused");
+
+    let asked = (0..MAX_COMMANDS + 1_000).map(|_| a.people.end(name()));
+    let asked = futures_util::future::join_all(asked).await;
+    let is_busy =
+        |asked: &&Result<bool, PeopleError>| matches!(asked, Err(PeopleError::Busy { .. }));
+    assert_eq!(asked.iter().filter(is_busy).count(), 1_000);
+    let n = n_warned();
+    assert!(
+        (10..FEW).contains(&n),
+        "{n} of 1,000 that found too many wait"
+    );
+
+    let (heard, _arrivals) = Heard::new(Arc::default());
+    for _ in 0..10_000 {
+        herenow_pubsub::Receiver::peer_seen(&heard, "b");
+    }
+    let n = n_warned();
+    assert!((10..FEW).contains(&n), "{n} of all that another node said");
 }
 
 #[tokio::test]
