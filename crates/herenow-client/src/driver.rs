@@ -9,17 +9,23 @@ use futures_util::{SinkExt, StreamExt};
 use herenow_protocol::{CloseCode, Encoded, FrameKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WireCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use crate::answer::{self, Lent};
 use crate::config::ClientConfig;
-use crate::dial::{Dial, IoStream};
+use crate::dial::Dial;
 use crate::endpoint::Endpoint;
 use crate::engine::{Command, Engine, Output};
 use crate::error::ConnectError;
 use crate::event::ErrorReason;
+
+/// What there is to say of an answer to a bare connection that cannot be read.
+const NO_HTTP: &str =
+    "what it answers is no HTTP; if it speaks TLS, the URL must begin with wss:// or https://";
 
 /// Whether a client has a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +38,7 @@ pub enum ClientStatus {
     Closed,
 }
 
-type Socket = WebSocketStream<Box<dyn IoStream>>;
+type Socket = WebSocketStream<Lent>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Socket, ConnectError>> + Send>>;
 
 /// What connections are made of.
@@ -65,12 +71,27 @@ impl Connector {
         limits.read_buffer_size = 16 << 10;
         limits.max_message_size = Some(self.config.max_message_bytes);
         limits.max_frame_size = Some(self.config.max_message_bytes);
+        let (stream, mut returned) = Lent::new(stream);
         match client_async_with_config(request, stream, Some(limits)).await {
             Ok((socket, _)) => Ok(socket),
-            Err(Error::Http(response)) => Err(match response.status().as_u16() {
-                403 => ConnectError::Forbidden { url: url() },
-                status => ConnectError::Status { url: url(), status },
-            }),
+            Err(Error::Http(response)) => {
+                let reason = answer::reason(&response, returned.try_recv().ok()).await;
+                let url = url();
+                Err(match response.status().as_u16() {
+                    403 => ConnectError::Forbidden { url, reason },
+                    status => ConnectError::Status {
+                        url,
+                        status,
+                        reason,
+                    },
+                })
+            }
+            Err(Error::Protocol(ProtocolError::HttparseError(_))) if !is_tls => {
+                Err(ConnectError::Handshake {
+                    url: url(),
+                    reason: NO_HTTP.to_owned(),
+                })
+            }
             Err(Error::Io(source)) => Err(ConnectError::Io { url: url(), source }),
             Err(error) => Err(ConnectError::Handshake {
                 url: url(),

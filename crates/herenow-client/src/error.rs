@@ -27,18 +27,25 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The server answered 403 to the upgrade.
-    #[error("{url} refused the connection (403): it does not accept this origin, token or version")]
+    #[error(
+        "{url} refused the connection (403): it does not accept this origin, token or version{}",
+        said(reason.as_deref())
+    )]
     Forbidden {
         /// Where to.
         url: String,
+        /// What the server says of it, shortened; `None` if it says nothing.
+        reason: Option<String>,
     },
     /// The server answered something else than an upgrade.
-    #[error("{url} answered {status} and not with a WebSocket")]
+    #[error("{url} answered {status} and not with a WebSocket{}", said(reason.as_deref()))]
     Status {
         /// Where to.
         url: String,
         /// The HTTP status.
         status: u16,
+        /// What the server says of it, shortened; `None` if it says nothing.
+        reason: Option<String>,
     },
     /// The server does not speak WebSocket as it should.
     #[error("{url} did not complete the WebSocket handshake: {reason}")]
@@ -126,6 +133,10 @@ pub enum PushError {
     /// The message cannot be written in the connection's format.
     #[error("the message cannot be written")]
     Encode(#[from] EncodeError),
+}
+
+fn said(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!("; it says: {reason}"))
 }
 
 /// The `reason` of a response, or its JSON text.

@@ -30,6 +30,7 @@ mod error;
 mod config;
 mod endpoint;
 mod dial;
+mod answer;
 mod event;
 mod engine;
 mod driver;

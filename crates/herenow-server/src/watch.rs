@@ -92,7 +92,12 @@ pub enum WatchError {
     },
     /// There is no connection to begin with.
     #[error("nothing to watch")]
-    Connect(#[from] ConnectError),
+    Connect(#[source] ConnectError),
+    /// The server lets nobody in without a token, or not with this one.
+    #[error(
+        "nothing to watch: {0}; give it a token with --param token=…, such as `herenow token` makes"
+    )]
+    Token(ConnectError),
     /// The topic cannot be joined.
     #[error("nothing to watch")]
     Join(#[from] JoinError),
@@ -105,6 +110,15 @@ pub enum WatchError {
     /// What was seen could not be written.
     #[error("cannot write")]
     Write(#[source] io::Error),
+}
+
+impl From<ConnectError> for WatchError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Status { status: 401, .. } => Self::Token(error),
+            error => Self::Connect(error),
+        }
+    }
 }
 
 /// Shows who is on a topic on standard output, until interrupted or the output is closed.

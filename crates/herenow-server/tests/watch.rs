@@ -130,6 +130,28 @@ async fn srv_66_watch_outlives_the_server() {
 }
 
 #[tokio::test]
+async fn srv_1808_who_is_refused_for_want_of_a_token_is_told_why_and_how_to_give_one() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let rig = Rig::with(&[("jwt.secret", secret)]).await;
+    for (params, word) in [
+        (vec![], "token_missing"),
+        (vec![("token".to_owned(), "x".to_owned())], "token_invalid"),
+    ] {
+        let mut options = WatchOptions::new(rig.url(), "room:1");
+        options.params = params;
+        let ended = within(watch::follow(&options, jiff::tz::TimeZone::UTC, |_| Ok(()))).await;
+        let error = ended.unwrap_err();
+        assert!(matches!(error, WatchError::Token(_)), "{error:?}");
+        let expected = format!(
+            "/socket/websocket answered 401 and not with a WebSocket; it says: {word}; give it a \
+             token with --param token=…, such as `herenow token` makes"
+        );
+        assert!(error.to_string().ends_with(&expected), "{error}");
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn srv_67_watch_fails_clearly() {
     let rig = Rig::start().await;
     let url = rig.url();
