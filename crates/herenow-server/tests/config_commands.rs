@@ -283,6 +283,31 @@ fn srv_922_show_says_each_value_with_its_source_and_no_secret() {
 }
 
 #[test]
+fn srv_1812_show_says_which_broker_holds_though_none_is_named() {
+    for (engine, shown) in [
+        ("nats", "\n# nats_url = \"nats://127.0.0.1:4222\" "),
+        ("redis", "\n# redis_url = \"redis://127.0.0.1:6379\" "),
+    ] {
+        let (code, out, error) = herenow(&["config", "show", "--cluster", engine], &[]);
+        assert_eq!((code, error.as_str()), (Some(0), ""));
+        let line = out.split_once(shown).map(|(_, rest)| rest.lines().next());
+        let line = line
+            .flatten()
+            .unwrap_or_else(|| panic!("no {shown:?} in {out}"));
+        assert_eq!(line.trim(), "# default");
+    }
+    let named = [
+        "config",
+        "show",
+        "--cluster=nats",
+        "--nats-url=nats://u:hunter5@h:1",
+    ];
+    let (_, out, _) = herenow(&named, &[]);
+    assert!(out.contains("\nnats_url = \"nats://h:1\" "), "{out}");
+    assert!(!out.contains("hunter5"), "{out}");
+}
+
+#[test]
 fn srv_923_the_reference_in_the_docs_is_the_one_of_the_code() {
     let (code, reference, _) = herenow(&["config", "reference"], &[]);
     assert_eq!(code, Some(0));

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use super::{Secret, ServerConfig};
 
+/// The NATS server of who names none.
+pub(super) const NATS_URL: &str = "nats://127.0.0.1:4222";
+/// The Redis server of who names none.
+pub(super) const REDIS_URL: &str = "redis://127.0.0.1:6379";
+
 /// What connects this node to others.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -205,4 +210,16 @@ pub(super) fn missing(
         .iter()
         .filter(|(has, needs)| is_set(has) && !is_set(needs));
     missing.copied().collect()
+}
+
+#[cfg(test)]
+#[cfg(all(feature = "nats", feature = "redis"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn srv_1812_the_brokers_that_are_shown_are_those_that_engines_connect_to_by_themselves() {
+        assert_eq!(herenow_nats::NatsConfig::default().url, NATS_URL);
+        assert_eq!(herenow_redis::RedisConfig::default().url, REDIS_URL);
+    }
 }

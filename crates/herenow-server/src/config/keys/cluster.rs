@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::DAY;
-use crate::config::cluster::{Discovery, Engine};
+use crate::config::cluster::{Discovery, Engine, NATS_URL, REDIS_URL};
 use crate::config::kind::{Key, Kind, ListForm};
 use crate::config::{Secret, ServerConfig};
 
@@ -106,21 +106,29 @@ pub(super) static CLUSTER_KEYS: &[Key<ServerConfig>] = &[
     },
     Key {
         name: "cluster.nats_url",
-        help: "the NATS server, such as nats://127.0.0.1:4222, also with user:password@",
+        help: "the NATS server, such as nats://10.0.0.1:4222, also with user:password@",
         kind: Kind::MaybeText {
             expected: "an address such as \"nats://127.0.0.1:4222\"",
             check: is_some_text,
-            show: |config| config.cluster.nats_url.as_deref().map(without_password),
+            show: |config| {
+                Some(without_password(
+                    config.cluster.nats_url.as_deref().unwrap_or(NATS_URL),
+                ))
+            },
             set: |config, url| config.cluster.nats_url = Some(url),
         },
     },
     Key {
         name: "cluster.redis_url",
-        help: "the Redis server, such as redis://127.0.0.1:6379, also with user:password@",
+        help: "the Redis server, such as redis://10.0.0.1:6379, also with user:password@",
         kind: Kind::MaybeText {
             expected: "an address such as \"redis://127.0.0.1:6379\"",
             check: is_some_text,
-            show: |config| config.cluster.redis_url.as_deref().map(without_password),
+            show: |config| {
+                Some(without_password(
+                    config.cluster.redis_url.as_deref().unwrap_or(REDIS_URL),
+                ))
+            },
             set: |config, url| config.cluster.redis_url = Some(url),
         },
     },
