@@ -216,6 +216,7 @@ fn srv_1803_a_list_of_toml_is_one_in_the_environment_and_in_a_flag_as_well() {
         (r#"["a"],["b"]"#, r#""[\"a\"],[\"b\"]""#),
         (r#"["a"],b"#, r#""[\"a\"],b""#),
         (r#"["a","#, r#""[\"a\",""#),
+        (r#"a,["b"]"#, r#""[\"b\"]" in entry 2"#),
         (r#"["a", 5]"#, "the number 5 in entry 2"),
         (
             r#"["r*m", "a", "b*c"]"#,

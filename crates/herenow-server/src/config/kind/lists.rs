@@ -121,7 +121,12 @@ fn read(
         Raw::Toml(_) => return Err(raw.not_as(show, expected)),
     };
     let is_one_of_many = entries.len() > 1 || matches!(raw, Raw::Toml(_));
-    let text_of = |entry: &Raw<'_>| entry.text().filter(|text| check(text)).map(str::to_owned);
+    // Another list among the entries, as of a flag that is given again, is no entry.
+    let is_list = |entry: &Raw<'_>| matches!(entry, Raw::Text(text) if in_brackets(text).is_some());
+    let text_of = |entry: &Raw<'_>| {
+        let text = entry.text().filter(|text| check(text) && !is_list(entry));
+        text.map(str::to_owned)
+    };
     let wrong = (1..)
         .zip(&entries)
         .filter(|(_, entry)| text_of(entry).is_none());
