@@ -10,7 +10,7 @@ use async_nats::{Client, PublishErrorKind, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::select;
-use herenow_pubsub::broker::{BrokerStats, ConnectError, Mailroom, Outgoing};
+use herenow_pubsub::broker::{BrokerStats, ConnectError, Disconnected, Mailroom, Outgoing};
 use herenow_pubsub::{Adapter, AdapterError, Closing, Receiver};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -76,6 +76,13 @@ impl NatsAdapter {
         let n_connects = self.client.statistics().connects.load(Ordering::Relaxed);
         stats.n_reconnects = n_connects.saturating_sub(1);
         stats
+    }
+
+    /// Returns for how long there is no connection to the server, and why; `None` while there is one.
+    pub fn disconnected(&self) -> Option<Disconnected> {
+        // As in `stats`.
+        let is_connected = self.client.connection_state() == State::Connected;
+        (!is_connected).then(|| self.mailroom.disconnected().unwrap_or_default())
     }
 
     fn post(&self, to: Option<&str>, subject: &str, bytes: &[u8]) -> Result<(), AdapterError> {

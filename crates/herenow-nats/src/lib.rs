@@ -35,5 +35,5 @@ mod adapter;
 pub use adapter::NatsAdapter;
 pub use config::NatsConfig;
 pub use herenow_pubsub::broker::{
-    BrokerStats, ConfigError, ConnectError, Credentials, Identity, Tls,
+    BrokerStats, ConfigError, ConnectError, Credentials, Disconnected, Identity, Tls,
 };

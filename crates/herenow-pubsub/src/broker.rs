@@ -13,7 +13,7 @@ mod mailroom;
 
 pub use backoff::Backoff;
 pub use frame::{Frame, MAX_SUBJECT_BYTES, decode, encode, token};
-pub use mailroom::{BrokerStats, Mailroom, Trouble};
+pub use mailroom::{BrokerStats, Disconnected, Mailroom, Trouble};
 pub use outbox::{Outbox, Outgoing};
 pub use settings::{
     ConfigError, ConnectError, Credentials, Identity, MAX_NAME_BYTES, Tls, check_durations,

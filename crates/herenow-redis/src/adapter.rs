@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use herenow_pubsub::broker::{BrokerStats, ConnectError, Mailroom, Trouble};
+use herenow_pubsub::broker::{BrokerStats, ConnectError, Disconnected, Mailroom, Trouble};
 use herenow_pubsub::{Adapter, AdapterError, Closing, Receiver};
 use parking_lot::Mutex;
 use redis::RedisError;
@@ -73,6 +73,11 @@ impl RedisAdapter {
     /// Returns how the adapter fares.
     pub fn stats(&self) -> BrokerStats {
         self.mailroom.stats()
+    }
+
+    /// Returns for how long there is no connection to the server, and why; `None` while there is one.
+    pub fn disconnected(&self) -> Option<Disconnected> {
+        self.mailroom.disconnected()
     }
 
     fn post(&self, to: Option<&str>, subject: &str, bytes: &[u8]) -> Result<(), AdapterError> {

@@ -37,5 +37,5 @@ mod adapter;
 pub use adapter::RedisAdapter;
 pub use config::RedisConfig;
 pub use herenow_pubsub::broker::{
-    BrokerStats, ConfigError, ConnectError, Credentials, Identity, Tls,
+    BrokerStats, ConfigError, ConnectError, Credentials, Disconnected, Identity, Tls,
 };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use herenow_presence::{Presence, shard_format};
 use herenow_pubsub::PubSub;
+use herenow_pubsub::broker::Disconnected;
 use herenow_pubsub::sealed::{SealConfig, Sealed};
 use tokio::time::{Instant, interval, timeout};
 
@@ -16,6 +17,7 @@ use self::engine::Opened;
 pub(crate) use self::peers::address;
 use self::peers::others;
 use crate::config::{ClusterConfig, Discovery, Engine, ServerConfig};
+use crate::outage::{Outage, Part};
 
 /// How often it is looked whether the rows of the first peers are here.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
@@ -101,7 +103,25 @@ impl Cluster {
 
     /// Returns what the engine has counted.
     pub(crate) fn engine_stats(&self) -> EngineStats {
-        (self.opened.stats)()
+        self.opened.probe.stats()
+    }
+
+    /// What the node does without at the moment: its broker.
+    pub(crate) fn outages(&self) -> Vec<Outage> {
+        let disconnected = self.opened.probe.disconnected();
+        let of_engine = |gone: Disconnected| {
+            let key = match self.engine {
+                Engine::Nats => "cluster.nats_url",
+                Engine::Redis => "cluster.redis_url",
+                Engine::Zenoh => "cluster.engine",
+            };
+            let why = match &*gone.why {
+                "" => "there is no connection yet",
+                why => why,
+            };
+            Outage::new(Part::Engine, key, why, gone.elapsed)
+        };
+        disconnected.map(of_engine).into_iter().collect()
     }
 
     fn announce(&self, node: &str) {

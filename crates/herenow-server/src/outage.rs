@@ -1,9 +1,9 @@
 //! [`Outage`]: something outside that the server does without at the moment.
 //!
 //! Presence goes on without its webhooks, its sources of fields, the endpoint of its keys and a new
-//! certificate. What is degraded meanwhile is a state and no event: it holds until it is over,
+//! certificate; and without the other nodes, each with its own users. What is degraded meanwhile is a state and no event: it holds until it is over,
 //! however long ago it was warned of. Who keeps it is the part that needs what is missing; here is
-//! only its form, for the dashboards of all nodes.
+//! only its form, for the dashboards of all nodes and for `GET /api/node`.
 
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(crate) enum Part {
     Keys,
     /// A certificate that should have taken the place of the one that is used.
     Certificate,
+    /// The broker that the other nodes are reached by.
+    Engine,
     /// Something that only nodes of a newer version know of.
     #[serde(other)]
     Other,

@@ -12,6 +12,8 @@ mod log;
 #[path = "support/rig.rs"]
 mod rig;
 
+use std::process::{Child, Command, Stdio};
+
 use herenow_pubsub::conformance::reserve_port;
 use serde_json::{Value, json};
 
@@ -162,4 +164,78 @@ async fn srv_1293_what_is_down_is_in_the_dashboard_until_it_is_back() {
     let left = outages(&mut operator, |outages| outages.len() == 2).await;
     assert!(left.iter().all(|outage| outage["part"] != "webhook"));
     rig.stop().await;
+}
+
+/// A broker of a cluster as a process of its own, which ends with the test.
+struct Broker(Child);
+
+impl Broker {
+    fn start(program: &str, arguments: &[&str], port: u16) -> Self {
+        let mut command = Command::new(program);
+        let quiet = command.args(arguments).arg(port.to_string());
+        let quiet = quiet.stdin(Stdio::null()).stdout(Stdio::null());
+        Self(quiet.stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// Waits until the node's outages are so many, and returns them.
+async fn until_outages(rig: &Rig, n: usize) -> Vec<Value> {
+    let waiting = async {
+        loop {
+            let node = rig.get("/api/node").await.json();
+            let outages = node["outages"].as_array().unwrap();
+            if outages.len() == n {
+                return outages.clone();
+            }
+        }
+    };
+    tokio::time::timeout(3 * PATIENCE, waiting).await.unwrap()
+}
+
+/// A cluster whose broker is not there, then there, then gone.
+async fn a_broker_that_is_away_is_shown(engine: &str, program: &str, arguments: &[&str]) {
+    let port = reserve_port();
+    let key = format!("cluster.{engine}_url");
+    let url = format!("{engine}://127.0.0.1:{port}");
+    let rig = Rig::with(&[
+        ("cluster.engine", engine),
+        ("cluster.node", "n1"),
+        ("cluster.ready_timeout", "100ms"),
+        (&key, &url),
+    ])
+    .await;
+    let is_away = |outage: &Value| {
+        assert_eq!(outage["part"], "engine");
+        assert_eq!(outage["name"], json!(key));
+        assert!(outage["for_ms"].is_u64() && outage["why"] != "", "{outage}");
+    };
+    is_away(&until_outages(&rig, 1).await[0]);
+    let broker = Broker::start(program, arguments, port);
+    until_outages(&rig, 0).await;
+    drop(broker);
+    is_away(&until_outages(&rig, 1).await[0]);
+
+    let mut operator = rig.open(DASHBOARD, &[]).await.unwrap();
+    assert_eq!(operator.join("overview", json!({})).await.0, "ok");
+    let shown = outages(&mut operator, |outages| outages.len() == 1).await;
+    is_away(&shown[0]);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn srv_1821_a_broker_of_nats_that_is_away_is_shown_until_it_is_there() {
+    a_broker_that_is_away_is_shown("nats", "nats-server", &["-a", "127.0.0.1", "-p"]).await;
+}
+
+#[tokio::test]
+async fn srv_1821_a_broker_of_redis_that_is_away_is_shown_until_it_is_there() {
+    let arguments = ["--bind", "127.0.0.1", "--save", "", "--port"];
+    a_broker_that_is_away_is_shown("redis", "redis-server", &arguments).await;
 }

@@ -5,9 +5,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::adapter::{AdapterError, Receiver};
 
@@ -22,9 +24,17 @@ pub struct Mailroom {
     broker: String,
     outbox: Outbox,
     receiver: OnceLock<Arc<dyn Receiver>>,
-    state: Mutex<State>,
+    connection: Mutex<Connection>,
     counters: Counters,
     is_over: AtomicBool,
+}
+
+/// How the connection is, since when it is there or not, and what the last attempt came to.
+#[derive(Debug)]
+struct Connection {
+    state: State,
+    since: Instant,
+    why: String,
 }
 
 /// Of the connection; only a change of it is worth a line in the log.
@@ -43,6 +53,16 @@ pub enum Trouble {
     Unreachable(String),
     /// The broker is there and does not let us in.
     Refused(String),
+}
+
+/// That there is no connection to the broker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Disconnected {
+    /// For how long.
+    pub elapsed: Duration,
+    /// What the last attempt came to; empty before the first has ended.
+    pub why: String,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +113,11 @@ impl Mailroom {
             broker,
             outbox: Outbox::new(max_messages, max_bytes),
             receiver: OnceLock::new(),
-            state: Mutex::new(State::Unknown),
+            connection: Mutex::new(Connection {
+                state: State::Unknown,
+                since: Instant::now(),
+                why: String::new(),
+            }),
             counters: Counters::default(),
             is_over: AtomicBool::new(false),
         }
@@ -194,7 +218,7 @@ impl Mailroom {
     /// Notes a new connection, and logs it if there was none.
     pub fn note_connected(&self) {
         self.counters.n_connects.fetch_add(1, Ordering::Relaxed);
-        if std::mem::replace(&mut *self.state.lock(), State::Up) != State::Up {
+        if self.connection.lock().become_(State::Up, "") != State::Up {
             tracing::info!(node = %self.node, broker = %self.broker, "connected to the broker");
         }
     }
@@ -205,7 +229,7 @@ impl Mailroom {
             Trouble::Unreachable(error) => (State::Unreachable, error),
             Trouble::Refused(error) => (State::Refused, error),
         };
-        let before = std::mem::replace(&mut *self.state.lock(), state);
+        let before = self.connection.lock().become_(state, error);
         let (node, broker) = (&*self.node, &*self.broker);
         match (before, state) {
             (State::Up, State::Unreachable) => {
@@ -223,6 +247,15 @@ impl Mailroom {
         }
     }
 
+    /// Returns for how long there is no connection, and why; `None` while there is one.
+    pub fn disconnected(&self) -> Option<Disconnected> {
+        let connection = self.connection.lock();
+        (connection.state != State::Up).then(|| Disconnected {
+            elapsed: connection.since.elapsed(),
+            why: connection.why.clone(),
+        })
+    }
+
     /// Returns whether there was ever a connection.
     pub fn has_connected(&self) -> bool {
         self.counters.n_connects.load(Ordering::Relaxed) > 0
@@ -237,7 +270,7 @@ impl Mailroom {
     pub fn end(&self) {
         self.outbox.close();
         self.is_over.store(true, Ordering::Relaxed);
-        *self.state.lock() = State::Unknown;
+        self.connection.lock().become_(State::Unknown, "closed");
         let n_lost = self.outbox.clear();
         self.note_lost(n_lost);
         if n_lost > 0 {
@@ -249,7 +282,7 @@ impl Mailroom {
     pub fn stats(&self) -> BrokerStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         BrokerStats {
-            is_connected: *self.state.lock() == State::Up,
+            is_connected: self.connection.lock().state == State::Up,
             n_reconnects: count(&self.counters.n_connects).saturating_sub(1),
             n_queued: self.outbox.n_messages(),
             n_sent: count(&self.counters.n_sent),
@@ -261,6 +294,17 @@ impl Mailroom {
     }
 }
 
+impl Connection {
+    /// Takes in how it is now, and returns how it was.
+    fn become_(&mut self, state: State, why: &str) -> State {
+        if (self.state == State::Up) != (state == State::Up) {
+            self.since = Instant::now();
+        }
+        why.clone_into(&mut self.why);
+        std::mem::replace(&mut self.state, state)
+    }
+}
+
 impl fmt::Debug for Mailroom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mailroom")
@@ -268,5 +312,33 @@ impl fmt::Debug for Mailroom {
             .field("broker", &self.broker)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_1820_a_connection_is_missed_from_the_start_or_from_its_end_with_the_last_reason() {
+        const N: NonZeroUsize = NonZeroUsize::MIN;
+        let mailroom = Mailroom::new("a", "nats://broker".to_owned(), N, N);
+        let away = |seconds, why: &str| {
+            Some(Disconnected {
+                elapsed: Duration::from_secs(seconds),
+                why: why.to_owned(),
+            })
+        };
+        tokio::time::advance(Duration::from_secs(900)).await;
+        assert_eq!(mailroom.disconnected(), away(900, ""));
+        mailroom.note_trouble(&Trouble::Unreachable("connection refused".to_owned()));
+        assert_eq!(mailroom.disconnected(), away(900, "connection refused"));
+        mailroom.note_connected();
+        assert_eq!(mailroom.disconnected(), None);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        mailroom.note_trouble(&Trouble::Unreachable("the connection ended".to_owned()));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        mailroom.note_trouble(&Trouble::Refused("wrong password".to_owned()));
+        assert_eq!(mailroom.disconnected(), away(5, "wrong password"));
     }
 }

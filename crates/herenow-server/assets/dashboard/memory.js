@@ -136,6 +136,8 @@ export function outageTitle({ part, name }) {
       return "Keys of tokens are not fetched";
     case "certificate":
       return "A new certificate of TLS is not taken";
+    case "engine":
+      return `No connection to ${name === "cluster.redis_url" ? "Redis" : "NATS"}`;
     default:
       return `${name} is missing`;
   }

@@ -25,6 +25,7 @@ const DEGRADED = {
   webhook: "Events wait for it until it is back, for webhook.max_age at most. Presence goes on.",
   fields: "Presences are shown with what is known of their users, or with nothing beside it. Presence goes on.",
   keys: "Tokens are checked by the keys that were fetched before; whose key is not among them is not let in.",
+  engine: "Each of these nodes shows its own users only, until the broker is back. Is it up, and is its address the one that the key says?",
   certificate: "The one before is shown to clients until it ends. The files are read again when they change.",
 };
 /** What a line of the log means to an operator, and which setting has to do with it. */

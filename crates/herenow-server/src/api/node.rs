@@ -8,6 +8,11 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::{Api, Problem, Query, answer};
+use crate::outage::Outage;
+
+/// Outages that a node tells of, and the characters of why.
+const MAX_OUTAGES: usize = 24;
+const MAX_WHY_CHARS: usize = 160;
 
 /// `GET /api/node`.
 pub(super) async fn show(
@@ -34,9 +39,30 @@ pub(super) async fn show(
             "n_moved": read(&people.n_moved),
             "n_refused": read(&people.n_refused),
         },
+        "outages": api.outages(),
         "n_evictions": read(&people.n_evicted),
         "fetch": api.fields.report(),
         "events": api.events.show(),
         "requests": { "n_allowed": n_allowed, "n_refused": n_refused },
     })))
+}
+
+impl Api {
+    /// What this node does without at the moment: who may come in first, then the other nodes.
+    pub(crate) fn outages(&self) -> Vec<Outage> {
+        let keys = self.authority.outage().into_iter();
+        let cluster = self.cluster.iter().flat_map(|cluster| cluster.outages());
+        let outages = keys.chain(self.tls.outage()).chain(cluster);
+        let outages = outages.chain(self.fields.outages());
+        let outages = outages.chain(self.events.outages()).take(MAX_OUTAGES);
+        outages.map(cut).collect()
+    }
+}
+
+fn cut(mut outage: Outage) -> Outage {
+    if let Some((at, _)) = outage.why.char_indices().nth(MAX_WHY_CHARS) {
+        outage.why.truncate(at);
+        outage.why.push('…');
+    }
+    outage
 }

@@ -4,14 +4,25 @@ use std::fmt;
 use std::sync::Arc;
 
 use herenow_pubsub::Adapter;
+use herenow_pubsub::broker::Disconnected;
 
 use crate::config::{ClusterConfig, Engine};
 
 /// An engine that is open.
 pub(super) struct Opened {
     pub(super) adapter: Arc<dyn Adapter>,
+    pub(super) probe: Box<dyn Probe>,
+}
+
+/// How an engine that is open is asked how it does.
+pub(super) trait Probe: Send + Sync {
     /// Reads what it has counted.
-    pub(super) stats: Box<dyn Fn() -> EngineStats + Send + Sync>,
+    fn stats(&self) -> EngineStats;
+
+    /// For how long it has no broker, and why; never of one that needs none.
+    fn disconnected(&self) -> Option<Disconnected> {
+        None
+    }
 }
 
 impl fmt::Debug for Opened {
@@ -92,7 +103,7 @@ mod zenoh {
     use herenow_zenoh::{ConfigError, Discovery, Tls, ZenohAdapter, ZenohConfig};
 
     use super::super::peers::others;
-    use super::{Arc, ClusterConfig, EngineStats, Opened};
+    use super::{Arc, ClusterConfig, EngineStats, Opened, Probe};
     use crate::config;
 
     /// zenoh's own group for finding peers.
@@ -111,7 +122,7 @@ mod zenoh {
         let adapter = adapter.map_err(|error| in_words(&error))?;
         Ok(Opened {
             adapter: adapter.clone(),
-            stats: Box::new(move || stats(&adapter)),
+            probe: Box::new(adapter),
         })
     }
 
@@ -139,17 +150,19 @@ mod zenoh {
         zenoh
     }
 
-    fn stats(adapter: &Arc<ZenohAdapter>) -> EngineStats {
-        let stats = adapter.stats();
-        EngineStats {
-            is_connected: true,
-            n_reconnects: stats.n_reconnects,
-            n_queued: (stats.n_queued + stats.n_waiting) as u64,
-            n_sent: stats.n_sent,
-            n_received: stats.n_received,
-            n_refused: stats.n_refused,
-            n_lost: stats.n_failed + stats.n_overrun,
-            n_malformed: stats.n_malformed,
+    impl Probe for Arc<ZenohAdapter> {
+        fn stats(&self) -> EngineStats {
+            let stats = ZenohAdapter::stats(self);
+            EngineStats {
+                is_connected: true,
+                n_reconnects: stats.n_reconnects,
+                n_queued: (stats.n_queued + stats.n_waiting) as u64,
+                n_sent: stats.n_sent,
+                n_received: stats.n_received,
+                n_refused: stats.n_refused,
+                n_lost: stats.n_failed + stats.n_overrun,
+                n_malformed: stats.n_malformed,
+            }
         }
     }
 }
@@ -159,7 +172,7 @@ mod nats {
     use herenow_nats::{Identity, NatsAdapter, NatsConfig, Tls};
     use herenow_pubsub::broker::in_words;
 
-    use super::{ClusterConfig, EngineStats, Opened, of_broker};
+    use super::{Arc, ClusterConfig, Disconnected, EngineStats, Opened, Probe, of_broker};
 
     pub(super) fn check(config: &ClusterConfig, node: &str) -> Result<(), String> {
         let checked = settings(config, node).check();
@@ -171,8 +184,18 @@ mod nats {
         let adapter = adapter.map_err(|error| in_words(&error))?;
         Ok(Opened {
             adapter: adapter.clone(),
-            stats: Box::new(move || EngineStats::of_broker(adapter.stats())),
+            probe: Box::new(adapter),
         })
+    }
+
+    impl Probe for Arc<NatsAdapter> {
+        fn stats(&self) -> EngineStats {
+            EngineStats::of_broker(NatsAdapter::stats(self))
+        }
+
+        fn disconnected(&self) -> Option<Disconnected> {
+            NatsAdapter::disconnected(self)
+        }
     }
 
     fn settings(config: &ClusterConfig, node: &str) -> NatsConfig {
@@ -201,7 +224,7 @@ mod redis {
     use herenow_pubsub::broker::in_words;
     use herenow_redis::{Identity, RedisAdapter, RedisConfig, Tls};
 
-    use super::{ClusterConfig, EngineStats, Opened, of_broker};
+    use super::{Arc, ClusterConfig, Disconnected, EngineStats, Opened, Probe, of_broker};
 
     pub(super) fn check(config: &ClusterConfig, node: &str) -> Result<(), String> {
         let checked = settings(config, node).check();
@@ -213,8 +236,18 @@ mod redis {
         let adapter = adapter.map_err(|error| in_words(&error))?;
         Ok(Opened {
             adapter: adapter.clone(),
-            stats: Box::new(move || EngineStats::of_broker(adapter.stats())),
+            probe: Box::new(adapter),
         })
+    }
+
+    impl Probe for Arc<RedisAdapter> {
+        fn stats(&self) -> EngineStats {
+            EngineStats::of_broker(RedisAdapter::stats(self))
+        }
+
+        fn disconnected(&self) -> Option<Disconnected> {
+            RedisAdapter::disconnected(self)
+        }
     }
 
     fn settings(config: &ClusterConfig, node: &str) -> RedisConfig {

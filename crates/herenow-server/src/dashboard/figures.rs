@@ -10,9 +10,6 @@ use crate::api::Api;
 use crate::logging::{Warning, Warnings};
 use crate::outage::Outage;
 
-/// Outages that a node tells of, and the characters of why.
-const MAX_OUTAGES: usize = 24;
-const MAX_WHY_CHARS: usize = 160;
 /// Kinds of warnings that a node tells of, and how old their last line may be.
 const MAX_WARNINGS: usize = 12;
 const WARNED_WITHIN: Duration = Duration::from_secs(15 * 60);
@@ -63,24 +60,9 @@ impl Figures {
             n_peers_up,
             n_peers_down: peers().count() as u64 - n_peers_up,
             warnings: Warnings::of_process().latest(MAX_WARNINGS, WARNED_WITHIN),
-            outages: outages(api),
+            outages: api.outages(),
         }
     }
-}
-
-/// What this node does without at the moment: what concerns who may come in is first.
-fn outages(api: &Api) -> Vec<Outage> {
-    let keys = api.authority.outage().into_iter();
-    let outages = keys.chain(api.tls.outage()).chain(api.fields.outages());
-    let outages = outages.chain(api.events.outages()).take(MAX_OUTAGES);
-    let cut = |mut outage: Outage| {
-        if let Some((at, _)) = outage.why.char_indices().nth(MAX_WHY_CHARS) {
-            outage.why.truncate(at);
-            outage.why.push('…');
-        }
-        outage
-    };
-    outages.map(cut).collect()
 }
 
 /// What happens per second, between two answers of a node.
