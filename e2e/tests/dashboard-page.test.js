@@ -79,7 +79,7 @@ test("SRV-1310 what is missing is one entry over all nodes, since the first of t
   );
   assert.deepEqual(memory.take(overview([degraded("a", outage("mail", "post", 1), outage("certificate", "tls.cert", 1)), node("b", "down")])), ["Node b is not heard of any more", "A new certificate of TLS is not taken", "post is missing", "Over: Webhook calls takes no events", "Over: Keys of tokens are not fetched"]);
   assert.deepEqual(memory.take(overview([node("a")])).filter((news) => news.startsWith("Over")), ["Over: A new certificate of TLS is not taken", "Over: post is missing"]);
-  assert.deepEqual(memory.take(overview([degraded("a", outage("engine", "cluster.nats_url", 1))])), ["No connection to NATS"]);
+  assert.deepEqual(memory.take(overview([degraded("a", outage("engine", "cluster.nats_url", 1), outage("peer", "tcp/127.0.0.1:7448", 1))])), ["No connection to NATS", "Peer tcp/127.0.0.1:7448 is not reached"]);
 });
 
 test("SRV-1311 every line of the log that the page explains is one that a node can say", async () => {

@@ -133,9 +133,10 @@ impl Sealed {
         })
     }
 
-    /// Returns the peers that are refused, by name, with the latest reason; 256 at most.
+    /// Returns the peers that were refused in the last two minutes, by name, with the latest reason;
+    /// 256 at most.
     pub fn refused(&self) -> Vec<RefusedPeer> {
-        self.shared.refusals.lock().list()
+        self.shared.refusals.lock().list(Instant::now())
     }
 
     /// Returns what was counted so far.

@@ -2,6 +2,7 @@
 
 mod peers;
 mod engine;
+mod given;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, interval, timeout};
 
 pub(crate) use self::engine::EngineStats;
 use self::engine::Opened;
+use self::given::Given;
 pub(crate) use self::peers::address;
 use self::peers::others;
 use crate::config::{ClusterConfig, Discovery, Engine, ServerConfig};
@@ -56,7 +58,7 @@ pub(crate) struct Cluster {
     pub(crate) has_secret: bool,
     opened: Opened,
     /// Peers that are given by address; those of a broker are not known before they speak.
-    n_given: usize,
+    given: Given,
     expects_peers: bool,
     ready_timeout: Duration,
     heartbeat_period: Duration,
@@ -74,6 +76,7 @@ impl Cluster {
         check(config)?;
         let opened = engine::open(engine, cluster, &node).await;
         let opened = opened.map_err(|reason| ClusterError::Engine { engine, reason })?;
+        let given = others(&cluster.peers, &cluster.listen);
         let mut seal = SealConfig::new(&cluster.name);
         let secret = cluster.secret.as_ref();
         seal.secret = secret.map(|secret| secret.expose().as_bytes().to_vec());
@@ -91,8 +94,8 @@ impl Cluster {
             sealed,
             pubsub,
             has_secret: cluster.secret.is_some(),
+            given: Given::watch(given, &cluster.listen, &opened.probe),
             opened,
-            n_given: others(&cluster.peers, &cluster.listen).len(),
             expects_peers: expects_peers(cluster),
             ready_timeout: cluster.ready_timeout,
             heartbeat_period: config.presence.shard.heartbeat_period,
@@ -106,7 +109,12 @@ impl Cluster {
         self.opened.probe.stats()
     }
 
-    /// What the node does without at the moment: its broker.
+    /// Peers that are given by address and not reached now.
+    pub(crate) fn unreached(&self) -> Vec<Outage> {
+        self.given.unreached()
+    }
+
+    /// What the node does without at the moment, besides peers: its broker.
     pub(crate) fn outages(&self) -> Vec<Outage> {
         let disconnected = self.opened.probe.disconnected();
         let of_engine = |gone: Disconnected| {
@@ -142,14 +150,22 @@ impl Cluster {
         let began = Instant::now();
         let complete = timeout(self.ready_timeout, self.until_complete(presence)).await;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let unreached = self.unreached();
+        let unreached: Vec<&str> = unreached.iter().map(|peer| &*peer.name).collect();
         match complete {
-            Ok(n_peers) => tracing::info!(n_peers, elapsed_ms, "the cluster's presences are here"),
+            Ok(n_peers) => tracing::info!(
+                n_peers,
+                ?unreached,
+                elapsed_ms,
+                "the cluster's presences are here"
+            ),
             Err(_) => {
                 let status = presence.cluster().await;
                 let (n_complete, n_incomplete) = (status.n_complete(), status.n_incomplete());
                 tracing::warn!(
                     n_complete,
                     n_incomplete,
+                    ?unreached,
                     elapsed_ms,
                     "ready without all presences of the cluster: waited for ready_timeout"
                 );
@@ -171,7 +187,8 @@ impl Cluster {
             // Every node answers the first heartbeat of a newcomer with one of its own, a hundredth
             // of a period later, and speaks once in a period anyhow. Where those that were given by
             // address have, others that they brought along follow soon.
-            let has_given = self.n_given > 0 && n_complete >= self.n_given;
+            let n_given = self.given.len();
+            let has_given = n_given > 0 && n_complete >= n_given;
             let patience = if has_given {
                 ANSWER_TIME
             } else {

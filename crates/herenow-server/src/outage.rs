@@ -35,6 +35,8 @@ pub(crate) enum Part {
     Certificate,
     /// The broker that the other nodes are reached by.
     Engine,
+    /// A node that was given by address.
+    Peer,
     /// Something that only nodes of a newer version know of.
     #[serde(other)]
     Other,

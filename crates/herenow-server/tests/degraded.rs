@@ -239,3 +239,70 @@ async fn srv_1821_a_broker_of_redis_that_is_away_is_shown_until_it_is_there() {
     let arguments = ["--bind", "127.0.0.1", "--save", "", "--port"];
     a_broker_that_is_away_is_shown("redis", "redis-server", &arguments).await;
 }
+
+/// A node of zenoh on this machine.
+async fn node(name: &str, cluster: &str, port: u16, peer: Option<&str>) -> Rig {
+    let listen = format!("tcp/127.0.0.1:{port}");
+    let mut flags = vec![
+        ("cluster.engine", "zenoh"),
+        ("cluster.node", name),
+        ("cluster.name", cluster),
+        ("cluster.listen", &listen),
+        ("cluster.ready_timeout", "100ms"),
+    ];
+    flags.extend(peer.map(|peer| ("cluster.peers", peer)));
+    Rig::with(&flags).await
+}
+
+/// Waits until those that are given by address and not reached are these, each with why.
+async fn until_unreached(rig: &Rig, expected: &[(&str, &str)]) {
+    let expected = expected.iter().map(|(peer, why)| (json!(peer), json!(why)));
+    let expected: Vec<(Value, Value)> = expected.collect();
+    let waiting = async {
+        loop {
+            let told = rig.get("/api/cluster").await.json();
+            let unreached = told["unreached"].as_array().unwrap().iter();
+            let unreached = unreached.map(|one| (one["peer"].clone(), one["why"].clone()));
+            if unreached.eq(expected.iter().cloned()) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(3 * PATIENCE, waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn srv_1824_a_peer_given_by_address_that_is_not_reached_is_shown_everywhere() {
+    let (log, _guard) = Log::start();
+    let (own, other) = (reserve_port(), reserve_port());
+    let peer = format!("tcp/127.0.0.1:{other}");
+    let rig = node("a", "herenow", own, Some(&peer)).await;
+    log.until("ready without all presences").await;
+    let text = log.text();
+    let mut lines = text.lines();
+    let line = lines.find(|line| line.contains("ready without all presences"));
+    assert!(line.unwrap().contains(&peer), "{line:?}");
+
+    until_unreached(&rig, &[(&peer, "there is no connection to it")]).await;
+    let outage = until_outages(&rig, 1).await.remove(0);
+    assert_eq!(
+        (&outage["part"], &outage["name"]),
+        (&json!("peer"), &json!(peer))
+    );
+    let metrics = async || rig.get("/metrics").await.body;
+    let text = metrics().await;
+    assert!(text.contains("\nherenow_peers_unreached 1.0\n"), "{text}");
+
+    let stranger = node("b", "another", other, None).await;
+    let why = "who answers there is no node of this cluster.name";
+    until_unreached(&rig, &[(&peer, why)]).await;
+    stranger.stop().await;
+    let node = node("b", "herenow", other, None).await;
+    until_unreached(&rig, &[]).await;
+    until_outages(&rig, 0).await;
+    let text = metrics().await;
+    assert!(text.contains("\nherenow_peers_unreached 0.0\n"), "{text}");
+    node.stop().await;
+    until_unreached(&rig, &[(&peer, "there is no connection to it")]).await;
+    rig.stop().await;
+}

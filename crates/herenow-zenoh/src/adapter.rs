@@ -4,6 +4,7 @@ mod names;
 mod frame;
 mod queue;
 mod peers;
+mod links;
 mod settings;
 mod shared;
 mod inbox;
@@ -12,6 +13,7 @@ mod engine;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -60,6 +62,20 @@ pub struct ZenohStats {
     pub n_overrun: u64,
     /// Messages that arrived and could not be read.
     pub n_malformed: u64,
+}
+
+/// Who is at an address, of those that a [`ZenohAdapter`] has dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Linked {
+    /// There is no link there.
+    Nobody,
+    /// Somebody who is no node of this cluster, or does not take part yet.
+    Stranger,
+    /// A router of zenoh's own, which other nodes may be behind.
+    Router,
+    /// This node of the cluster.
+    Node(String),
 }
 
 /// Why a [`ZenohAdapter`] could not be opened.
@@ -151,6 +167,30 @@ impl ZenohAdapter {
                 return Err(AdapterError::TooLarge { len, max });
             }
         }
+    /// Returns who is linked to at any of `addresses`, if this node has dialled there.
+    ///
+    /// There is one link that this node has dialled to each other: who is linked to at another of
+    /// their addresses is not found at this one.
+    pub fn linked_at(&self, addresses: &[SocketAddr]) -> Linked {
+        let links = self.shared.links.lock();
+        let mut linked = Linked::Nobody;
+        for peer in links.at(addresses) {
+            if links.is_router(peer) {
+                return Linked::Router;
+            }
+            if let Some(node) = self.shared.peers.lock().node_of(&peer.to_string()) {
+                return Linked::Node(node.to_owned());
+            }
+            linked = Linked::Stranger;
+        }
+        linked
+    }
+
+    /// Returns whether a node of the cluster is there, as [`ZenohStats::n_peers`] counts them.
+    pub fn is_there(&self, node: &str) -> bool {
+        self.shared.peers.lock().has(node)
+    }
+
         Ok(frame::head(&self.shared.node, subject))
     }
 

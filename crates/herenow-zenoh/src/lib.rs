@@ -34,5 +34,5 @@
 mod config;
 mod adapter;
 
-pub use adapter::{OpenError, ZenohAdapter, ZenohStats};
+pub use adapter::{Linked, OpenError, ZenohAdapter, ZenohStats};
 pub use config::{ConfigError, Discovery, Tls, ZenohConfig};

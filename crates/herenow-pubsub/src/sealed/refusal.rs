@@ -12,6 +12,8 @@ use tokio::time::Instant;
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 /// Peers whose refusals are remembered.
 const MAX_REMEMBERED: usize = 256;
+/// For how long, after the last of them: who is refused still says something in that time.
+const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// Why a frame, and with it perhaps its sender, was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +105,9 @@ impl Refusals {
             return is_due;
         }
         if self.peers.len() >= MAX_REMEMBERED {
+            self.forget(now);
+        }
+        if self.peers.len() >= MAX_REMEMBERED {
             return false; // Whoever invents names shall not fill the log: it is counted only.
         }
         let peer: Arc<str> = Arc::from(peer);
@@ -125,14 +130,44 @@ impl Refusals {
         self.peers.remove(peer);
     }
 
-    pub(super) fn list(&self) -> Vec<RefusedPeer> {
+    /// Those that are refused still, or were just now.
+    pub(super) fn list(&mut self, now: Instant) -> Vec<RefusedPeer> {
+        self.forget(now);
         let entries = self.peers.values();
         entries.map(|entry| entry.refused.clone()).collect()
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let is_recent = |entry: &Entry| now.duration_since(entry.refused.last) < REMEMBERED;
+        self.peers.retain(|_, entry| is_recent(entry));
     }
 }
 
 impl fmt::Debug for Refusals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.peers.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn srv_1826_who_is_refused_no_more_is_forgotten_and_makes_room() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        for n in 0..MAX_REMEMBERED {
+            assert!(refusals.note(&n.to_string(), &Refusal::NotSealed, start));
+        }
+        let soon = start + REMEMBERED / 2;
+        assert!(!refusals.note("more", &Refusal::NotSealed, soon));
+        refusals.note("0", &Refusal::NotSealed, soon);
+        let later = start + REMEMBERED;
+        assert!(refusals.note("more", &Refusal::NotSealed, later));
+        let names =
+            |list: Vec<RefusedPeer>| list.iter().map(|p| p.peer.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(refusals.list(later)), ["0", "more"]);
+        assert_eq!(names(refusals.list(soon + REMEMBERED)), ["more"]);
+        assert!(refusals.list(later + REMEMBERED).is_empty());
     }
 }

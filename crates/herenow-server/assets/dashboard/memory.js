@@ -138,6 +138,8 @@ export function outageTitle({ part, name }) {
       return "A new certificate of TLS is not taken";
     case "engine":
       return `No connection to ${name === "cluster.redis_url" ? "Redis" : "NATS"}`;
+    case "peer":
+      return `Peer ${name} is not reached`;
     default:
       return `${name} is missing`;
   }

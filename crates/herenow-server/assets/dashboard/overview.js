@@ -26,6 +26,7 @@ const DEGRADED = {
   fields: "Presences are shown with what is known of their users, or with nothing beside it. Presence goes on.",
   keys: "Tokens are checked by the keys that were fetched before; whose key is not among them is not let in.",
   engine: "Each of these nodes shows its own users only, until the broker is back. Is it up, and is its address the one that the key says?",
+  peer: "Its address is in cluster.peers. Does a node listen there, with the same cluster.name and certificates? Nodes that do not reach each other show their own users only.",
   certificate: "The one before is shown to clients until it ends. The files are read again when they change.",
 };
 /** What a line of the log means to an operator, and which setting has to do with it. */

@@ -12,6 +12,8 @@
 //!   }],
 //!   "refused": [{ "node": "x", "why": "it has no cluster secret, this node has one",
 //!                 "n_refused": 9, "last": "2026-11-24T22:26:19.123Z" }],
+//!   "unreached": [{ "peer": "tcp/10.0.0.2:7447", "why": "there is no connection to it",
+//!                   "since": "2026-11-24T22:26:19.123Z" }],
 //!   "replication": { "n_applied": 0, "n_stale": 0, "n_gaps": 0, "n_buried": 0, "n_refused": 0,
 //!                    "n_requests": 0, "n_transfers": 0 },
 //!   "grace": { "n_now": 0, "n_held": 0, "n_returned": 0, "n_over": 0, "n_refused": 0 },
@@ -36,6 +38,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Api, Problem, Query, answer};
+use crate::cluster::Cluster;
+use crate::outage::Outage;
 
 /// `GET /api/cluster`.
 pub(super) async fn show(
@@ -65,6 +69,7 @@ impl Api {
             );
             refused.push(json!({ "node": node.as_str(), "why": why }));
         }
+        let unreached = cluster.map(Cluster::unreached).unwrap_or_default();
         let seal = cluster.map(|cluster| cluster.sealed.stats());
         let counted = &status.stats;
         json!({
@@ -76,6 +81,7 @@ impl Api {
             "n_shards": status.n_shards,
             "nodes": nodes.collect::<Vec<_>>(),
             "refused": refused,
+            "unreached": unreached.iter().map(|peer| show_unreached(peer, now)).collect::<Vec<_>>(),
             "replication": {
                 "n_applied": counted.n_applied,
                 "n_stale": counted.n_stale,
@@ -134,6 +140,14 @@ fn show_refused(refused: &RefusedPeer, now: Timestamp) -> Value {
         "why": refused.refusal.to_string(),
         "n_refused": refused.n_refused,
         "last": ago(now, refused.last.elapsed()),
+    })
+}
+
+fn show_unreached(peer: &Outage, now: Timestamp) -> Value {
+    json!({
+        "peer": peer.name,
+        "why": peer.why,
+        "since": ago(now, Duration::from_millis(peer.for_ms)),
     })
 }
 

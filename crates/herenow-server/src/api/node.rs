@@ -54,7 +54,9 @@ impl Api {
         let cluster = self.cluster.iter().flat_map(|cluster| cluster.outages());
         let outages = keys.chain(self.tls.outage()).chain(cluster);
         let outages = outages.chain(self.fields.outages());
-        let outages = outages.chain(self.events.outages()).take(MAX_OUTAGES);
+        let peers = self.cluster.iter().flat_map(|cluster| cluster.unreached());
+        let outages = outages.chain(self.events.outages()).chain(peers);
+        let outages = outages.take(MAX_OUTAGES);
         outages.map(cut).collect()
     }
 }

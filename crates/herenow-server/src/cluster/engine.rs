@@ -1,6 +1,7 @@
 //! Opens an engine with the settings of `[cluster]`. Each is a feature of this crate.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use herenow_pubsub::Adapter;
@@ -23,6 +24,32 @@ pub(super) trait Probe: Send + Sync {
     fn disconnected(&self) -> Option<Disconnected> {
         None
     }
+
+    /// Who is linked to at any of these addresses; nobody by one that has a broker.
+    fn who_is_at(&self, _addresses: &[SocketAddr]) -> Who {
+        Who::Nobody
+    }
+
+    /// Whether a node is there, at whichever address.
+    fn is_there(&self, _node: &str) -> bool {
+        false
+    }
+}
+
+/// Who is at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "zenoh"),
+    allow(dead_code, reason = "others have no addresses")
+)]
+pub(super) enum Who {
+    Nobody,
+    /// Somebody who is no node of this cluster.
+    Stranger,
+    /// A router, which others may be behind.
+    Router,
+    /// This node.
+    Node(String),
 }
 
 impl fmt::Debug for Opened {
@@ -100,10 +127,10 @@ impl EngineStats {
 #[cfg(feature = "zenoh")]
 mod zenoh {
     use herenow_pubsub::broker::in_words;
-    use herenow_zenoh::{ConfigError, Discovery, Tls, ZenohAdapter, ZenohConfig};
+    use herenow_zenoh::{ConfigError, Discovery, Linked, Tls, ZenohAdapter, ZenohConfig};
 
     use super::super::peers::others;
-    use super::{Arc, ClusterConfig, EngineStats, Opened, Probe};
+    use super::{Arc, ClusterConfig, EngineStats, Opened, Probe, SocketAddr, Who};
     use crate::config;
 
     /// zenoh's own group for finding peers.
@@ -179,6 +206,19 @@ mod nats {
         checked.map_err(|error| of_broker("cluster.nats_url", &error))
     }
 
+
+        fn who_is_at(&self, addresses: &[SocketAddr]) -> Who {
+            match self.linked_at(addresses) {
+                Linked::Nobody => Who::Nobody,
+                Linked::Router => Who::Router,
+                Linked::Node(node) => Who::Node(node),
+                _ => Who::Stranger,
+            }
+        }
+
+        fn is_there(&self, node: &str) -> bool {
+            ZenohAdapter::is_there(self, node)
+        }
     pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
         let adapter = NatsAdapter::connect(settings(config, node)).await;
         let adapter = adapter.map_err(|error| in_words(&error))?;

@@ -16,7 +16,16 @@ fn is_at(peer: &str, own: &str) -> bool {
     if peer == own {
         return true;
     }
-    let (Some(peer), Some(own)) = (address(peer), address(own)) else {
+    address(peer).is_some_and(|peer| is_listened(peer, own))
+}
+
+/// Tells whether this node, which listens at `listen`, is what is at an address.
+pub(super) fn is_own(peer: SocketAddr, listen: &[String]) -> bool {
+    listen.iter().any(|own| is_listened(peer, own))
+}
+
+fn is_listened(peer: SocketAddr, own: &str) -> bool {
+    let Some(own) = address(own) else {
         return false;
     };
     let is_there = own.ip().is_unspecified() && is_of_this_machine(peer);

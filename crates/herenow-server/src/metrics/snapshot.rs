@@ -43,6 +43,10 @@ pub(super) struct Snapshot {
     pub(super) pubsub: PubSubStats,
     pub(super) dispatches: HistogramCounts,
     pub(super) peers: Peers,
+    /// Nodes that are refused, as `/api/cluster` has them.
+    pub(super) n_refused: u64,
+    /// Peers that are given by address and not reached.
+    pub(super) n_unreached: u64,
     pub(super) engine: Option<(&'static str, EngineStats)>,
     pub(super) seal: SealStats,
     pub(super) tokens: Arc<TokenMetrics>,
@@ -65,7 +69,7 @@ pub(super) struct Peers {
     pub(super) lag: u64,
     /// The same, of the node that lacks the most.
     pub(super) max_lag: u64,
-    /// Nodes that are refused because they do not agree with this one.
+    /// Nodes that are refused for another number of shards, behind the seal.
     pub(super) n_misfits: u64,
     pub(super) replication: ReplicationStats,
 }
@@ -92,6 +96,9 @@ impl Source {
             pubsub: presence.pubsub().stats(),
             dispatches: presence.pubsub().dispatches(),
             peers,
+            n_refused: peers.n_misfits
+                + cluster.map_or(0, |cluster| cluster.sealed.refused().len() as u64),
+            n_unreached: cluster.map_or(0, |cluster| cluster.unreached().len() as u64),
             engine: cluster.map(|cluster| (cluster.engine.as_str(), cluster.engine_stats())),
             seal: cluster.map_or_else(SealStats::default, |cluster| cluster.sealed.stats()),
             tokens: self.tokens.clone(),

@@ -543,4 +543,9 @@ pub(crate) async fn strangers_are_refused_and_told(engine: Engine) {
         .collect();
     assert_eq!(refused, ["b", "c"]);
     assert_eq!(status["nodes"].as_array().unwrap().len(), 1);
+    let metrics = cluster.places[0].get("/metrics").await.unwrap().1;
+    assert!(
+        metrics.contains("\nherenow_peers_refused 2.0\n"),
+        "{metrics}"
+    );
 }

@@ -4,15 +4,13 @@
 //! inside some runtimes. So everything that may block happens on this thread, which belongs to no
 //! runtime, and nobody else holds the session.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use zenoh::bytes::ZBytes;
-use zenoh::config::{Locator, ZenohId};
+use zenoh::config::{Locator, WhatAmI};
 use zenoh::internal::runtime::{Runtime, RuntimeBuilder, ZRuntime};
 use zenoh::liveliness::LivelinessToken;
 use zenoh::pubsub::Publisher;
@@ -70,7 +68,7 @@ fn open(config: Config) -> Result<(Session, Runtime), zenoh::Error> {
 /// Serves the queue; whatever was declared is undeclared at the end.
 fn serve(session: &Session, runtime: &Runtime, shared: &Arc<Shared>) -> Result<(), zenoh::Error> {
     let (lost, lost_links) = mpsc::channel(redial::MAX_LINKS);
-    watch_links(session, runtime, lost)?;
+    watch_links(session, runtime, shared, lost)?;
     let redialing =
         ZRuntime::Application.spawn(redial::run(runtime.clone(), shared.clone(), lost_links));
     let publisher = session
@@ -191,29 +189,33 @@ fn on_token(shared: &Shared, own: &str, sample: &Sample) {
     }
 }
 
-/// Reports the peers whose link is lost to `lost`, if this node had dialled: it does not know the
-/// address of the others.
+/// Keeps the table of links, and reports the peers whose link is lost to `lost`, if this node had
+/// dialled: it does not know the address of the others.
 fn watch_links(
     session: &Session,
     runtime: &Runtime,
+    shared: &Arc<Shared>,
     lost: mpsc::Sender<LostLink>,
 ) -> Result<(), zenoh::Error> {
     let own_ports: Vec<String> = runtime.get_locators().iter().filter_map(port).collect();
-    let dialled: Arc<Mutex<HashMap<ZenohId, Locator>>> = Arc::default();
-    let up = dialled.clone();
+    let (of_links, of_transports) = (shared.clone(), shared.clone());
     let on_link = move |event: LinkEvent| {
         let link = event.link();
         let is_dialled = port(link.src()).is_some_and(|port| !own_ports.contains(&port));
         if matches!(event.kind(), SampleKind::Put) && is_dialled {
-            up.lock().insert(*link.zid(), link.dst().clone());
+            let mut links = of_links.links.lock();
+            links.on_dialled(*link.zid(), link.dst().clone());
         }
     };
     // A link that this node closes itself is not reported as such, but its transport is.
     let on_transport = move |event: TransportEvent| {
         let peer = *event.transport().zid();
-        if matches!(event.kind(), SampleKind::Delete)
-            && let Some(address) = dialled.lock().remove(&peer)
-        {
+        let mut links = of_transports.links.lock();
+        if matches!(event.kind(), SampleKind::Put) {
+            if event.transport().whatami() == WhatAmI::Router {
+                links.on_router(peer);
+            }
+        } else if let Some(address) = links.on_lost(&peer) {
             tracing::debug!(peer = %peer, address = %address, "lost a link");
             if lost.try_send(LostLink { peer, address }).is_err() {
                 tracing::warn!(peer = %peer, "too many links lost at once, one is not dialled again");
@@ -222,6 +224,7 @@ fn watch_links(
     };
     let info = session.info();
     info.transport_events_listener()
+        .history(true)
         .callback(on_transport)
         .background()
         .wait()?;

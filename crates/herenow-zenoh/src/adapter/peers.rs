@@ -63,6 +63,17 @@ impl Peers {
             .any(|(former, node)| former == instance && self.instances.contains_key(node))
     }
 
+    /// Returns the node of an instance that is there.
+    pub(super) fn node_of(&self, instance: &str) -> Option<&str> {
+        let mut nodes = self.instances.iter();
+        let (node, _) = nodes.find(|(_, instances)| instances.contains(instance))?;
+        Some(node)
+    }
+
+    pub(super) fn has(&self, node: &str) -> bool {
+        self.instances.contains_key(node)
+    }
+
     /// Returns how often an instance came that had gone before.
     pub(super) fn n_returns(&self) -> u64 {
         self.n_returns
@@ -83,12 +94,15 @@ mod tests {
         assert!(peers.on_seen("a", "1"));
         assert!(!peers.on_seen("a", "1"));
         assert!(peers.on_seen("a", "2"));
+        assert_eq!(peers.node_of("2"), Some("a"));
+        assert_eq!((peers.node_of("3"), peers.has("a")), (None, true));
         assert!(!peers.on_gone("a", "1"));
         assert_eq!(peers.n_nodes(), 1);
         assert!(!peers.on_gone("b", "1"));
         assert!(peers.on_gone("a", "2"));
         assert!(!peers.on_gone("a", "2"));
         assert_eq!((peers.n_nodes(), peers.n_instances), (0, 0));
+        assert!(!peers.has("a"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::links::Links;
 use super::names::Names;
 use super::peers::Peers;
 use super::queue::Queue;
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub(super) outgoing: Queue<Command>,
     pub(super) incoming: Queue<Arrival>,
     pub(super) peers: Mutex<Peers>,
+    pub(super) links: Mutex<Links>,
     pub(super) counters: Counters,
     /// The runtime that the adapter was started in.
     pub(super) runtime: OnceLock<Handle>,
@@ -68,6 +70,7 @@ impl Shared {
             outgoing: Queue::new(config.max_queued.get(), max_bytes),
             incoming: Queue::new(config.max_received.get(), max_bytes),
             peers: Mutex::default(),
+            links: Mutex::default(),
             counters: Counters::default(),
             runtime: OnceLock::new(),
             is_over: watch::Sender::new(false),

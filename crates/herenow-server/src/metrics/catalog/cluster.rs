@@ -16,6 +16,11 @@ pub(super) static METRICS: &[Metric] = &[
         "Other nodes that are up and whose presences are not all here",
         |s| s.peers.n_incomplete as f64,
     ),
+    gauge(
+        "peers_unreached",
+        "Nodes that cluster.peers gives by address and that this one has no connection to",
+        |s| s.n_unreached as f64,
+    ),
     counters(
         "peer_changes",
         "Times that a shard saw a node come or go",
@@ -77,8 +82,8 @@ pub(super) static METRICS: &[Metric] = &[
     ),
     gauge(
         "peers_refused",
-        "Nodes that are refused for another number of shards",
-        |s| s.peers.n_misfits as f64,
+        "Nodes that were refused in the last two minutes, as /api/cluster names them",
+        |s| s.n_refused as f64,
     ),
     gauges(
         "engine_connected",
