@@ -289,6 +289,7 @@ async fn soc_728_the_topic_of_a_refused_join_cannot_forge_or_fill_the_log() {
     let text = log.text();
     let refused = warnings(&text, "join refused");
     assert_eq!(refused.len(), 2, "{refused:#?}");
+    assert!(refused[0].contains("reason=\"no_channel\""), "{refused:?}");
     assert!(refused[0].contains(r"x\n2026-01-01T00:00:00Z  WARN herenow: forged\u{1b}[31m"));
     assert!(
         refused[1].contains("and 999873 bytes more"),

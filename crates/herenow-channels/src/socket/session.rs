@@ -31,6 +31,27 @@ use crate::info::{Info, InfoItem, Notice};
 use crate::mailbox::Mailbox;
 use crate::reason::{CloseOrder, Reason};
 
+/// Why a join is refused before a channel is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum JoinRefusal {
+    NoChannel,
+    NotAdmitted,
+    TopicTooLong,
+    TooManyChannels,
+}
+
+impl JoinRefusal {
+    /// The word for the log.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NoChannel => "no_channel",
+            Self::NotAdmitted => "not_admitted",
+            Self::TopicTooLong => "topic_too_long",
+            Self::TooManyChannels => "too_many_channels",
+        }
+    }
+}
+
 /// One connection without its transport.
 pub(crate) struct Session {
     shared: Arc<Shared>,
@@ -144,8 +165,12 @@ impl Session {
         }
         let is_join = message.event == event::JOIN;
         let router = &self.shared.router;
+        let mut refusal = JoinRefusal::NoChannel;
         let is_routed = |topic: &str| {
             let is_admitted = self.guard.as_ref().is_none_or(|guard| guard.admits(topic));
+            if !is_admitted {
+                refusal = JoinRefusal::NotAdmitted;
+            }
             is_admitted && router.find(topic).is_some()
         };
         match self
@@ -155,7 +180,7 @@ impl Session {
             Action::Reply(reply) => {
                 if is_join {
                     self.shared.metrics.refused_joins.increment();
-                    self.log_refused_join(reply.topic().as_str());
+                    self.log_refused_join(reply.topic().as_str(), refusal);
                 }
                 self.send(&reply);
             }
@@ -187,13 +212,15 @@ impl Session {
         }
     }
 
-    fn log_refused_join(&self, topic: &str) {
+    /// The log is the only place that tells why: a client is not told of what it may not join.
+    fn log_refused_join(&self, topic: &str, refusal: JoinRefusal) {
         if let Some(n_left_out) = self.shared.log_limits.joins.may_log() {
             tracing::warn!(
+                reason = refusal.as_str(),
                 topic = %client_text(topic),
                 n_channels = self.slots.len(),
                 n_left_out,
-                "join refused: no channel for the topic, not admitted to it, topic too long, or too many channels"
+                "join refused"
             );
         }
     }

@@ -39,6 +39,7 @@ const MEANINGS = {
   "webhook queue full: losing events": "More events wait for a receiver than webhook.max_queued. What comes now is lost to it, and it is told how many when it is back.",
   "events for a webhook lost": "A receiver of events did not take them in time, or refused them again and again. It is told how many when it takes the next.",
   "connection refused": "An address or a user has more connections, or asks for them faster, than the limit that is named.",
+  "join refused": "A client asked for a topic and was not let in. reason: no_channel, no channel of this server has such topics (topics); not_admitted, its token does not allow it; topic_too_long, socket.max_topic_bytes; too_many_channels, socket.max_channels.",
   "API key refused": "Somebody asked the API or the dashboard with a key that the server does not have, or that may not do this.",
   "fetch failed": "The source of users' fields answered with an error. Presence goes on without them.",
   "fetch missed its deadline": "The source of users' fields is slow. Presence goes on without them.",

@@ -139,7 +139,8 @@ impl Access {
                 Ok(())
             }
             Err((why, problem)) => {
-                self.0.refusals.add(why);
+                let api_key = (why == Why::Right).then(|| self.name_of(headers));
+                self.0.refusals.add(why, api_key);
                 Err(problem)
             }
         }
@@ -160,7 +161,7 @@ impl Access {
         if let Some(secret) = secret {
             let secret = HeaderValue::from_str(secret);
             let secret = secret.map_err(|_| {
-                self.0.refusals.add(Why::UnknownKey);
+                self.0.refusals.add(Why::UnknownKey, None);
                 Problem::unauthorized(NO_SUCH_KEY)
             })?;
             presenting.insert(API_KEY, secret);

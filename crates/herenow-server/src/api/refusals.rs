@@ -40,15 +40,15 @@ impl Why {
 }
 
 impl Refusals {
-    /// Counts one, and says so in the log unless it did too often just now. Nothing of the key is
-    /// in the log.
-    pub(super) fn add(&self, why: Why) {
+    /// Counts one, and says so in the log unless it did too often just now: with the name of the
+    /// key, if it is known, and never with its secret.
+    pub(super) fn add(&self, why: Why, api_key: Option<&str>) {
         self.counts[why as usize].fetch_add(1, Ordering::Relaxed);
         let reason = Why::WORDS[why as usize];
         if !why.is_a_warning() {
             tracing::debug!(reason, "request refused");
         } else if let Some(n_left_out) = self.log[why as usize].may_log() {
-            tracing::warn!(reason, n_left_out, "API key refused");
+            tracing::warn!(reason, api_key, n_left_out, "API key refused");
         }
     }
 
@@ -67,7 +67,7 @@ mod tests {
     fn srv_1302_refused_keys_are_all_counted_by_why() {
         let refusals = Refusals::default();
         for why in [Why::UnknownKey, Why::Right, Why::UnknownKey, Why::NoKey] {
-            refusals.add(why);
+            refusals.add(why, None);
         }
         let counts: Vec<_> = refusals.counts().map(|(_, n)| n).collect();
         assert_eq!(counts, [1, 2, 1, 0, 0]);

@@ -4,7 +4,7 @@ use herenow_protocol::{JoinLimit, Message, Payload, ServerMessage, event};
 use serde_json::json;
 use smol_str::SmolStr;
 
-use super::Session;
+use super::{JoinRefusal, Session};
 use crate::dialect::{OverLimit, Told};
 use crate::rate::{Bucket, Charge, Rate};
 use crate::reason::CloseOrder;
@@ -56,13 +56,21 @@ impl Session {
     /// Answers a join that is over a limit, and counts it.
     pub(super) fn refuse_join(&mut self, message: &Message, limit: JoinLimit, reason: String) {
         let metrics = &self.shared.metrics;
-        let (counter, limit) = match limit {
-            JoinLimit::Channels => (&metrics.over_max_channels, OverLimit::Channels),
-            JoinLimit::TopicBytes => (&metrics.over_topic_bytes, OverLimit::TopicBytes),
+        let (counter, limit, refusal) = match limit {
+            JoinLimit::Channels => (
+                &metrics.over_max_channels,
+                OverLimit::Channels,
+                JoinRefusal::TooManyChannels,
+            ),
+            JoinLimit::TopicBytes => (
+                &metrics.over_topic_bytes,
+                OverLimit::TopicBytes,
+                JoinRefusal::TopicTooLong,
+            ),
         };
         counter.increment();
         metrics.refused_joins.increment();
-        self.log_refused_join(message.topic.as_str());
+        self.log_refused_join(message.topic.as_str(), refusal);
         self.refuse(message, limit, reason);
     }
 
