@@ -417,3 +417,23 @@ test("SRV-238 the page's client is the npm package's, byte for byte", async () =
   const served = await fetch(`${server.http}/demo/vendor/phoenix.mjs`);
   assert.deepEqual(Buffer.from(await served.arrayBuffer()), await readFile(`${packaged}priv/static/phoenix.mjs`));
 });
+
+test("SRV-1827 the page of a server that wants tokens says so and tries no more, and its address is not printed", async (context) => {
+  const own = await startServer(context, { env: { HERENOW_JWT_SECRET: "a secret that no client of the demo knows" } });
+  assert.doesNotMatch(own.output, /demo=/u);
+  const inner = await browser.newContext();
+  context.after(() => inner.close());
+  await inner.clock.install();
+  const page = await openPage(inner, `${own.http}/demo#${newRoom()}`);
+  await page.locator("#stage-sub").getByText("This server wants a token: the demo works in dev mode only", { exact: true }).waitFor();
+  await page.locator('#link[data-state="token"]').getByText("Refused").waitFor();
+  assert.ok(await page.locator("#door").isHidden(), "no name is asked for");
+  const sockets = [];
+  page.on("websocket", (socket) => sockets.push(socket.url()));
+  await page.clock.fastForward("10:00");
+  await page.evaluate(() => (location.hash = "elsewhere"));
+  await page.clock.fastForward("10:00");
+  await page.evaluate(() => document.title);
+  assert.deepEqual(sockets, []);
+  assert.equal(await page.locator("#stage-title").textContent(), "Nobody is let in");
+});

@@ -209,10 +209,12 @@ fn announce(
 ) {
     let address = listener.local_addr().unwrap_or(config.listen);
     let dashboard = apart.unwrap_or(listener).local_addr().unwrap_or(address);
+    // Whoever looks at it has no token.
+    let has_demo = config.demo && mode.is_dev();
     let s = if config.tls.cert.is_some() { "s" } else { "" };
     tracing::info!(
         socket = %format_args!("ws{s}://{address}/socket"),
-        demo = config.demo.then(|| display(format!("http{s}://{address}{}", demo::PATH))),
+        demo = has_demo.then(|| display(format!("http{s}://{address}{}", demo::PATH))),
         dashboard = %format_args!("http{s}://{dashboard}/"),
         "herenow is here"
     );

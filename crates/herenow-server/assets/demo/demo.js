@@ -65,10 +65,11 @@ function leave() {
 
 function showMe() {
   const joined = state.me !== null;
-  $("door").hidden = joined;
-  $("me").hidden = !joined;
-  $("text").disabled = !joined;
-  $("send").disabled = !joined;
+  const closed = state.link === "token";
+  $("door").hidden = joined || closed;
+  $("me").hidden = !joined || closed;
+  $("text").disabled = !joined || closed;
+  $("send").disabled = !joined || closed;
   $("text").placeholder = joined ? `Say something in #${state.room}` : "Join to say something";
   document.body.classList.toggle("joined", joined);
   if (joined) {
@@ -101,16 +102,22 @@ function showDoor() {
 
 function showLink(link, words) {
   if (link !== state.link) {
-    const note = { live: "Connected", reconnecting: "Connection lost", refused: words }[link];
+    const note = { live: "Connected", reconnecting: "Connection lost", refused: words, token: words }[link];
     if (note) {
       log.note(link, note);
     }
   }
   state.link = link;
   $("link").dataset.state = link;
-  $("link-text").textContent = words;
+  $("link-text").textContent = link === "token" ? "Refused" : words;
   $("link-how").textContent = link === "live" ? `over ${room.transport}` : "";
   document.body.dataset.link = link;
+  if (link === "token") {
+    $("stage-title").textContent = "Nobody is let in";
+    $("stage-sub").textContent = words;
+    announce(words);
+    showMe();
+  }
   if (link === "reconnecting" && state.people.size > 0) {
     $("stage-sub").textContent = "were here a moment ago. Looking for the server";
   }
@@ -135,6 +142,9 @@ function showPeople(now) {
 }
 
 function showCounts() {
+  if (state.link === "token") {
+    return;
+  }
   const count = state.people.size;
   const devices = [...state.people.values()].reduce((sum, one) => sum + one.devices.length, 0);
   $("stage-title").textContent = count === 0 ? "Nobody is here yet" : count === 1 ? "One person is here" : `${count} people are here`;

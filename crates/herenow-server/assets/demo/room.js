@@ -10,7 +10,7 @@ const CROWD = 30;
 
 /**
  * `handlers`: `link(state, words)`, `people(map)`, `heard(event, payload)`, `frame(direction, text)`.
- * States of the link: connecting, live, reconnecting, refused.
+ * States of the link: connecting, live, reconnecting, refused; token, which is the last one.
  */
 export class Room {
   #socket;
@@ -19,15 +19,19 @@ export class Room {
   #presence = null;
   #me = null;
   #wasLive = false;
+  #address;
+  #hasAsked = false;
+  #isOver = false;
   #pointer = { next: null, timer: null };
 
   constructor(address, { longPoll }, handlers) {
     this.#handlers = handlers;
+    this.#address = address;
     this.transport = longPoll ? "long poll" : "WebSocket";
     const logger = (kind, message, data) => this.#logged(kind, message, data);
     this.#socket = new Socket(address, longPoll ? { transport: LongPoll, logger } : { logger });
     this.#socket.onClose(() => this.#lost());
-    this.#socket.onError(() => this.#lost());
+    this.#socket.onError(() => this.#failed());
     this.#socket.connect();
   }
 
@@ -105,7 +109,25 @@ export class Room {
     this.#handlers.link("live", "Live");
   }
 
+  /** A browser does not say why a WebSocket is refused, but it does for a request to the same address. */
+  async #failed() {
+    this.#lost();
+    if (this.#wasLive || this.#hasAsked) {
+      return;
+    }
+    this.#hasAsked = true;
+    const answer = await fetch(`${this.#address}/websocket?vsn=2.0.0`).catch(() => null);
+    if (answer?.status === 401) {
+      this.#isOver = true;
+      this.#socket.disconnect();
+      this.#handlers.link("token", "This server wants a token: the demo works in dev mode only");
+    }
+  }
+
   #lost() {
+    if (this.#isOver) {
+      return;
+    }
     if (this.#wasLive) {
       this.#handlers.link("reconnecting", "Reconnecting");
     } else {
