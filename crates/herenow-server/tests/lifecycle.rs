@@ -110,6 +110,21 @@ async fn srv_50_a_port_that_is_taken_is_named() {
 }
 
 #[test]
+fn srv_1828_an_address_of_the_cluster_that_is_taken_is_named_with_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp/{}", taken.local_addr().unwrap());
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--cluster", "zenoh"];
+    let (code, stderr) = failure(&[&serve[..], &["--cluster-listen", &address]].concat());
+    assert_eq!(code, Some(1));
+    let expected = format!(
+        "herenow: cluster: zenoh: cluster.listen: cannot listen on {address}: another node or \
+         program listens there already; stop it, or give this node an address of its own with \
+         --cluster-listen\n"
+    );
+    assert!(stderr.ends_with(&expected), "{stderr}");
+}
+
+#[test]
 fn srv_51_the_program_refuses_a_wrong_configuration() {
     let (code, stderr) = failure(&[
         "serve",

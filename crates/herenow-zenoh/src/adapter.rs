@@ -13,7 +13,7 @@ mod engine;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -88,7 +88,16 @@ pub enum OpenError {
     /// The thread could not be started.
     #[error("the thread of the engine could not be started")]
     Thread(#[source] io::Error),
-    /// zenoh refused: an address is taken, a certificate cannot be read.
+    /// An address of [`ZenohConfig::listen`] cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address as given.
+        address: String,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// zenoh refused: a certificate cannot be read, for example.
     #[error("the engine could not be opened: {reason}")]
     Engine {
         /// What zenoh said.
@@ -108,7 +117,7 @@ impl ZenohAdapter {
     pub async fn open(config: &ZenohConfig) -> Result<Arc<Self>, OpenError> {
         config.check()?;
         let refused = |error: zenoh::Error| OpenError::Engine {
-            reason: error.to_string(),
+            reason: without_places(&error.to_string()),
         };
         let settings = settings::zenoh_config(config).map_err(refused)?;
         let shared = Arc::new(Shared::new(config));
@@ -130,7 +139,7 @@ impl ZenohAdapter {
             .map_err(OpenError::Thread)?;
         match is_open.await {
             Ok(Ok(())) => Ok(adapter),
-            Ok(Err(error)) => Err(refused(error)),
+            Ok(Err(error)) => Err(not_listened(&config.listen).unwrap_or_else(|| refused(error))),
             Err(_) => Err(OpenError::Engine {
                 reason: "its thread panicked".into(),
             }),
@@ -158,15 +167,6 @@ impl ZenohAdapter {
         }
     }
 
-    fn head(&self, subject: &str, bytes: &Bytes) -> Result<Vec<u8>, AdapterError> {
-        for (len, max) in [
-            (subject.len(), MAX_SUBJECT_BYTES),
-            (bytes.len(), self.max_message_bytes),
-        ] {
-            if len > max {
-                return Err(AdapterError::TooLarge { len, max });
-            }
-        }
     /// Returns who is linked to at any of `addresses`, if this node has dialled there.
     ///
     /// There is one link that this node has dialled to each other: who is linked to at another of
@@ -191,6 +191,15 @@ impl ZenohAdapter {
         self.shared.peers.lock().has(node)
     }
 
+    fn head(&self, subject: &str, bytes: &Bytes) -> Result<Vec<u8>, AdapterError> {
+        for (len, max) in [
+            (subject.len(), MAX_SUBJECT_BYTES),
+            (bytes.len(), self.max_message_bytes),
+        ] {
+            if len > max {
+                return Err(AdapterError::TooLarge { len, max });
+            }
+        }
         Ok(frame::head(&self.shared.node, subject))
     }
 
@@ -261,6 +270,39 @@ impl Drop for ZenohAdapter {
     }
 }
 
+/// Finds the address that cannot be listened on, after zenoh could not: it tells so in a text only.
+fn not_listened(listen: &[String]) -> Option<OpenError> {
+    let refused = |address: &String| {
+        let (_, at) = address.split_once('/')?;
+        let cause = TcpListener::bind(at).err()?;
+        let address = address.clone();
+        Some(OpenError::Listen { address, cause })
+    };
+    listen.iter().find_map(refused)
+}
+
+/// What zenoh says without the places in its source that it names, as ` at PATH.rs:LINE.`: they are
+/// of the machine that it was built on.
+fn without_places(text: &str) -> String {
+    let mut parts = text.split(" at ");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match after_place(part) {
+            Some(rest) => kept.push_str(rest),
+            None => kept.extend([" at ", part]),
+        }
+    }
+    kept
+}
+
+/// What comes after a place, if the text begins with one.
+fn after_place(text: &str) -> Option<&str> {
+    let (path, rest) = text.split_once(".rs:")?;
+    let line = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    let is_place = !path.contains(char::is_whitespace) && line.len() < rest.len();
+    is_place.then(|| line.strip_prefix('.').unwrap_or(line))
+}
+
 impl fmt::Debug for ZenohAdapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZenohAdapter")
@@ -281,5 +323,21 @@ impl Drop for Ending {
         self.0.outgoing.close();
         self.0.incoming.close();
         self.0.is_over.send_replace(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn srv_1828_what_zenoh_says_is_told_without_places_in_its_source() {
+        let said = "Can not create a new TCP listener bound to tcp/127.0.0.1:1: [[The wire is cut \
+                    at night (os error 98) at /build/zenoh-link-tcp/src/tcp.rs:61.]] at \
+                    /build/src/unicast.rs:338.";
+        let told = "Can not create a new TCP listener bound to tcp/127.0.0.1:1: [[The wire is cut \
+                    at night (os error 98)]]";
+        assert_eq!(without_places(said), told);
+        assert_eq!(without_places("nothing at all"), "nothing at all");
     }
 }

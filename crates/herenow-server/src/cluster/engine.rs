@@ -12,7 +12,7 @@ use crate::config::{ClusterConfig, Engine};
 /// An engine that is open.
 pub(super) struct Opened {
     pub(super) adapter: Arc<dyn Adapter>,
-    pub(super) probe: Box<dyn Probe>,
+    pub(super) probe: Arc<dyn Probe>,
 }
 
 /// How an engine that is open is asked how it does.
@@ -126,8 +126,12 @@ impl EngineStats {
 
 #[cfg(feature = "zenoh")]
 mod zenoh {
+    use std::io;
+
     use herenow_pubsub::broker::in_words;
-    use herenow_zenoh::{ConfigError, Discovery, Linked, Tls, ZenohAdapter, ZenohConfig};
+    use herenow_zenoh::{
+        ConfigError, Discovery, Linked, OpenError, Tls, ZenohAdapter, ZenohConfig,
+    };
 
     use super::super::peers::others;
     use super::{Arc, ClusterConfig, EngineStats, Opened, Probe, SocketAddr, Who};
@@ -146,11 +150,24 @@ mod zenoh {
 
     pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
         let adapter = ZenohAdapter::open(&settings(config, node)).await;
-        let adapter = adapter.map_err(|error| in_words(&error))?;
+        let adapter = adapter.map_err(|error| match error {
+            OpenError::Listen { address, cause } => not_listened(&address, &cause),
+            error => in_words(&error),
+        })?;
         Ok(Opened {
             adapter: adapter.clone(),
-            probe: Box::new(adapter),
+            probe: Arc::new(adapter),
         })
+    }
+
+    fn not_listened(address: &str, cause: &io::Error) -> String {
+        let why = match cause.kind() {
+            io::ErrorKind::AddrInUse => "another node or program listens there already; stop it, \
+                 or give this node an address of its own with --cluster-listen"
+                .to_owned(),
+            _ => cause.to_string(),
+        };
+        format!("cluster.listen: cannot listen on {address}: {why}")
     }
 
     fn settings(config: &ClusterConfig, node: &str) -> ZenohConfig {
@@ -191,6 +208,19 @@ mod zenoh {
                 n_malformed: stats.n_malformed,
             }
         }
+
+        fn who_is_at(&self, addresses: &[SocketAddr]) -> Who {
+            match self.linked_at(addresses) {
+                Linked::Nobody => Who::Nobody,
+                Linked::Router => Who::Router,
+                Linked::Node(node) => Who::Node(node),
+                _ => Who::Stranger,
+            }
+        }
+
+        fn is_there(&self, node: &str) -> bool {
+            ZenohAdapter::is_there(self, node)
+        }
     }
 }
 
@@ -206,25 +236,12 @@ mod nats {
         checked.map_err(|error| of_broker("cluster.nats_url", &error))
     }
 
-
-        fn who_is_at(&self, addresses: &[SocketAddr]) -> Who {
-            match self.linked_at(addresses) {
-                Linked::Nobody => Who::Nobody,
-                Linked::Router => Who::Router,
-                Linked::Node(node) => Who::Node(node),
-                _ => Who::Stranger,
-            }
-        }
-
-        fn is_there(&self, node: &str) -> bool {
-            ZenohAdapter::is_there(self, node)
-        }
     pub(super) async fn open(config: &ClusterConfig, node: &str) -> Result<Opened, String> {
         let adapter = NatsAdapter::connect(settings(config, node)).await;
         let adapter = adapter.map_err(|error| in_words(&error))?;
         Ok(Opened {
             adapter: adapter.clone(),
-            probe: Box::new(adapter),
+            probe: Arc::new(adapter),
         })
     }
 
@@ -276,7 +293,7 @@ mod redis {
         let adapter = adapter.map_err(|error| in_words(&error))?;
         Ok(Opened {
             adapter: adapter.clone(),
-            probe: Box::new(adapter),
+            probe: Arc::new(adapter),
         })
     }
 
