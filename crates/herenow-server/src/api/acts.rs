@@ -27,6 +27,8 @@ const SILENT: &str = "the node that held the presence for a backend is silent, a
                       is heard again: it ends the presence then, if it still has it";
 const ELSEWHERE: &str = "this node holds no presence of this key for a backend; PUT moves one of \
                          another node here, and beside a client's own adds one";
+const OF_CLIENT: &str = "the presence of this key is a client's own, which its socket ends, and not \
+                         one of a backend; DELETE /api/keys/{key} evicts the user";
 
 /// `POST /api/topics/{topic}/broadcast` with `{"event": …, "payload": {…}}`, to all who joined it.
 pub(super) async fn broadcast(
@@ -266,7 +268,10 @@ fn problem(error: PeopleError, name: &Name) -> Problem {
 fn not_held(api: &Api, name: &Name) -> Problem {
     let nodes = api.people.other_nodes(name);
     if nodes.is_empty() {
-        let detail = "no node holds a presence of this key in the topic for a backend";
+        let detail = match api.presence.entry(&name.topic, &name.key) {
+            Some(_) => OF_CLIENT,
+            None => "no node holds a presence of this key in the topic for a backend",
+        };
         return Problem::new(Kind::NotPresent, detail)
             .field("key")
             .value(&name.key);
@@ -298,6 +303,26 @@ mod tests {
         while api.presence.count(ROOM) != n {
             watch.next().await;
         }
+    }
+
+    #[tokio::test]
+    async fn srv_1829_a_clients_own_presence_at_this_node_is_said_to_be_one() {
+        let api = Arc::new(Api::for_tests(&PubSub::local()));
+        let at = || At((ROOM.to_owned(), "ada".to_owned()));
+        let delete = async || {
+            let asked = delete(State(api.clone()), at(), RawQuery(None)).await;
+            let refused = asked.unwrap_err().into_response();
+            assert_eq!(refused.status(), StatusCode::NOT_FOUND);
+            body(refused).await["detail"].clone()
+        };
+        let none = "no node holds a presence of this key in the topic for a backend";
+        assert_eq!(delete().await, none);
+        let _of_client = api
+            .presence
+            .track_on(ROOM, "ada", &json!({}))
+            .await
+            .unwrap();
+        assert_eq!(delete().await, OF_CLIENT);
     }
 
     #[tokio::test]

@@ -115,7 +115,7 @@ impl Kind {
             Self::Forbidden => "the key has not this right",
             Self::ApiClosed => "the API has no keys, so nobody may use it",
             Self::NotFound => "there is nothing here",
-            Self::NotPresent => "nobody is here by this key",
+            Self::NotPresent => "there is no such presence",
             Self::MethodNotAllowed => "this cannot be done here",
             Self::UnknownField => "there is no such parameter or member",
             Self::InvalidValue => "a value is not what it must be",
