@@ -115,6 +115,7 @@ function showLink(link, words) {
   if (link === "token") {
     $("stage-title").textContent = "Nobody is let in";
     $("stage-sub").textContent = words;
+    stage.await(null);
     announce(words);
     showMe();
   }
