@@ -108,7 +108,7 @@ impl Dial for Piped {
 async fn refusal(answer: String, hangs: bool) -> String {
     let dial = Arc::new(Piped { answer, hangs });
     let client = Client::connect_with("ws://h", ClientConfig::default(), dial).await;
-    let error = client.unwrap_err().to_string();
+    let error = client.expect_err("it is refused").to_string();
     let url = "ws://h/socket/websocket ";
     error
         .strip_prefix(url)
