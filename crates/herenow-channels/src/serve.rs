@@ -3,8 +3,9 @@
 //!
 //! `axum::serve` sets no timer, so that a client that never finishes its headers stays for ever,
 //! and leaves Nagle's algorithm on. This loop has both, bounds the connections that have not yet
-//! sent a request, lets no address have all of their places, survives running out of file descriptors, and when it stops it drains the
-//! sockets that were opened through it. Handlers find the peer's address as
+//! sent a request, lets no address have all of their places, gives up who reads no answer, survives
+//! running out of file descriptors, and when it stops it drains the sockets that were opened
+//! through it. Handlers find the peer's address as
 //! [`axum::extract::ConnectInfo`].
 
 mod counts;

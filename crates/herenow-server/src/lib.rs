@@ -18,7 +18,7 @@ mod clock;
 
 mod links;
 
-mod parts;
+mod raw;
 
 pub mod traces;
 

@@ -25,7 +25,7 @@ use serde_json::{Map, Value};
 use super::problem::{Kind, Problem, bounded};
 use crate::config::ApiConfig;
 use crate::limits::Named;
-use crate::parts::{self, Unfit};
+use crate::raw::{self, Unfit};
 
 /// Entries of a page if the request does not say.
 const DEFAULT_PAGE: usize = 100;
@@ -172,8 +172,8 @@ impl Members {
             Problem::new(Kind::InvalidJson, detail)
         };
         let json: &RawValue = serde_json::from_slice(&bytes).map_err(unreadable)?;
-        if !parts::is_object(json) {
-            let found = parts::kind_of(json.get());
+        if !raw::is_object(json) {
+            let found = raw::kind_of(json.get());
             let detail = format!("the body is {found}, it must be an object");
             return Err(Problem::new(Kind::InvalidJson, detail));
         }
@@ -188,14 +188,14 @@ impl Members {
     /// Takes a member that must be a text.
     pub(crate) fn text(&mut self, name: &str) -> Result<String, Problem> {
         let json = self.0.remove(name);
-        let text = json.as_deref().and_then(parts::text);
+        let text = json.as_deref().and_then(raw::text);
         text.ok_or_else(|| wrong(name, json.as_deref(), "a text"))
     }
 
     /// Takes the text of a member that must be an object, if it is there.
     pub(crate) fn object(&mut self, name: &str) -> Result<Option<Box<RawValue>>, Problem> {
         match self.0.remove(name) {
-            Some(json) if !parts::is_object(&json) => Err(wrong(name, Some(&json), "an object")),
+            Some(json) if !raw::is_object(&json) => Err(wrong(name, Some(&json), "an object")),
             json => Ok(json),
         }
     }
@@ -205,7 +205,7 @@ impl Members {
         let Some(json) = self.object("meta")? else {
             return Ok(None);
         };
-        let meta = parts::object(&json, max, &["phx_ref", "phx_ref_prev"]);
+        let meta = raw::object(&json, max, &["phx_ref", "phx_ref_prev"]);
         meta.map(Some).map_err(|unfit| match unfit {
             Unfit::TooLong { len } => MetaError::TooLarge { len, max }.into(),
             Unfit::Unreadable { why } => Problem::new(Kind::InvalidJson, why).field("meta"),
@@ -219,7 +219,7 @@ impl Members {
         let expected = "a list of texts";
         let list = json
             .as_deref()
-            .and_then(|json| parts::list(json, max, |_| true));
+            .and_then(|json| raw::list(json, max, |_| true));
         let list = list.ok_or_else(|| wrong(name, json.as_deref(), expected))?;
         if list.len > max {
             let (n, over) = (list.len, Named::ApiBatch);
@@ -229,7 +229,7 @@ impl Members {
                 .over(over, max));
         }
         let text = |entry: &RawValue| {
-            let text = parts::text(entry);
+            let text = raw::text(entry);
             text.ok_or_else(|| wrong(name, Some(entry), expected))
         };
         list.first.into_iter().map(text).collect()
@@ -245,7 +245,7 @@ impl Members {
         let Some(value) = self.0.remove(name) else {
             return Ok(None);
         };
-        let seconds = parts::scalar(&value).as_f64();
+        let seconds = raw::scalar(&value).as_f64();
         let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         match time {
             Some(time) if (min..=max).contains(&time) => Ok(Some(time)),
@@ -385,7 +385,7 @@ fn unknown(what: &str, name: &str) -> Problem {
 fn wrong(name: &str, value: Option<&RawValue>, expected: &str) -> Problem {
     let found = match value.map(RawValue::get) {
         None => "missing",
-        Some(json) => match parts::kind_of(json) {
+        Some(json) => match raw::kind_of(json) {
             "a number" => bounded(json),
             kind => kind,
         },

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::identity::{ACCESS_TOKEN, Right};
 use crate::limits::Named;
-use crate::parts::{self, Unfit};
 use crate::people::ONLINE_AT;
+use crate::raw::{self, Unfit};
 
 /// A meta, as a JSON object.
 pub(crate) type Meta = Map<String, Value>;
@@ -120,7 +120,7 @@ impl<'a> JoinFields<'a> {
     /// Anything else in that field is another client's business, and no error.
     pub(crate) fn follows_modes(&self) -> bool {
         let presence = self.presence.map_or("", RawValue::get);
-        let [modes] = parts::members(presence, ["modes"]).unwrap_or_default();
+        let [modes] = raw::members(presence, ["modes"]).unwrap_or_default();
         modes.is_some_and(|modes| modes.get() == "true")
     }
 
@@ -131,8 +131,8 @@ impl<'a> JoinFields<'a> {
         let Some(user_id) = self.user_id else {
             return Ok(None);
         };
-        let user = match parts::scalar(user_id) {
-            Value::Null if parts::is_null(user_id) => return Ok(None),
+        let user = match raw::scalar(user_id) {
+            Value::Null if raw::is_null(user_id) => return Ok(None),
             Value::String(user) => user,
             Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
             _ => return Err(no_text("user_id", user_id)),
@@ -173,7 +173,7 @@ pub(crate) fn read(event: &str, payload: &Payload, max_meta: usize) -> Result<Re
                 let (what, expected) = ("a broadcast's payload", "an object");
                 Err(Refusal::Kind {
                     what,
-                    found: parts::kind_of(text),
+                    found: raw::kind_of(text),
                     expected,
                 })
             }
@@ -239,13 +239,13 @@ pub(crate) fn within(
 }
 
 fn list([after, limit]: [Option<&RawValue>; 2]) -> Result<Request, Refusal> {
-    let after = after.filter(|after| !parts::is_null(after));
-    let after = after.map(|after| parts::text(after).ok_or_else(|| no_text("after", after)));
+    let after = after.filter(|after| !raw::is_null(after));
+    let after = after.map(|after| raw::text(after).ok_or_else(|| no_text("after", after)));
     let after = after.transpose()?;
     match limit {
         None if after.is_some() => Err(Refusal::AfterWithoutLimit),
         None => Ok(Request::List),
-        Some(limit) => match parts::scalar(limit).as_u64() {
+        Some(limit) => match raw::scalar(limit).as_u64() {
             Some(max @ 1..=MAX_PAGE) => Ok(Request::Page {
                 after,
                 max: max as usize,
@@ -284,8 +284,8 @@ fn fields<'a, const N: usize>(
     names: [&str; N],
 ) -> Result<[Option<&'a RawValue>; N], Refusal> {
     let found = match payload {
-        Payload::Json(_) if payload.is_object() => return Ok(parts::members_of(payload, names)),
-        Payload::Json(text) => parts::kind_of(text),
+        Payload::Json(_) if payload.is_object() => return Ok(raw::members_of(payload, names)),
+        Payload::Json(text) => raw::kind_of(text),
         Payload::Binary(_) => "binary",
     };
     let (what, expected) = ("the payload", "an object");
@@ -298,7 +298,7 @@ fn fields<'a, const N: usize>(
 
 /// Reads a meta, or a part of one, that may be `max` bytes.
 fn object(what: &'static str, json: &RawValue, max: usize) -> Result<Meta, Refusal> {
-    parts::object(json, max, &SERVERS).map_err(|unfit| match unfit {
+    raw::object(json, max, &SERVERS).map_err(|unfit| match unfit {
         Unfit::Kind { found } => {
             let expected = "an object";
             Refusal::Kind {
@@ -322,14 +322,14 @@ fn object(what: &'static str, json: &RawValue, max: usize) -> Result<Meta, Refus
 }
 
 fn optional_meta(json: Option<&RawValue>, max: usize) -> Result<Meta, Refusal> {
-    match json.filter(|json| !parts::is_null(json)) {
+    match json.filter(|json| !raw::is_null(json)) {
         Some(json) => object("meta", json, max),
         None => Ok(Meta::new()),
     }
 }
 
 fn no_text(what: &'static str, json: &RawValue) -> Refusal {
-    let (found, expected) = (parts::kind_of(json.get()), "a text");
+    let (found, expected) = (raw::kind_of(json.get()), "a text");
     Refusal::Kind {
         what,
         found,

@@ -323,6 +323,15 @@ impl Teller {
         (since.elapsed() <= self.down_period * 2).then_some(since)
     }
 
+    /// The same of a presence whose meta was replaced, which is to be remembered by its new one.
+    fn renew_returned(&self, state: &mut State, old: &PresenceMeta, new: &PresenceMeta) -> bool {
+        let returned = self.take_returned(state, old);
+        if let Some(since) = returned {
+            state.returned.put(new.meta_ref(), since);
+        }
+        returned.is_some()
+    }
+
     /// Says what an event is, and whether this node tells of it.
     fn change<'a>(
         &self,
@@ -360,15 +369,12 @@ impl Teller {
                 }
             }
             Event::Updated { old, new, .. } => {
-                let returned = self.take_returned(state, old);
-                if let Some(since) = returned {
-                    state.returned.put(new.meta_ref(), since);
-                }
+                let is_news = self.renew_returned(state, old, new);
                 Change {
                     kind: Kind::Updated,
                     reason: "updated",
                     who: who(new, Some(old), None, None),
-                    is_own: is_here(new) || returned.is_some(),
+                    is_own: is_here(new) || is_news,
                     is_topics: false,
                     teller: None,
                 }
@@ -380,14 +386,8 @@ impl Teller {
                 was_held,
                 ..
             } => {
-                // What was not held was told by its node just now, even if that is gone already.
-                let is_down =
-                    *reason == LeaveReason::NodeDown || *was_held && !diff.has_life_of(meta);
-                let is_lost = is_down && !is_here(meta);
-                let home = match is_lost {
-                    true => home_of(topic, diff.nodes().filter(|node| *node != meta.node())),
-                    false => home_of(topic, diff.nodes().chain([meta.node()])),
-                };
+                let is_lost = !is_here(meta) && is_down(diff, meta, *reason, *was_held);
+                let home = home_after(diff, meta, is_lost);
                 let is_home = home == Some(self.node.as_str());
                 if is_lost {
                     let by = match is_home {
@@ -423,6 +423,29 @@ impl HandleMetas for Teller {
             queue.lose(Loss::Missed, n_events);
         }
         self.journal.lose(n_events);
+    }
+}
+
+/// Whether the node of a presence that has left cannot tell so. What was not held was told by it
+/// just now, even if it is gone already.
+fn is_down(diff: &PresenceDiff, meta: &PresenceMeta, reason: LeaveReason, was_held: bool) -> bool {
+    reason == LeaveReason::NodeDown || was_held && !diff.has_life_of(meta)
+}
+
+/// The home of the topic, without the node of a presence that has left if that cannot speak, and
+/// with it otherwise.
+fn home_after<'a>(
+    diff: &'a PresenceDiff,
+    left: &'a PresenceMeta,
+    is_lost: bool,
+) -> Option<&'a str> {
+    if is_lost {
+        home_of(
+            diff.topic(),
+            diff.nodes().filter(|node| *node != left.node()),
+        )
+    } else {
+        home_of(diff.topic(), diff.nodes().chain([left.node()]))
     }
 }
 

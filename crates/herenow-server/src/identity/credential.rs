@@ -18,7 +18,7 @@ use super::eviction::user_id;
 use super::expiry::{Held, Place};
 use super::refusal::TokenRefusal;
 use super::who::Identity;
-use crate::parts;
+use crate::raw;
 
 /// The event that brings a new token, `{"access_token": …}`.
 pub(crate) const ACCESS_TOKEN: &str = "access_token";
@@ -198,8 +198,8 @@ impl Drop for Credential {
 
 /// The token in the payload of [`ACCESS_TOKEN`].
 pub(crate) fn token_in(payload: &Payload) -> Option<String> {
-    let [token] = parts::members_of(payload, [ACCESS_TOKEN]);
-    token.and_then(parts::text)
+    let [token] = raw::members_of(payload, [ACCESS_TOKEN]);
+    token.and_then(raw::text)
 }
 
 /// What is answered to a new token: when it is over, or the word for why it does not count.

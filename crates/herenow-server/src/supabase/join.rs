@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::parts::{self, List};
+use crate::raw::{self, List};
 
 /// What tokens begin with that are keys of Supabase's own, and say nothing about a user.
 const KEY_PREFIX: &str = "sb_";
@@ -36,9 +36,9 @@ impl<'a> JoinConfig<'a> {
     /// Reads a payload, and at most so many wishes for a database.
     pub(super) fn read(payload: &'a Payload, max_changes: usize) -> Self {
         let [user_token, access_token, config] =
-            parts::members_of(payload, ["user_token", "access_token", "config"]);
+            raw::members_of(payload, ["user_token", "access_token", "config"]);
         let mut tokens = [user_token, access_token].into_iter().flatten();
-        let token = tokens.find_map(|token| parts::text(token).filter(|token| is_token(token)));
+        let token = tokens.find_map(|token| raw::text(token).filter(|token| is_token(token)));
         let [broadcast, presence, changes] =
             members(config, ["broadcast", "presence", "postgres_changes"]);
         let [ack, to_self, replay, replication] =
@@ -48,16 +48,16 @@ impl<'a> JoinConfig<'a> {
         Self {
             ack: is_on(ack),
             to_self: is_on(to_self),
-            is_presence_on: match enabled.filter(|enabled| !parts::is_null(enabled)) {
+            is_presence_on: match enabled.filter(|enabled| !raw::is_null(enabled)) {
                 // Clients that know of no switch name a key.
                 None => key.is_some().then_some(true),
                 enabled => Some(is_on(enabled)),
             },
             key,
-            wants_replay: replay.is_some_and(|replay| !parts::is_null(replay)),
+            wants_replay: replay.is_some_and(|replay| !raw::is_null(replay)),
             wants_replication: is_on(replication),
             postgres_changes: changes
-                .and_then(|changes| parts::list(changes, max_changes, parts::is_object))
+                .and_then(|changes| raw::list(changes, max_changes, raw::is_object))
                 .unwrap_or_default(),
             token,
         }
@@ -100,7 +100,7 @@ pub(super) struct EchoedChange<'a> {
 
 /// Tells whether a join's payload asks for the private channel of its name.
 pub(super) fn is_private(payload: &Payload) -> bool {
-    let [config] = parts::members_of(payload, ["config"]);
+    let [config] = raw::members_of(payload, ["config"]);
     let [private] = members(config, ["private"]);
     is_on(private)
 }
@@ -115,13 +115,13 @@ fn members<'a, const N: usize>(
     part: Option<&'a RawValue>,
     names: [&str; N],
 ) -> [Option<&'a RawValue>; N] {
-    part.and_then(|part| parts::members(part.get(), names))
+    part.and_then(|part| raw::members(part.get(), names))
         .unwrap_or([None; N])
 }
 
 /// What a switch says: a boolean or its word, in any case; `None` if it is neither.
 pub(super) fn switch(value: &RawValue) -> Option<bool> {
-    match parts::scalar(value) {
+    match raw::scalar(value) {
         Value::Bool(on) => Some(on),
         Value::String(text) => switch_word(&text),
         _ => None,
@@ -140,7 +140,7 @@ fn is_on(value: Option<&RawValue>) -> bool {
 
 /// Any scalar as a text; an empty one is none.
 fn scalar_text(value: &RawValue) -> Option<String> {
-    let text = match parts::scalar(value) {
+    let text = match raw::scalar(value) {
         Value::String(text) => text,
         Value::Null => return None,
         value => value.to_string(),

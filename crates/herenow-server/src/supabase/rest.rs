@@ -51,7 +51,7 @@ use crate::api::{Unread, check_is_local, read_body, too_slow};
 use crate::door::{self, Door};
 use crate::identity::Identity;
 use crate::limits::{Limits, Named};
-use crate::parts;
+use crate::raw;
 
 /// Messages of a batch that are sent before connections may write theirs.
 const SENT_AT_ONCE: usize = 32;
@@ -191,7 +191,7 @@ async fn one(
     };
     let body = rest.payload(body).await?;
     rest.charge(Client::of(&identity, address.0), 1)?;
-    if is_json && !serde_json::from_slice::<&RawValue>(&body).is_ok_and(parts::is_object) {
+    if is_json && !serde_json::from_slice::<&RawValue>(&body).is_ok_and(raw::is_object) {
         return Err(Refused::payload("must be a JSON object"));
     }
     rest.within(event.len(), MAX_FIELD_BYTES, Named::Event)

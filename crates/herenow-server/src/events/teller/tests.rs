@@ -270,10 +270,6 @@ async fn srv_1795_who_told_that_users_are_back_tells_that_they_left_while_nobody
             0..10 => (Some("left"), Some("topic_vacated")),
             _ => (Some("updated"), Some("topic_occupied")),
         };
-        println!(
-            "{topic}: {:?}",
-            told.iter().filter(|t| t.1 == topic).collect::<Vec<_>>()
-        );
         let (metas, topics) = (of(&topic, true), of(&topic, false));
         assert_eq!(metas.last().copied(), last, "{topic}: {metas:?}");
         assert_eq!(topics.last().copied(), last_of_topic, "{topic}: {topics:?}");

@@ -11,7 +11,7 @@ use super::super::join::switch;
 use super::super::{BROADCAST, Room};
 use super::{Refused, Rest, no_switch};
 use crate::limits::Named;
-use crate::parts;
+use crate::raw;
 
 /// Messages whose errors are told; those after them are not looked at.
 const MAX_WRONG: usize = 32;
@@ -69,9 +69,9 @@ impl Message<'_> {
 pub(super) fn find<'a>(rest: &Rest, body: &'a [u8]) -> Result<Vec<&'a RawValue>, Refused> {
     let json: &RawValue = serde_json::from_slice(body)
         .map_err(|error| Refused::payload(&format!("is not JSON: {error}")))?;
-    let [messages] = parts::members(json.get(), ["messages"]).unwrap_or_default();
+    let [messages] = raw::members(json.get(), ["messages"]).unwrap_or_default();
     let max = rest.shared.config.max_batch;
-    let messages = messages.and_then(|messages| parts::list(messages, max, |_| true));
+    let messages = messages.and_then(|messages| raw::list(messages, max, |_| true));
     let messages = messages.unwrap_or_default();
     match messages.len {
         0 => Err(wrong(&json!(["can't be blank"]))),
@@ -121,10 +121,9 @@ fn read_one<'a>(rest: &Rest, json: &'a RawValue) -> Result<Message<'a>, Value> {
         errors.insert(field.to_owned(), json!([text]));
     };
     let names = ["topic", "event", "private", "id", "payload"];
-    let [topic, event, private, id, payload] =
-        parts::members(json.get(), names).unwrap_or_default();
+    let [topic, event, private, id, payload] = raw::members(json.get(), names).unwrap_or_default();
     let mut text = |field: &str, part: Option<&RawValue>| {
-        let text = part.and_then(parts::text).unwrap_or_default();
+        let text = part.and_then(raw::text).unwrap_or_default();
         if text.is_empty() {
             wrong(field, "can't be blank".to_owned());
         }
@@ -137,17 +136,17 @@ fn read_one<'a>(rest: &Rest, json: &'a RawValue) -> Result<Message<'a>, Value> {
             false
         })
     });
-    let payload = payload.filter(|payload| parts::is_object(payload));
+    let payload = payload.filter(|payload| raw::is_object(payload));
     let message = Message {
         name,
         event,
         is_private,
         payload: payload.unwrap_or(RawValue::NULL),
-        id: id.and_then(parts::text),
+        id: id.and_then(raw::text),
     };
     if payload.is_none() {
         wrong("payload", "can't be blank".to_owned());
-    } else if let Err(text) = rest.check_size(parts::written_len(&message.sent())) {
+    } else if let Err(text) = rest.check_size(raw::written_len(&message.sent())) {
         wrong("payload", text);
     }
     if !message.name.is_empty()
