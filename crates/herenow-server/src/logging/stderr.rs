@@ -3,6 +3,10 @@
 //! A pipe takes 64 KiB more than is read out of it. Were it written to by whoever has something to
 //! say, a reader that stalls would stop them all, one after the other, and the signals with them.
 //! So one thread writes and nothing else, and what it has no room for is dropped and counted.
+//!
+//! The crate `tracing-appender` has such a thread, too, but it bounds lines and not bytes, and when
+//! it cannot empty its queue at the end of the process it prints that, to a stream that may be the
+//! one that stalls.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;

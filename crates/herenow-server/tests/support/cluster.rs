@@ -330,6 +330,17 @@ impl Cluster {
         }
     }
 
+    /// Starts the first two nodes, and has a user join on each: `a0` and `b0`.
+    async fn begin_with_two(&mut self) -> Vec<User> {
+        self.start_node(0, &[]);
+        self.start_node(1, &[]);
+        self.places[0].ready().await;
+        self.places[1].ready().await;
+        let users = vec![self.join(0, "a0").await, self.join(1, "b0").await];
+        until(&users, &names(&users)).await;
+        users
+    }
+
     /// Starts a node; `more` are further arguments.
     fn start_node(&mut self, at: usize, more: &[&str]) {
         let peer = |place: &Place| {
@@ -485,12 +496,7 @@ fn split(mut users: Vec<User>, node: &str) -> (Vec<User>, Vec<User>) {
 /// has everybody.
 pub(crate) async fn joins_are_seen_everywhere(engine: Engine) {
     let mut cluster = Cluster::prepare(engine, &["a", "b", "c"]).await;
-    cluster.start_node(0, &[]);
-    cluster.start_node(1, &[]);
-    cluster.places[0].ready().await;
-    cluster.places[1].ready().await;
-    let mut users = vec![cluster.join(0, "a0").await, cluster.join(1, "b0").await];
-    until(&users, &names(&users)).await;
+    let mut users = cluster.begin_with_two().await;
     cluster.start_node(2, &[]);
     cluster.places[2].ready().await;
     users.push(cluster.join(2, "c0").await);

@@ -106,12 +106,7 @@ pub(crate) async fn a_newcomer_waits_for_who_is_slow(engine: Engine) {
     let mut cluster = Cluster::prepare(engine, &["a", "b", "c"]).await;
     cluster.heartbeat_period = Duration::from_secs(4); // Longer than all that happens below takes.
     cluster.down_period = 10 * PATIENCE;
-    cluster.start_node(0, &[]);
-    cluster.start_node(1, &[]);
-    cluster.places[0].ready().await;
-    cluster.places[1].ready().await;
-    let mut users = vec![cluster.join(0, "a0").await, cluster.join(1, "b0").await];
-    until(&users, &names(&users)).await;
+    let mut users = cluster.begin_with_two().await;
     signal(cluster.child(1), "-STOP");
     cluster.start_node(2, &[]);
     cluster.knows(2, 2).await;
